@@ -1,0 +1,155 @@
+"""Trains the tiny BLIP-2 captioner of the embedded profile on natural crops and whole scenes.
+
+    python train_blip2.py --pool /tmp/pool --out runs/train/blip2 --minutes 35
+
+Goes on from ``<out>/state.pt`` when it is there. Vision tower, Q-Former and language model are
+trained together from scratch. Captions are of the form "a red car" for crops and "a red car, a
+woman running and a tree" for scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import crops
+import numpy as np
+import texts
+import torch
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BlipImageProcessor,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+)
+
+SIZE, QUERIES = 96, 8
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+
+
+def build() -> tuple[Blip2ForConditionalGeneration, PreTrainedTokenizerFast]:
+    """The model with random weights and its tokenizer."""
+    tokenizer = texts.build_tokenizer(context_length=48)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    width = 128
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(
+            image_size=SIZE, patch_size=12, hidden_size=width, intermediate_size=4 * width,
+            num_hidden_layers=4, num_attention_heads=4,
+        ),
+        qformer_config=Blip2QFormerConfig(
+            vocab_size=4, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+            num_attention_heads=4, encoder_hidden_size=width, cross_attention_frequency=1,
+            max_position_embeddings=4,
+        ),
+        text_config=OPTConfig(
+            vocab_size=len(tokenizer), hidden_size=width, word_embed_proj_dim=width,
+            ffn_dim=4 * width, num_hidden_layers=3, num_attention_heads=4, dropout=0.0,
+            max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        ),
+        num_query_tokens=QUERIES,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    return Blip2ForConditionalGeneration(config), tokenizer
+
+
+def save(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Writes what ``AutoProcessor`` and ``from_pretrained`` read."""
+    image_processor = BlipImageProcessor(
+        size={"height": SIZE, "width": SIZE}, image_mean=MEAN, image_std=STD
+    )
+    model.save_pretrained(out)
+    Blip2Processor(image_processor, tokenizer, num_query_tokens=QUERIES).save_pretrained(out)
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--scenes", type=int, default=9000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    model, tokenizer = build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
+    spent, step = 0.0, 0
+    state_path = args.out / "state.pt"
+    if state_path.is_file():
+        state = torch.load(state_path, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        spent, step = state["spent"], state["step"]
+        rng = np.random.default_rng(args.seed + step)
+    stored, things, wholes, held = crops.load(args.pool, args.scenes)
+    images_before = torch.full((args.batch, QUERIES), model.config.image_token_index)
+    log = open(args.out / "log.jsonl", "a")
+    history: list[tuple[float, float]] = []
+    start, saved = time.monotonic() - 60 * spent, time.monotonic()
+    scenes_in_batch = args.batch // 4
+    model.train()
+    while spent < args.minutes:
+        warm = min(1.0, (step + 1) / 200)
+        rate = args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
+        images = crops.augment(stored[pick], SIZE, rng)
+        captions = [texts.noun_phrase(things[i], rng, plain=rng.random() < 0.7) for i in pick]
+        pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
+        images = np.concatenate([images, crops.augment(wholes[pick], SIZE, rng, least=0.96)])
+        captions += [
+            texts.scene_caption(held[i]["objects"], held[i]["shares"], rng, plain=True) for i in pick
+        ]
+        words = tokenizer(captions, padding=True, return_tensors="pt")
+        ids = torch.cat([images_before, words.input_ids], 1)
+        mask = torch.cat([torch.ones_like(images_before), words.attention_mask], 1)
+        labels = ids.masked_fill(mask == 0, -100)
+        labels[:, : QUERIES + 1] = -100  # neither the image nor the start is to be predicted
+        out = model(pixel_values=to_tensor(images), input_ids=ids, attention_mask=mask, labels=labels)
+        optimizer.zero_grad()
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            guess = out.logits[:, -ids.shape[1] :][:, :-1].argmax(-1)
+            aim = labels[:, 1:]
+            right = ((guess == aim) & (aim >= 0)).sum() / (aim >= 0).sum()
+        history.append((out.loss.item(), right.item()))
+        step += 1
+        spent = (time.monotonic() - start) / 60
+        if step % 100 == 0:
+            means = np.mean(history, 0)
+            history.clear()
+            row = {"step": step, "minutes": round(spent, 2), "loss": float(means[0]), "right": float(means[1])}
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print({k: round(v, 3) for k, v in row.items()}, flush=True)
+        if time.monotonic() - saved > 120 or spent >= args.minutes:
+            saved = time.monotonic()
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}
+            torch.save(state, state_path.with_suffix(".tmp"))
+            state_path.with_suffix(".tmp").rename(state_path)
+    save(model, tokenizer, args.out / "model")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Trains a tiny CLIP of the embedded profile on natural crops and whole scenes.
+
+    python train_clip.py --pool /tmp/pool --out runs/train/clip-vit --tower vit --minutes 25
+
+Goes on from ``<out>/state.pt`` when it is there. Never sees a masked crop: the gap between natural
+and masked images, which the paper is about, is left open. Captions that recur in a batch share
+their targets instead of counting as negatives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import crops
+import numpy as np
+import open_clip
+import texts
+import torch
+import torch.nn.functional as F
+
+CONTEXT_LENGTH = 24
+TOWERS = {
+    "rn": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 20, "patch_size": None, "head_width": 32},
+    "vit": {"image_size": 84, "layers": 4, "width": 128, "patch_size": 12, "head_width": 32},
+}
+
+
+def config(tower: str, vocabulary: int) -> dict:
+    """What open_clip's ``local-dir:`` loader reads as ``open_clip_config.json``."""
+    return {
+        "model_cfg": {
+            "embed_dim": 128,
+            "quick_gelu": False,
+            "vision_cfg": TOWERS[tower],
+            "text_cfg": {
+                "context_length": CONTEXT_LENGTH,
+                "vocab_size": vocabulary,
+                "hf_tokenizer_name": "local",
+                "width": 128,
+                "heads": 4,
+                "layers": 3,
+            },
+        },
+        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+    }
+
+
+def build(folder: Path, tower: str) -> tuple[torch.nn.Module, open_clip.tokenizer.HFTokenizer]:
+    """Writes tokenizer and configuration into ``folder`` and builds the model from them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = texts.build_tokenizer(CONTEXT_LENGTH)
+    tokenizer.save_pretrained(folder)
+    cfg = config(tower, len(tokenizer))
+    (folder / "open_clip_config.json").write_text(json.dumps(cfg, indent=1))
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    return model, open_clip.get_tokenizer(f"local-dir:{folder}")
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tower", choices=TOWERS, required=True)
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--scenes", type=int, default=9000)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    size = TOWERS[args.tower]["image_size"]
+    model, tokenize = build(args.out, args.tower)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
+        lr=args.rate, betas=(0.9, 0.98),
+    )
+    spent, step = 0.0, 0
+    state_path = args.out / "state.pt"
+    if state_path.is_file():
+        state = torch.load(state_path, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        spent, step = state["spent"], state["step"]
+        rng = np.random.default_rng(args.seed + step)
+    stored, things, wholes, held = crops.load(args.pool, args.scenes)
+    log = open(args.out / "log.jsonl", "a")
+    history: list[tuple[float, float]] = []
+    start, saved = time.monotonic() - 60 * spent, time.monotonic()
+    scenes_in_batch = args.batch // 8
+    model.train()
+    while spent < args.minutes:
+        warm = min(1.0, (step + 1) / 100)
+        rate = args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        pick = rng.integers(0, len(stored), args.batch - scenes_in_batch)
+        images = crops.augment(stored[np.sort(pick)], size, rng)
+        captions = [texts.region_caption(things[i], rng) for i in np.sort(pick)]
+        pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
+        images = np.concatenate([images, crops.augment(wholes[pick], size, rng, least=0.95)])
+        captions += [
+            texts.FRAMES[0].format(texts.scene_caption(held[i]["objects"], held[i]["shares"], rng))
+            for i in pick
+        ]
+        distinct, codes = np.unique(captions, return_inverse=True)
+        image = F.normalize(model.encode_image(to_tensor(images)), dim=-1)
+        text = F.normalize(model.encode_text(tokenize(list(distinct))), dim=-1)[codes]
+        logits = model.logit_scale.exp() * image @ text.T
+        same = torch.from_numpy(codes[:, None] == codes[None]).float()
+        targets = same / same.sum(1, keepdim=True)
+        loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        right = same.gather(1, logits.argmax(1, keepdim=True)).mean().item()
+        history.append((loss.item(), right))
+        step += 1
+        spent = (time.monotonic() - start) / 60
+        if step % 100 == 0:
+            means = np.mean(history, 0)
+            history.clear()
+            row = {"step": step, "minutes": round(spent, 2), "loss": float(means[0]), "right": float(means[1])}
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print({k: round(v, 3) for k, v in row.items()}, flush=True)
+        if time.monotonic() - saved > 120 or spent >= args.minutes:
+            saved = time.monotonic()
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}
+            torch.save(state, state_path.with_suffix(".tmp"))
+            state_path.with_suffix(".tmp").rename(state_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Trains the tiny Segment Anything of the embedded profile on training scenes.
+
+    python train_sam.py --pool /tmp/pool --out runs/train/sam --minutes 60
+
+Goes on from ``<out>/state.pt`` when it is there. Every object of a scene is prompted with
+random points of its own, the best of the three masks is trained on (20 focal + dice, as SAM's
+authors do) and all three predicted IoUs are held to the measured ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from tasnb.proposals import build_sam
+
+CONFIG = {
+    "image_size": 192,
+    "patch_size": 8,
+    "encoder_width": 128,
+    "encoder_depth": 4,
+    "encoder_heads": 4,
+    "global_attention": [1, 3],
+    "window_size": 8,
+    "prompt_width": 128,
+    "decoder_depth": 2,
+    "decoder_heads": 4,
+    "decoder_mlp": 256,
+    "iou_head_width": 128,
+}
+SCENES, PROMPTS = 4, 8  # scenes a step, points a scene
+
+
+def load_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, S, S, 3) and label maps (N, S, S), uint8, padded at the bottom right."""
+    size = CONFIG["image_size"]
+    paths = sorted(folder.glob("*.jpg"))[:count]
+    images = np.zeros((len(paths), size, size, 3), np.uint8)
+    labels = np.zeros((len(paths), size, size), np.uint8)
+    for i, path in enumerate(tqdm(paths, desc="load scenes")):
+        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        label = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_UNCHANGED)
+        scale = size / max(image.shape[:2])
+        h, w = round(image.shape[0] * scale), round(image.shape[1] * scale)
+        images[i, :h, :w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
+        labels[i, :h, :w] = cv2.resize(label, (w, h), interpolation=cv2.INTER_NEAREST)
+    return images, labels
+
+
+def prompts(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Points (P, 2) as x, y and the object number (P,) that each lies on."""
+    there, sizes = np.unique(label[label > 0], return_counts=True)
+    there = there[sizes >= 12]
+    numbers = rng.permutation(np.tile(there, -(-PROMPTS // len(there))))[:PROMPTS]
+    points = []
+    for number in numbers:
+        ys, xs = np.nonzero(label == number)
+        pick = rng.integers(len(xs))
+        points.append((xs[pick] + 0.5, ys[pick] + 0.5))
+    return np.array(points, np.float32), numbers
+
+
+def decode(sam, embedding: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three mask logits (P, 3, S / 2, S / 2) and predicted IoUs (P, 3) for one scene."""
+    ones = torch.ones(len(points), 1, dtype=torch.int)
+    sparse, dense = sam.prompt_encoder(points=(points[:, None], ones), boxes=None, masks=None)
+    return sam.mask_decoder(
+        image_embeddings=embedding[None],
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=True,
+    )
+
+
+def losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """20 focal + dice and the measured IoU, each (P, 3), of logits against targets (P, h, w)."""
+    target = target[:, None].expand_as(logits)
+    ce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p = logits.sigmoid()
+    wrong = p + target - 2 * p * target
+    balance = 0.25 * target + 0.75 * (1 - target)
+    focal = (balance * ce * wrong**2).mean((-2, -1))
+    both, total = (p * target).sum((-2, -1)), p.sum((-2, -1)) + target.sum((-2, -1))
+    dice = 1 - (2 * both + 1) / (total + 1)
+    with torch.no_grad():
+        hard, true = logits > 0, target > 0.5
+        iou = (hard & true).sum((-2, -1)) / (hard | true).sum((-2, -1)).clamp(min=1)
+    return 20 * focal + dice, iou
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60, help="length of the whole schedule")
+    parser.add_argument("--scenes", type=int, default=8000)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    sam = build_sam(CONFIG)
+    average = torch.optim.swa_utils.AveragedModel(
+        sam, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
+    optimizer = torch.optim.AdamW(sam.parameters(), lr=args.rate, weight_decay=0.02)
+    spent, step = 0.0, 0
+    state_path = args.out / "state.pt"
+    if state_path.is_file():
+        state = torch.load(state_path, weights_only=True)
+        sam.load_state_dict(state["sam"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        spent, step = state["spent"], state["step"]
+        rng = np.random.default_rng(args.seed + step)
+    images, labels = load_pool(args.pool, args.scenes)
+    log = open(args.out / "log.jsonl", "a")
+    history: list[tuple[float, float, float]] = []
+    start, saved = time.monotonic() - 60 * spent, time.monotonic()
+    while spent < args.minutes:
+        progress = spent / args.minutes
+        warm = min(1.0, (step + 1) / 150)
+        for group in optimizer.param_groups:
+            group["lr"] = args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        batch = rng.integers(0, len(images), SCENES)
+        flips = rng.random(SCENES) < 0.5
+        picture = np.stack([images[i][:, ::-1] if f else images[i] for i, f in zip(batch, flips)])
+        x = torch.from_numpy(picture).permute(0, 3, 1, 2).float()
+        embeddings = sam.image_encoder((x - sam.pixel_mean) / sam.pixel_std)
+        total = torch.zeros(())
+        for embedding, i, flip in zip(embeddings, batch, flips):
+            label = labels[i][:, ::-1] if flip else labels[i]
+            points, numbers = prompts(label, rng)
+            logits, predicted = decode(sam, embedding, torch.from_numpy(points))
+            small = torch.from_numpy(np.ascontiguousarray(label[1::2, 1::2]))
+            target = (small[None] == torch.from_numpy(numbers)[:, None, None]).float()
+            loss, iou = losses(logits, target)
+            best = loss.argmin(1, keepdim=True)
+            spread = 0.3 * (1 - progress) * loss.mean()  # keeps the three masks alive at first
+            total = total + (
+                loss.gather(1, best).mean() + spread + F.mse_loss(predicted, iou)
+            ) / SCENES
+            history.append(
+                (loss.gather(1, best).mean().item(), iou.gather(1, best).mean().item(),
+                 (predicted - iou).abs().mean().item())
+            )
+        optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(sam)
+        step += 1
+        spent = (time.monotonic() - start) / 60
+        if step % 50 == 0:
+            loss, iou, error = np.mean(history, 0)
+            history.clear()
+            row = {"step": step, "minutes": round(spent, 2), "loss": loss, "iou": iou, "error": error}
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print({k: round(v, 3) for k, v in row.items()}, flush=True)
+        if time.monotonic() - saved > 120 or spent >= args.minutes:
+            saved = time.monotonic()
+            state = {
+                "sam": sam.state_dict(), "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(), "spent": spent, "step": step,
+            }
+            torch.save(state, state_path.with_suffix(".tmp"))
+            state_path.with_suffix(".tmp").rename(state_path)
+
+
+if __name__ == "__main__":
+    main()

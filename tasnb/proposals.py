@@ -1,0 +1,241 @@
+"""The mask proposal network (section 3.2) and the refinement of its masks (section 4.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from tasnb.checkpoints import embedded_folder, is_embedded, weights_digest
+from tasnb.settings import InputError, Settings
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+COLUMNS = {
+    "mask_id": "int64",
+    "height": "int64",
+    "width": "int64",
+    "counts": "object",
+    "x": "int64",
+    "y": "int64",
+    "w": "int64",
+    "h": "int64",
+    "area": "int64",
+    "predicted_iou": "float64",
+    "stability": "float64",
+    "center_x": "float64",
+    "center_y": "float64",
+}
+
+
+class ProposalNetwork(Protocol):
+    """Finds masks in an image, knowing nothing of any expression.
+
+    Attributes:
+        digest: What identifies the weights.
+    """
+
+    digest: str
+
+    def propose(
+        self, image: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Masks (M, H, W), predicted IoU (M,) and stability (M,) of an image (H, W, 3)."""
+
+
+def build_sam(config: dict[str, Any]) -> Sam:
+    """A ``Sam`` of any size, from the fields of an embedded checkpoint's ``config.json``."""
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
+    size, patch, width = config["image_size"], config["patch_size"], config["prompt_width"]
+    grid = size // patch
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=size,
+            patch_size=patch,
+            embed_dim=config["encoder_width"],
+            depth=config["encoder_depth"],
+            num_heads=config["encoder_heads"],
+            out_chans=width,
+            use_rel_pos=True,
+            window_size=config["window_size"],
+            global_attn_indexes=tuple(config["global_attention"]),
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(grid, grid),
+            input_image_size=(size, size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer_dim=width,
+            transformer=TwoWayTransformer(
+                depth=config["decoder_depth"],
+                embedding_dim=width,
+                num_heads=config["decoder_heads"],
+                mlp_dim=config["decoder_mlp"],
+            ),
+            iou_head_hidden_dim=config["iou_head_width"],
+        ),
+    )
+
+
+class SamProposals:
+    """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        from safetensors.torch import load_file
+        from segment_anything import SamAutomaticMaskGenerator
+
+        if not is_embedded(name):
+            raise InputError(f"proposal network 'sam:{name}' is unknown; there is: sam:embedded/sam")
+        folder = embedded_folder(name, settings)
+        sam = build_sam(json.loads((folder / "config.json").read_text()))
+        weights = load_file(folder / "model.safetensors")
+        sam.load_state_dict({key: value.float() for key, value in weights.items()})
+        self.digest = weights_digest(folder)
+        self.generator = SamAutomaticMaskGenerator(
+            sam.eval(),
+            points_per_side=settings.points_per_side,
+            pred_iou_thresh=settings.pred_iou_thresh,
+            stability_score_thresh=settings.stability_score_thresh,
+            output_mode="binary_mask",
+        )
+
+    def propose(
+        self, image: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        import torch
+
+        with torch.inference_mode():
+            found = self.generator.generate(image)
+        found = [row for row in found if row["area"] > 0]
+        masks = np.array([row["segmentation"] for row in found], bool).reshape(-1, *image.shape[:2])
+        predicted = np.array([row["predicted_iou"] for row in found], float)
+        return masks, predicted, np.array([row["stability_score"] for row in found], float)
+
+
+PROPOSAL_NETWORKS: dict[str, Callable[[str, Settings], ProposalNetwork]] = {"sam": SamProposals}
+
+
+@lru_cache(maxsize=2)
+def load_proposal_network(settings: Settings) -> ProposalNetwork:
+    """The network that ``settings.proposal_network`` names, as ``kind:checkpoint``.
+
+    Raises:
+        InputError: The kind or the checkpoint is unknown.
+    """
+    kind, _, name = settings.proposal_network.partition(":")
+    if kind not in PROPOSAL_NETWORKS:
+        raise InputError(
+            f"unknown proposal network '{settings.proposal_network}'; "
+            f"known kinds: {', '.join(PROPOSAL_NETWORKS)}"
+        )
+    return PROPOSAL_NETWORKS[kind](name, settings)
+
+
+def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork) -> pd.DataFrame:
+    """All of a network's masks of one image as rows of the mask table.
+
+    Args:
+        image: RGB, uint8 (H, W, 3).
+
+    Returns:
+        A row a mask: see ``COLUMNS``. Boxes hold the first and the last pixel; areas are pixels.
+    """
+    masks, predicted, stability = network.propose(image)
+    if not len(masks):
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
+    rles = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    boxes = coco_mask.toBbox(rles).astype(int)
+    areas = coco_mask.area(rles).astype(int)
+    across, down = masks.sum(1), masks.sum(2)  # pixels a column (M, W) and a row (M, H)
+    frame = pd.DataFrame(
+        {
+            "mask_id": np.arange(len(masks)),
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "counts": [rle["counts"] for rle in rles],
+            **dict(zip("xywh", boxes.T, strict=True)),
+            "area": areas,
+            "predicted_iou": predicted,
+            "stability": stability,
+            "center_x": across @ np.arange(image.shape[1]) / areas,
+            "center_y": down @ np.arange(image.shape[0]) / areas,
+        }
+    )
+    return frame.astype(COLUMNS)
+
+
+def to_rles(masks: pd.DataFrame) -> list[dict[str, Any]]:
+    """COCO run-length encodings of the rows of a mask table."""
+    return [
+        {"size": [int(h), int(w)], "counts": counts}
+        for h, w, counts in zip(masks["height"], masks["width"], masks["counts"], strict=True)
+    ]
+
+
+def decode(masks: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Masks (M, H, W) of the rows of one image."""
+    if not len(masks):
+        return np.zeros((0, 0, 0), bool)
+    return coco_mask.decode(to_rles(masks)).transpose(2, 0, 1).astype(bool)
+
+
+def intersections(
+    rles: list[dict[str, Any]], others: list[dict[str, Any]]
+) -> npt.NDArray[np.int64]:
+    """Pixels that every mask of one list shares with every mask of another, (A, B).
+
+    Exact: pycocotools counts on the runs, and its "crowd" ratio is intersection / own area.
+    """
+    if not rles or not others:
+        return np.zeros((len(rles), len(others)), np.int64)
+    ratio = coco_mask.iou(rles, others, [1] * len(others))
+    return np.rint(ratio * coco_mask.area(rles)[:, None]).astype(np.int64)
+
+
+def least_area(settings: Settings, height: int, width: int) -> float:
+    """Pixels under which a mask is dropped: absolute, or the same share of a smaller image."""
+    if settings.min_mask_area_of is None:
+        return settings.min_mask_area
+    of_width, of_height = settings.min_mask_area_of
+    return settings.min_mask_area * height * width / (of_width * of_height)
+
+
+def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
+    """Which masks of one image survive the refinement (section 4.2).
+
+    A mask goes when it is small, and when it is a subset of a larger one: when the pixels that
+    both share are more than ``settings.subset_overlap`` of it. Of two equally large masks the
+    first stays.
+
+    Args:
+        masks: Rows of one image.
+
+    Returns:
+        bool (M,).
+    """
+    if not len(masks):
+        return np.zeros(0, bool)
+    area = masks["area"].to_numpy()
+    rles = to_rles(masks)
+    shared = intersections(rles, rles) / np.minimum(area[:, None], area[None])
+    order = np.arange(len(area))
+    beats = (area[:, None] > area) | ((area[:, None] == area) & (order[:, None] < order))
+    redundant = (beats & (shared > settings.subset_overlap)).any(0)
+    large = area >= least_area(settings, int(masks["height"].iloc[0]), int(masks["width"].iloc[0]))
+    return large & ~redundant
