@@ -46,10 +46,11 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return InputError(f"unknown {kind} {_short(name)}: {hint}there is {', '.join(known)}")
+    return InputError(f"unknown {kind} {shown(name)}: {hint}there is {', '.join(known)}")
 
 
-def _short(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as it stands in an error message: one line, cut when long."""
     return " ".join(reprlib.repr(value).split())
 
 
@@ -156,7 +157,7 @@ class Settings(BaseModel):
         for name in [names] if isinstance(names, str) else names:
             if not re.fullmatch(r"\w+:\S+", name):
                 raise InputError(
-                    f"{_short(name)} is no model: write library:name, as open_clip:embedded-vit"
+                    f"{shown(name)} is no model: write library:name, as open_clip:embedded-vit"
                 )
         if not names:
             raise InputError("encoders is empty: name at least one, as open_clip:embedded-vit")
@@ -222,4 +223,4 @@ def _first_line(error: ValidationError) -> str:
     name = str(first["loc"][0]) + "".join(f"[{i}]" for i in first["loc"][1:] if type(i) is int)
     plain = {"tuple_type": "should be a list", "path_type": "should be the path of a folder"}
     allowed = plain.get(first["type"], first["msg"].replace("Input should", "should"))
-    return f"{name} = {_short(first['input'])}: {allowed}"
+    return f"{name} = {shown(first['input'])}: {allowed}"

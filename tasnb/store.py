@@ -17,7 +17,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        try:
+        with suppress(OSError):  # the folder itself could not be made, or is no folder
             temporary.unlink(missing_ok=True)
-        except OSError:  # the folder itself could not be made, or is no folder
-            pass
 
 
 def fingerprint(content: Any) -> str:
@@ -273,9 +271,8 @@ class Stage:
             stamp = _stamp(file)
             if file.name not in self._records or self._records[file.name][0] != stamp:
                 record = json.loads(file.read_bytes())
-                if not {"parts", "files", "rows"} <= record.keys():
-                    record = None
-                elif f"{_shard_name(record['keys'])}.json" != file.name:
+                named = f"{_shard_name(record['keys'])}.json" == file.name
+                if not named or not {"parts", "files", "rows"} <= record.keys():
                     record = None
                 self._records[file.name] = (stamp, record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no JSON, not ours

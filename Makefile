@@ -1,0 +1,47 @@
+# make         sets up .venv, runs the notebooks, prints Table 1 (the first time: minutes)
+# make help    what else there is
+
+PYTHON ?= python3
+VENV   := .venv
+STAMP  := $(VENV)/.installed
+NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
+	--extra-keys "metadata.papermill cell.metadata.papermill"
+
+.DEFAULT_GOAL := tables
+.DELETE_ON_ERROR:
+.PHONY: tables test lint format lab clean help
+
+tables: $(STAMP)  ## run notebooks 01 to 06, write runs/embedded/ (ARGS="--limit 5" and the like)
+	@$(VENV)/bin/python -m tasnb run $(ARGS)
+
+test: $(STAMP)  ## run the tests (ARGS="-m 'not slow'" for the quick ones)
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## check style, and that notebooks hold no outputs
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(NBSTRIPOUT) --verify notebooks/*.ipynb
+
+format: $(STAMP)  ## put style right and strip the notebooks' outputs
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(NBSTRIPOUT) notebooks/*.ipynb
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(VENV)/bin/jupyter lab notebooks
+
+clean:  ## remove .venv and runs
+	rm -rf $(VENV) runs
+
+help:  ## this list
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  "$(PYTHON) is missing or older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo \
+	  "$(PYTHON) has no venv; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,195 @@
+"""The command line: ``python -m tasnb run`` and ``python -m tasnb segment``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tasnb import __version__
+from tasnb.settings import PROFILES, RECIPES, SPLITS, InputError
+
+_RUN = """\
+Runs notebooks/NN_*.ipynb in order and writes notebooks, pages, tables, figures and index.html
+to runs/<profile>. What is up to date (same parameters, code and data) is skipped; what was
+interrupted goes on where it was."""
+
+_RUN_EXAMPLES = """\
+examples:
+  python -m tasnb run                                    everything, on the embedded benchmark
+  python -m tasnb run --notebooks 05 --splits testA      one notebook, one split
+  python -m tasnb run --limit 5 --out /tmp/quick         a look at five images a split
+  python -m tasnb run --notebooks 05 -p alpha 0.2 --out runs/alpha02"""
+
+_SEGMENT = """\
+Finds what an expression denotes in a picture: prints a row for each mask proposal with its
+scores V, P, N and S, and writes the picture with the chosen mask over it."""
+
+_SEGMENT_EXAMPLES = """\
+example:
+  python -m tasnb segment photo.jpg "the left cat" --out cat.png"""
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage before them."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="python -m tasnb",
+        description="TAS: zero-shot referring image segmentation, step by step.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tasnb {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run the notebooks and write tables, figures and a report",
+        description=_RUN,
+        epilog=_RUN_EXAMPLES,
+        formatter_class=plain,
+        allow_abbrev=False,
+    )
+    add = run.add_argument
+    add("--profile", metavar="P", help=f"which models and data: {', '.join(PROFILES)}")
+    add("--recipe", metavar="R", help=f"which reading of the method: {', '.join(RECIPES)}")
+    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(SPLITS)}")
+    add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
+    add("--notebooks", type=_names, metavar="01,05", default=[], help="some (default: all)")
+    add("--out", metavar="DIR", help="where the report goes (default: runs/<profile>)")
+    add("--store", metavar="DIR", help="where stored results lie (default: runs/store)")
+    add("--limit", metavar="N", help="the first N images of each split (default: all)")
+    add(
+        "-p",
+        dest="parameters",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the notebooks, as their parameters cell declares it; repeatable",
+    )
+    add("--force", action="store_true", help="run also what is up to date")
+    add(
+        "--prepare-only",
+        action="store_true",
+        help="write NN_name.prepared.ipynb with the parameters put in; run nothing",
+    )
+    run.set_defaults(call=_run)
+
+    segment = commands.add_parser(
+        "segment",
+        help="segment one picture by one expression",
+        description=_SEGMENT,
+        epilog=_SEGMENT_EXAMPLES,
+        formatter_class=plain,
+        allow_abbrev=False,
+    )
+    add = segment.add_argument
+    add("image", metavar="IMAGE", help="a picture file")
+    add("expression", metavar="EXPRESSION", help='such as "the left cat"')
+    add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    add("--encoder", metavar="NAME", help="image-text encoder, as open_clip:embedded-vit")
+    add("--out", metavar="FILE", default="overlay.png", help="default: overlay.png")
+    segment.set_defaults(call=_segment)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from tasnb import runner
+    from tasnb.parameters import from_text
+
+    overrides: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("profile", "recipe", "datasets", "splits")
+        if getattr(arguments, name) is not None
+    }
+    for name in ("out", "store"):  # as typed in this shell; notebooks run elsewhere
+        if getattr(arguments, name) is not None:
+            overrides[name] = str(Path(getattr(arguments, name)).expanduser().absolute())
+    if arguments.limit is not None:
+        overrides["limit"] = _whole("--limit", arguments.limit)
+    notebooks = runner.select(arguments.notebooks)
+    overrides.update(from_text(notebooks, dict(arguments.parameters)))
+
+    done = runner.run(
+        notebooks, overrides, force=arguments.force, prepare_only=arguments.prepare_only
+    )
+    if arguments.prepare_only:
+        print(f"prepared notebooks: {done}")
+        return
+    table = done.parent / "tables" / "table1.md"
+    if table.is_file():
+        print(f"\n{table.read_text(encoding='utf-8').strip()}\n")
+    print(f"report: {done}")
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{name} {text!r}: should be a whole number, 0 for all") from None
+
+
+def _segment(arguments: argparse.Namespace) -> None:
+    out = Path(arguments.out)
+    if out.suffix.lower() not in _PICTURES:
+        raise InputError(f"--out {out}: the overlay's name should end in {', '.join(_PICTURES)}")
+
+    from tasnb.pipeline import segment
+    from tasnb.runner import check_writable
+    from tasnb.store import atomic_write
+
+    check_writable(out.parent)
+    chosen = {"encoders": [arguments.encoder]} if arguments.encoder else {}
+    result = segment(arguments.image, arguments.expression, profile=arguments.profile, **chosen)
+    if result.frame.empty:
+        print("no mask was proposed in this picture: the answer is an empty mask")
+    else:
+        print(result.frame.to_string(index=False, float_format="{:.3f}".format))
+    overlay = result.overlay()
+    with atomic_write(out) as temporary:
+        overlay.save(temporary)
+    share = 100 * float(result.mask.mean())
+    print(f"mask: {share:.1f} % of the picture; overlay: {out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        The exit status: 0, 1 for a notebook that failed, 2 for bad input, 130 after Ctrl-C.
+    """
+    from tasnb.runner import NotebookFailed
+
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.call(arguments)
+    except InputError as error:
+        return _say(error, 2)
+    except NotebookFailed as error:
+        return _say(error, 1)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on from the results stored so far", 130)
+    return 0
+
+
+def _say(message: object, status: int) -> int:
+    print(f"tasnb: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

