@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("image", metavar="IMAGE", help="a picture file")
     add("expression", metavar="EXPRESSION", help='such as "the left cat"')
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
-    add("--encoder", metavar="NAME", help="image-text encoder, as open_clip:embedded-vit")
+    add("--encoder", metavar="NAME", help="image-text encoder, as open_clip:embedded/clip-vit")
     add("--out", metavar="FILE", default="overlay.png", help="default: overlay.png")
     segment.set_defaults(call=_segment)
     return parser

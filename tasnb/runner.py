@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import datetime
 import json
-import logging
-import os
 import platform
-import re
-import shutil
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tasnb import __version__
+from tasnb.kernels import check_kernel, execute
 from tasnb.parameters import Notebook, load_notebook, parameters_of, settings_of
 from tasnb.report import write_html, write_index
 from tasnb.settings import ROOT, InputError, unknown
 from tasnb.store import atomic_write, file_digest, fingerprint
 
 NOTEBOOKS = ROOT / "notebooks"
-KERNEL = "python3"
-CELL_SECONDS = 12 * 3600  # a cell on the paper's data may take hours, a hung one must end
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -111,12 +105,13 @@ def run(
     check_writable(folder)
     if prepare_only:
         for book, parameters in jobs:
-            _execute(book, parameters, folder / f"{book.name}.prepared.ipynb", prepare_only=True)
+            execute(
+                book.path, folder / f"{book.name}.prepared.ipynb", parameters, prepare_only=True
+            )
         return folder
     check_writable(settings.store)
     check_kernel()
 
-    began = time.time()
     (settings.out / "run.json").unlink(missing_ok=True)
     same = {
         "code": _code_digest(),
@@ -140,8 +135,8 @@ def run(
         "settings": settings.model_dump(mode="json"),
         "notebooks": records,
         **same,
-        "finished": _now(),
-        "seconds": round(time.time() - began, 1),
+        "finished": max(record["finished"] for record in records.values()),
+        "seconds": round(sum(record["seconds"] for record in records.values()), 1),
         "status": "ok",
     }
     _write_json(settings.out / "run.json", run_record)
@@ -167,26 +162,6 @@ def check_writable(folder: Path) -> None:
     probe.unlink()
 
 
-def check_kernel() -> None:
-    """Raises an InputError unless the kernel "python3" is this very environment's Python."""
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # not one in the user's home
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of debugpy's
-    os.environ.setdefault("TQDM_NCOLS", "80")  # not this terminal's width, in a saved notebook
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    mend = f"run: {sys.executable} -m ipykernel install --sys-prefix"
-    try:
-        command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
-    except NoSuchKernel:
-        raise InputError(f'there is no Jupyter kernel "{KERNEL}"; {mend}') from None
-    # A bare "python" is the Python that asks; links are not followed: they tell environments apart.
-    own = command in ("python", "python3") or Path(command).parent == Path(sys.executable).parent
-    if not own:
-        raise InputError(
-            f'the Jupyter kernel "{KERNEL}" is {command}, not {sys.executable}; {mend}'
-        )
-
-
 def _run_one(
     book: Notebook, parameters: dict[str, Any], key: dict[str, Any], out: Path
 ) -> dict[str, Any]:
@@ -198,77 +173,51 @@ def _run_one(
     failed = folder / f"{book.name}.failed.ipynb"
     temporary = folder / f"{book.name}.tmp.ipynb"
     record_file = folder / f"{book.name}.run.json"
+    earlier = (_record(record_file) or {}).get("outputs", {})
     record_file.unlink(missing_ok=True)  # its tables are about to be written over
     began = time.time()
     try:
-        notebook = _execute(book, parameters, temporary)
+        notebook = execute(book.path, temporary, parameters)
     except PapermillExecutionError as error:
         where, what = f"{book.name}, cell {error.exec_count}", " ".join(error.evalue.split())
-        os.replace(temporary, failed)
+        temporary.replace(failed)
         if error.ename == "InputError":
             raise InputError(f"{what} ({where})") from None
         raise NotebookFailed(f"{where}: {error.ename}: {what} (see {failed})") from None
     except (RuntimeError, TimeoutError, OSError) as error:  # a dead kernel, a cell's time limit
         if temporary.is_file():
-            os.replace(temporary, failed)
+            temporary.replace(failed)
         what = " ".join(str(error).split())[:300]
-        raise NotebookFailed(f"{book.name}: {type(error).__name__}: {what}") from None
+        raise NotebookFailed(f"{book.name}: {what}") from None
     skipped = [
         cell
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
     ]
     if skipped or _exits(notebook):  # papermill calls sys.exit() a success
-        os.replace(temporary, failed)
+        temporary.replace(failed)
         raise NotebookFailed(f"{book.name} ended before its last cell (see {failed})")
 
-    os.replace(temporary, done)
+    temporary.replace(done)
     write_html(notebook, done.with_suffix(".html"), book.name)
     failed.unlink(missing_ok=True)
-    outputs = [
-        file
-        for kind in ("tables", "figures")
-        for file in sorted((out / kind).glob("*"))
+    written = (file for kind in ("tables", "figures") for file in sorted((out / kind).glob("*")))
+    outputs = {
+        str(file.relative_to(out)): file_digest(file)
+        for file in written
         if file.is_file() and file.stat().st_mtime >= began
-    ]
+    }
+    for name in earlier.keys() - outputs.keys():  # a figure that has another name now
+        (out / name).unlink(missing_ok=True)
     record = {
         **key,
-        "outputs": {str(file.relative_to(out)): file_digest(file) for file in outputs},
+        "outputs": outputs,
         "finished": _now(),
         "seconds": round(time.time() - began, 1),
         "status": "ok",
     }
     _write_json(record_file, record)
     return record
-
-
-def _execute(
-    book: Notebook, parameters: dict[str, Any], target: Path, prepare_only: bool = False
-) -> Any:
-    """papermill on one notebook, with its progress bars shown in this terminal."""
-    import papermill
-    from traitlets.config import Config
-
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are reported here, once
-
-    def literal(path: Path) -> str:  # papermill fills in {...} of a path
-        return str(path).replace("{", "{{").replace("}", "}}")
-
-    return papermill.execute_notebook(
-        literal(book.path),
-        literal(target),
-        parameters=parameters,
-        kernel_name=KERNEL,
-        language="python",  # also for a notebook whose metadata do not say
-        cwd=book.path.parent,
-        execution_timeout=CELL_SECONDS,
-        start_timeout=300,
-        prepare_only=prepare_only,
-        progress_bar=False,
-        stderr_file=ProgressBars(sys.stderr),
-        config=Config(KernelManager={"transport_encryption": "auto"}),  # else ipykernel warns
-        coalesce_streams=True,  # a bar's last state is what the saved notebook keeps
-    )
 
 
 def _exits(notebook: Any) -> bool:
@@ -279,54 +228,25 @@ def _exits(notebook: Any) -> bool:
     )
 
 
-class ProgressBars:
-    """A file for a kernel's stderr that hands on tqdm's bars only, one line a bar.
-
-    On a terminal the line moves; elsewhere it is printed when the bar is full, and before that
-    twice a minute.
-    """
-
-    PERIOD = 30.0  # seconds
-
-    def __init__(self, terminal: TextIO) -> None:
-        self.terminal = terminal
-        self.moving = terminal.isatty()
-        self.shown = time.monotonic()
-        self.full = ""  # title of the last full bar: tqdm draws that one twice
-
-    def write(self, text: str) -> None:
-        """Takes any piece of the kernel's stderr."""
-        for line in re.split(r"[\r\n]+", text):
-            if not (bar := re.match(r"(.*?)\s*(\d+)%\|", line)):
-                continue
-            title, full = bar[1], bar[2] == "100"
-            if full and title == self.full:
-                continue
-            self.full = title if full else ""
-            if self.moving:
-                width = shutil.get_terminal_size().columns
-                self.terminal.write("\r" + f"  {line}"[: width - 1] + "\x1b[K" + "\n" * full)
-            elif full or time.monotonic() - self.shown > self.PERIOD:
-                self.terminal.write(f"  {line}\n")
-                self.shown = time.monotonic()
-
-    def flush(self) -> None:
-        """Shows what has been written."""
-        self.terminal.flush()
-
-
 def _finished(file: Path, key: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
     """The record of a notebook, if it says `key` and all that it wrote is there unchanged."""
+    record = _record(file)
+    if not record or fingerprint({name: record.get(name) for name in key}) != fingerprint(key):
+        return None
     pages = [file.with_name(file.name.replace(".run.json", end)) for end in (".ipynb", ".html")]
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        same = fingerprint({name: record[name] for name in key}) == fingerprint(dict(key))
-        same = same and all(page.is_file() for page in pages)
-        outputs = record["outputs"].items()
-        same = same and all(file_digest(out / name) == digest for name, digest in outputs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not a record
+        same = all(file_digest(out / name) == digest for name, digest in record["outputs"].items())
+    except OSError:
         return None
-    return record if same else None
+    return record if same and all(page.is_file() for page in pages) else None
+
+
+def _record(file: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("status") == "ok" else None
 
 
 def _code_digest() -> str:

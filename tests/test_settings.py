@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import tasnb
+from tasnb.settings import ROOT, SPLITS, InputError, Settings, make_settings, unknown
+
+
+def test_defaults_are_those_of_the_paper():
+    settings = make_settings()
+    assert (settings.alpha, settings.lam, settings.lam_g) == (0.1, 0.7, 1.0)
+    assert settings.points_per_side == 8
+    assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.7
+    assert (settings.caption_input, settings.clip_input) == ("blur", "crop")
+
+
+def test_columns_are_those_of_tables_1_and_2():
+    assert make_settings().columns == (
+        ("refscenes", "val"),
+        ("refscenes", "testA"),
+        ("refscenes", "testB"),
+        ("refscenes+", "val"),
+        ("refscenes+", "testA"),
+        ("refscenes+", "testB"),
+        ("refscenesg", "val(U)"),
+        ("refscenesg", "test(U)"),
+        ("refscenesg", "test(G)"),
+        ("phrasescenes", "test"),
+    )
+
+
+def test_columns_of_chosen_splits():
+    chosen = make_settings(splits=["testA", "test"])
+    assert chosen.columns == (
+        ("refscenes", "testA"),
+        ("refscenes+", "testA"),
+        ("phrasescenes", "test"),
+    )
+
+
+def test_lambda_is_larger_on_the_g_family():
+    settings = make_settings(lam=0.5, lam_g=0.9)
+    assert [settings.lambda_of(dataset) for dataset in SPLITS] == [0.5, 0.5, 0.9, 0.5]
+
+
+def test_what_json_cannot_say_is_accepted():
+    settings = make_settings(
+        datasets=["refscenes"], encoders=["open_clip:x"], min_mask_area_of=[320, 240], alpha=1
+    )
+    assert settings.datasets == ("refscenes",)
+    assert settings.encoders == ("open_clip:x",)
+    assert settings.min_mask_area_of == (320, 240)
+    assert settings.alpha == 1.0 and type(settings.alpha) is float
+
+
+def test_survives_json():
+    settings = make_settings(alpha=0.2, out="elsewhere", limit=3, min_mask_area_of=None)
+    again = make_settings(**json.loads(json.dumps(settings.model_dump(mode="json"))))
+    assert again == settings
+
+
+def test_empty_means_the_default():
+    assert make_settings(limit=0) == make_settings(limit=None) == make_settings()
+    assert make_settings(datasets=[], out="", store="", data="") == make_settings()
+
+
+def test_folders_start_at_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = make_settings(store="here/store")
+    assert settings.store == ROOT / "here" / "store"
+    assert settings.out == ROOT / "runs" / "embedded"
+    assert settings.data == ROOT / "data"
+    assert make_settings(out=str(tmp_path)).out == tmp_path
+    assert make_settings(out="~/x").out == Path.home() / "x"
+
+
+def test_frozen():
+    with pytest.raises(ValidationError):
+        make_settings().alpha = 0.2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"alpha": "0.1"}, "alpha = '0.1': should be a valid number"),
+        ({"alpha": True}, "alpha = True: should be a valid number"),
+        ({"alpha": -0.1}, "alpha = -0.1: should be greater than or equal to 0"),
+        ({"alpha": float("nan")}, "alpha = nan: should be a finite number"),
+        ({"lam": float("inf")}, "lam = inf: should be a finite number"),
+        ({"pred_iou_thresh": 1.5}, "pred_iou_thresh = 1.5: should be less than or equal to 1"),
+        ({"points_per_side": 1.5}, "points_per_side = 1.5: should be a valid integer"),
+        ({"points_per_side": 0}, "points_per_side = 0: should be greater than or equal to 1"),
+        ({"limit": -2}, "limit = -2: should be greater than or equal to 1"),
+        ({"limit": True}, "limit = True: should be a valid integer"),
+        ({"limit": "3"}, "limit = '3': should be a valid integer"),
+        ({"blur_kernel": 74}, "blur_kernel = 74: should be an odd number of pixels"),
+        ({"caption_input": "blr"}, "caption_input = 'blr': should be 'blur' or 'crop'"),
+        ({"datasets": "refscenes"}, "datasets = 'refscenes': should be a list"),
+        ({"datasets": ["refscenes", 1]}, "datasets[1] = 1: should be a valid string"),
+        ({"min_mask_area_of": [640, 0.5]}, "min_mask_area_of[1] = 0.5: should be a valid integer"),
+        ({"store": 5}, "store = 5: should be the path of a folder"),
+        ({"encoders": []}, "encoders is empty: name at least one, as open_clip:embedded/clip-vit"),
+        (
+            {"captioner": "blip2"},
+            "'blip2' is no model: write library:name, as open_clip:embedded/clip-vit",
+        ),
+        ({"profile": "paper"}, "unknown profile 'paper': there is embedded"),
+        ({"recipe": "released"}, "unknown recipe 'released': there is published"),
+        (
+            {"datasets": ["refscene+"]},
+            "unknown dataset 'refscene+': did you mean 'refscenes+' or 'refscenes'? "
+            "there is refscenes, refscenes+, refscenesg, phrasescenes",
+        ),
+        (
+            {"datasets": ["refscenes"], "splits": ["testa"]},
+            "unknown split 'testa': did you mean 'testB' or 'testA'? there is val, testA, testB",
+        ),
+        (
+            {"datasets": ["phrasescenes"], "splits": ["val"]},
+            "unknown split 'val': there is test",
+        ),
+    ],
+)
+def test_bad_value_is_one_line(overrides, message):
+    with pytest.raises(InputError) as caught:
+        make_settings(**overrides)
+    assert str(caught.value) == message
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(InputError, match=r"^unknown setting 'alpah': did you mean 'alpha'\? ") as e:
+        make_settings(alpah=0.1)
+    assert "\n" not in str(e.value)
+
+
+def test_long_and_broken_values_stay_short_and_on_one_line():
+    with pytest.raises(InputError) as caught:
+        make_settings(seed="a\nb" * 1000)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 100
+    assert "\n" not in str(unknown("thing", "a\nb", ["c"]))
+
+
+def test_every_field_has_a_default():
+    assert Settings() == make_settings("embedded")
+
+
+def test_public_names():
+    assert tasnb.make_settings is make_settings
+    assert tasnb.InputError is InputError
+    assert set(tasnb.__all__) <= set(dir(tasnb))
+    with pytest.raises(AttributeError, match="no attribute 'sgement'"):
+        tasnb.sgement  # noqa: B018
+
+
+def test_import_is_light():
+    code = (
+        "import sys, tasnb, tasnb.settings; print(*{'torch', 'pandas', 'spacy'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
