@@ -52,13 +52,12 @@ def load_notebook(path: Path) -> Notebook:
         InputError: no notebook, or a parameters cell with anything but literal assignments.
     """
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        parts = [
+            (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} cannot be read as a notebook") from None
-    parts = [
-        (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
-        for cell in cells
-    ]
     defaults: dict[str, Any] = {}
     kinds: dict[str, Any] = {}
     source = next((text for _, text, tags in parts if "parameters" in tags), "")
