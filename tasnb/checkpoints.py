@@ -6,30 +6,31 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from tasnb.settings import InputError, Settings
+from tasnb.settings import InputError, Settings, unknown
 from tasnb.store import file_digest, fingerprint
 
 EMBEDDED = "embedded/"
 
 
-def is_embedded(name: str) -> bool:
-    """True for the name of a checkpoint that lies under ``data/embedded/checkpoints``."""
-    return name.startswith(EMBEDDED)
-
-
-def embedded_folder(name: str, settings: Settings) -> Path:
-    """The verified folder of an embedded checkpoint such as ``"embedded/clip-vit"``.
+def checkpoint_folder(model: str, settings: Settings) -> Path:
+    """The verified folder of a model such as ``"open_clip:embedded/clip-vit"``.
 
     Raises:
         InputError: There is no such checkpoint, or one of its files is not what its card says.
     """
+    name = model.partition(":")[2]
     root = settings.data / "embedded" / "checkpoints"
     folder = root / name.removeprefix(EMBEDDED)
-    if not (folder / "card.json").is_file():
-        known = ", ".join(sorted(EMBEDDED + path.parent.name for path in root.glob("*/card.json")))
-        raise InputError(f"no checkpoint '{name}' in {root}; there are: {known or 'none'}")
+    if not name.startswith(EMBEDDED) or not (folder / "card.json").is_file():
+        known = sorted(EMBEDDED + path.parent.name for path in root.glob("*/card.json"))
+        raise unknown("checkpoint", name, known or ["none: data/ is incomplete"])
     weights_digest(folder)
     return folder
+
+
+def model_digest(model: str, settings: Settings) -> str:
+    """What identifies the weights of a model, found without loading them."""
+    return weights_digest(checkpoint_folder(model, settings))
 
 
 @lru_cache(maxsize=32)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.checkpoints import embedded_folder, is_embedded, weights_digest
-from tasnb.settings import InputError, Settings
+from tasnb.checkpoints import checkpoint_folder
+from tasnb.settings import Settings, unknown
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -36,13 +36,7 @@ COLUMNS = {
 
 
 class ProposalNetwork(Protocol):
-    """Finds masks in an image, knowing nothing of any expression.
-
-    Attributes:
-        digest: What identifies the weights.
-    """
-
-    digest: str
+    """Finds masks in an image, knowing nothing of any expression."""
 
     def propose(
         self, image: npt.NDArray[np.uint8]
@@ -96,17 +90,14 @@ def build_sam(config: dict[str, Any]) -> Sam:
 class SamProposals:
     """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         from safetensors.torch import load_file
         from segment_anything import SamAutomaticMaskGenerator
 
-        if not is_embedded(name):
-            raise InputError(f"proposal network 'sam:{name}' is unknown; there is: sam:embedded/sam")
-        folder = embedded_folder(name, settings)
+        folder = checkpoint_folder(settings.proposal_network, settings)
         sam = build_sam(json.loads((folder / "config.json").read_text()))
         weights = load_file(folder / "model.safetensors")
         sam.load_state_dict({key: value.float() for key, value in weights.items()})
-        self.digest = weights_digest(folder)
         self.generator = SamAutomaticMaskGenerator(
             sam.eval(),
             points_per_side=settings.points_per_side,
@@ -128,7 +119,7 @@ class SamProposals:
         return masks, predicted, np.array([row["stability_score"] for row in found], float)
 
 
-PROPOSAL_NETWORKS: dict[str, Callable[[str, Settings], ProposalNetwork]] = {"sam": SamProposals}
+PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {"sam": SamProposals}
 
 
 @lru_cache(maxsize=2)
@@ -138,13 +129,10 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    kind, _, name = settings.proposal_network.partition(":")
+    kind = settings.proposal_network.partition(":")[0]
     if kind not in PROPOSAL_NETWORKS:
-        raise InputError(
-            f"unknown proposal network '{settings.proposal_network}'; "
-            f"known kinds: {', '.join(PROPOSAL_NETWORKS)}"
-        )
-    return PROPOSAL_NETWORKS[kind](name, settings)
+        raise unknown("kind of proposal network", kind, PROPOSAL_NETWORKS)
+    return PROPOSAL_NETWORKS[kind](settings)
 
 
 def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork) -> pd.DataFrame:

@@ -48,7 +48,7 @@ class Style:
 
 
 STYLES = {
-    "refscenes": Style(0.6, 0.08, 0.12, 0.55, RELATIONS),
+    "refscenes": Style(0.3, 0.1, 0.14, 0.65, RELATIONS),
     "refscenes+": Style(0.0, 0.16, 0.15, 0.8, ("near", "behind", "in_front_of")),
     "refscenesg": Style(0.1, 0.15, 0.7, 0.85, RELATIONS, long=True),
     "phrasescenes": Style(0.0, 0.05, 0.15, 0.65, ("near", "behind", "in_front_of"), several=True),

@@ -2,7 +2,8 @@
 
     python train_clip.py --pool /tmp/pool --out runs/train/clip-vit --tower vit --minutes 25
 
-Goes on from ``<out>/state.pt`` when it is there. Never sees a masked crop: the gap between natural
+Goes on from ``<out>/state.pt`` when it is there. With ``--text-from DIR`` the text tower is that of
+a finished training and stays as it is, so that only the image tower has to learn. Never sees a masked crop: the gap between natural
 and masked images, which the paper is about, is left open. Captions that recur in a batch share
 their targets instead of counting as negatives.
 """
@@ -42,7 +43,7 @@ def config(tower: str, vocabulary: int) -> dict:
                 "hf_tokenizer_name": "local",
                 "width": 128,
                 "heads": 4,
-                "layers": 3,
+                "layers": 2,
             },
         },
         "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tower", choices=TOWERS, required=True)
+    parser.add_argument("--text-from", type=Path, help="folder of a finished training")
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--scenes", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=96)
@@ -81,8 +83,15 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     size = TOWERS[args.tower]["image_size"]
     model, tokenize = build(args.out, args.tower)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
+    if args.text_from:
+        trained = torch.load(args.text_from / "state.pt", weights_only=True)["model"]
+        tower = {k: v for k, v in trained.items() if not k.startswith("visual.")}
+        model.load_state_dict(tower, strict=False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name.startswith("visual.") or name == "logit_scale"
+    learning = [p for p in model.parameters() if p.requires_grad]
+    decay = [p for p in learning if p.ndim > 1]
+    plain = [p for p in learning if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
         lr=args.rate, betas=(0.9, 0.98),
@@ -124,7 +133,7 @@ def main() -> None:
         loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))

@@ -1,0 +1,91 @@
+"""Turns finished trainings into the checkpoints that the workbook carries, each with its card.
+
+    python export.py --train runs/train --out data/embedded/checkpoints [--only sam,clip-rn]
+
+Weights are stored in half precision, which no score notices, as safetensors. ``measure.py`` adds
+what was measured to the cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+NAMES = ("sam", "clip-rn", "clip-vit", "blip2")
+SCRIPTS = {
+    "sam": "train_sam.py",
+    "clip-rn": "train_clip.py --tower rn",
+    "clip-vit": "train_clip.py --tower vit --text-from clip-rn",
+    "blip2": "train_blip2.py",
+}
+
+
+def half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Floating-point weights in half precision, each with memory of its own."""
+    return {k: (v.half() if v.is_floating_point() else v).clone() for k, v in weights.items()}
+
+
+def write_weights(name: str, train: Path, out: Path) -> None:
+    """Writes the files that the loading class of a checkpoint reads."""
+    if name == "blip2":
+        from train_blip2 import build, save
+
+        model, tokenizer = build()
+        model.load_state_dict(torch.load(train / "state.pt", weights_only=True)["model"])
+        save(model.half(), tokenizer, out)
+        return
+    state = torch.load(train / "state.pt", weights_only=True)
+    if name == "sam":
+        from train_sam import CONFIG
+
+        average = {k.removeprefix("module."): v for k, v in state["average"].items()}
+        average.pop("n_averaged")
+        save_file(half(average), out / "model.safetensors")
+        (out / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
+        return
+    save_file(half(state["model"]), out / "open_clip_model.safetensors")
+    for path in train.glob("*.json"):
+        shutil.copy(path, out / path.name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default=",".join(NAMES))
+    args = parser.parse_args()
+    for name in args.only.split(","):
+        train, out = args.train / name, args.out / name
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        write_weights(name, train, out)
+        state = torch.load(train / "state.pt", weights_only=True)
+        files = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())
+        }
+        weights = [load_file(path) for path in out.glob("*.safetensors")]
+        card = {
+            "name": name,
+            "script": f"data/embedded/build/{SCRIPTS[name]}",
+            "seed": 0,
+            "training_scenes": "9000, seeds 1000000 to 1008999 (pool.py)",
+            "steps": state["step"],
+            "minutes": round(state["spent"], 1),
+            "parameters": sum(t.numel() for part in weights for t in part.values()),
+            "measured": {},
+            "notes": "",
+            "files": files,
+        }
+        (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+        print(f"{name}: {card['parameters'] / 1e6:.2f} M parameters, {size:.1f} MB, {card['steps']} steps")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The surrogate captioner: captions of masked images and of whole images (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tasnb.checkpoints import checkpoint_folder
+from tasnb.settings import Settings, unknown
+
+
+class Captioner(Protocol):
+    """Says in a few words what an image shows."""
+
+    def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+        """A caption for each RGB image (H, W, 3)."""
+
+
+class Blip2Captions:
+    """BLIP-2 with its language model, prompted with nothing, by beam search."""
+
+    def __init__(self, settings: Settings) -> None:
+        from transformers import AutoProcessor, Blip2ForConditionalGeneration
+        from transformers.utils import logging
+
+        folder = checkpoint_folder(settings.captioner, settings)
+        logging.disable_progress_bar()
+        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        self.model = Blip2ForConditionalGeneration.from_pretrained(
+            folder, local_files_only=True, dtype="float32"
+        ).eval()
+        self.settings = settings
+
+    def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+        import torch
+
+        captions: list[str] = []
+        for start in range(0, len(images), self.settings.batch_size):
+            batch = list(images[start : start + self.settings.batch_size])
+            pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"]
+            with torch.inference_mode():
+                tokens = self.model.generate(
+                    pixel_values=pixels,
+                    num_beams=self.settings.num_beams,
+                    max_new_tokens=self.settings.max_new_tokens,
+                    min_new_tokens=1,
+                    do_sample=False,
+                )
+            texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+            captions += [text.strip() for text in texts]
+        return captions
+
+
+CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {"blip2": Blip2Captions}
+
+
+@lru_cache(maxsize=2)
+def load_captioner(settings: Settings) -> Captioner:
+    """The captioner that ``settings.captioner`` names, as ``kind:checkpoint``.
+
+    Raises:
+        InputError: The kind or the checkpoint is unknown.
+    """
+    kind = settings.captioner.partition(":")[0]
+    if kind not in CAPTIONERS:
+        raise unknown("kind of captioner", kind, CAPTIONERS)
+    return CAPTIONERS[kind](settings)

@@ -1,0 +1,99 @@
+"""Image-text encoders E_v and E_t: CLIP, or any other of its kind (section 3.3)."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tasnb.checkpoints import checkpoint_folder
+from tasnb.settings import Settings, unknown
+
+Embeddings = npt.NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Two towers into one space."""
+
+    def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
+        """E_v: unit vectors (N, D) of RGB images (H, W, 3)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        """E_t: unit vectors (N, D) of texts."""
+
+
+class OpenClip:
+    """A model of open_clip, with its own preprocessing and tokenizer."""
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        import open_clip
+
+        folder = checkpoint_folder(name, settings)
+        model, _, self.preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        self.model = model.eval()
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self.batch_size = settings.batch_size
+
+    def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
+        import torch
+        from PIL import Image
+
+        def encode(batch: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+            pixels = torch.stack([self.preprocess(Image.fromarray(image)) for image in batch])
+            return self.model.encode_image(pixels, normalize=True)
+
+        return self._batched(images, encode)
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        self._warn_of_cuts(texts)
+        return self._batched(
+            texts, lambda batch: self.model.encode_text(self.tokenizer(list(batch)), normalize=True)
+        )
+
+    def _batched(self, items: Sequence, encode: Callable) -> Embeddings:
+        import torch
+
+        with torch.inference_mode():
+            parts = [
+                encode(items[start : start + self.batch_size]).numpy()
+                for start in range(0, len(items), self.batch_size)
+            ]
+        width = self.model.text_projection.shape[-1]
+        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+
+    def _warn_of_cuts(self, texts: Sequence[str]) -> None:
+        room = self.tokenizer.context_length - 2  # less the start and the end of a text
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        for text in texts:
+            ids = (
+                inner(text, add_special_tokens=False)["input_ids"]
+                if inner
+                else self.tokenizer.encode(text)
+            )
+            if len(ids) > room:
+                warnings.warn(
+                    f"the text encoder reads {room} tokens; cut: {text[:60]!r} ({len(ids)} tokens)",
+                    stacklevel=3,
+                )
+
+
+ENCODERS: dict[str, Callable[[str, Settings], Encoder]] = {"open_clip": OpenClip}
+
+
+@lru_cache(maxsize=4)
+def load_encoder(name: str, settings: Settings) -> Encoder:
+    """The encoder of a name such as ``"open_clip:embedded/clip-vit"``.
+
+    Raises:
+        InputError: The kind or the checkpoint is unknown.
+    """
+    kind = name.partition(":")[0]
+    if kind not in ENCODERS:
+        raise unknown("kind of encoder", kind, ENCODERS)
+    return ENCODERS[kind](name, settings)

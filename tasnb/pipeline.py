@@ -1,0 +1,294 @@
+"""TAS from images and expressions to scores, each step stored once an image (or once a text)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasnb import captions, encoders, language, proposals, rectifier, scores
+from tasnb.checkpoints import model_digest
+from tasnb.datasets import Split, image_key, load_image, load_split
+from tasnb.masked_images import masked_images
+from tasnb.settings import InputError, Settings, make_settings
+from tasnb.store import Stage, Store
+
+Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
+"""Image key -> its file, or its pixels."""
+
+
+class Pipeline:
+    """The stages of TAS under one set of settings.
+
+    Every method computes what is missing in the store, shows a progress bar while it does, and
+    returns what is asked for. Models are loaded only when something is missing.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.store)
+
+    # -- image side ----------------------------------------------------------------------------
+
+    @cached_property
+    def _proposal_stage(self) -> Stage:
+        return self._stage(
+            "proposals",
+            ["points_per_side", "pred_iou_thresh", "stability_score_thresh"],
+            model=self.settings.proposal_network,
+        )
+
+    def proposals(self, images: Images) -> pd.DataFrame:
+        """All masks of the images as the mask table, refined ones marked ``kept`` (section 4.2).
+
+        Returns:
+            A row a mask with the columns of ``proposals.COLUMNS``, ``image`` and ``kept``.
+        """
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            network = proposals.load_proposal_network(self.settings)
+            frames = [
+                proposals.propose(_pixels(images[key]), network).assign(key=key) for key in keys
+            ]
+            return {"masks": pd.concat(frames, ignore_index=True)}
+
+        stage = self._proposal_stage
+        stage.compute(images, work, self.settings.shard_size, "proposals (images)")
+        masks = stage.read(images, "masks").rename(columns={"key": "image"})
+        kept = [proposals.refine(rows, self.settings) for _, rows in masks.groupby("image", sort=False)]
+        return masks.assign(kept=np.concatenate(kept) if kept else np.zeros(0, bool))
+
+    def _caption_stage(self, form: str) -> Stage:
+        names = ["num_beams", "max_new_tokens"]
+        model = self.settings.captioner
+        if form == "whole":
+            return self._stage("captions-whole", names, model=model)
+        return self._stage(f"captions-{form}", [*names, *self._on_masks(form)], self._proposal_stage, model)
+
+    def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
+        """Captions of the refined masks: image, mask_id, caption.
+
+        Args:
+            form: What the captioner sees, "blur" or "crop"; the settings' if None.
+        """
+        form = form or self.settings.caption_input
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            rows, pictures = self._masked(images, keys, form)
+            texts = captions.load_captioner(self.settings).caption(pictures)
+            return {"captions": rows.assign(caption=pd.Series(texts, dtype=object))}
+
+        stage = self._caption_stage(form)
+        stage.compute(images, work, self.settings.shard_size, f"captions, {form} (images)")
+        return stage.read(images, "captions").rename(columns={"key": "image"})
+
+    def image_captions(self, images: Images) -> pd.Series:
+        """The overall caption of every image, by image key."""
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            captioner = captions.load_captioner(self.settings)
+            texts = captioner.caption([_pixels(images[key]) for key in keys])
+            return {"captions": pd.DataFrame({"key": keys, "caption": texts})}
+
+        stage = self._caption_stage("whole")
+        stage.compute(images, work, 4 * self.settings.shard_size, "captions, whole (images)")
+        return stage.read(images, "captions").set_index("key")["caption"]
+
+    def mask_embeddings(
+        self, images: Images, encoder: str, form: str | None = None
+    ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
+        """E_v(I_m) of the refined masks (Eq. 1 and 2).
+
+        Returns:
+            Rows (image, mask_id), and unit vectors (M, D) in the same order.
+        """
+        form = form or self.settings.clip_input
+
+        def work(keys: list[str]) -> dict[str, Any]:
+            rows, pictures = self._masked(images, keys, form)
+            vectors = encoders.load_encoder(encoder, self.settings).encode_images(pictures)
+            return {"rows": rows, "vectors": (vectors, list(rows["key"]))}
+
+        stage = self._stage(f"crops-{form}", self._on_masks(form), self._proposal_stage, encoder)
+        name = encoder.rpartition("/")[2]
+        stage.compute(images, work, self.settings.shard_size, f"{name}, {form} (images)")
+        vectors, _ = stage.read(images, "vectors")
+        return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
+
+    def _on_masks(self, form: str) -> list[str]:
+        refinement = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
+        return [*refinement, "blur_kernel"] if form == "blur" else refinement
+
+    def _masked(self, images: Images, keys: list[str], form: str) -> tuple[pd.DataFrame, list]:
+        """Rows (key, mask_id) of the refined masks of some images, and the masked images."""
+        masks = self.proposals({key: images[key] for key in keys})
+        masks = masks[masks["kept"]].reset_index(drop=True)
+        pictures: list = []
+        for key, rows in masks.groupby("image", sort=False):
+            decoded = proposals.decode(rows)
+            pictures += masked_images(
+                _pixels(images[str(key)]), decoded, form, self.settings.blur_kernel
+            )
+        return masks.rename(columns={"image": "key"})[["key", "mask_id"]], pictures
+
+    # -- text side -----------------------------------------------------------------------------
+
+    def text_embeddings(self, texts: Iterable[str], encoder: str) -> dict[str, npt.NDArray[np.float32]]:
+        """E_t of every distinct text: unit vectors (D,)."""
+        texts = sorted(set(texts))
+
+        def work(keys: list[str]) -> dict[str, Any]:
+            return {"vectors": encoders.load_encoder(encoder, self.settings).encode_texts(keys)}
+
+        stage = self._stage("texts", [], model=encoder)
+        stage.compute(texts, work, 1024, f"{encoder.rpartition('/')[2]} (texts)")
+        vectors, keys = stage.read(texts, "vectors")
+        return dict(zip(keys, vectors, strict=True))
+
+    def expressions(self, texts: Iterable[str]) -> pd.DataFrame:
+        """Subject, head and orientation of every distinct expression, by text."""
+        texts = sorted(set(texts))
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            parser = language.load_parser(self.settings.spacy_model)
+            return {"expressions": language.read_expressions(keys, parser)}
+
+        stage = self._stage("expressions", ["spacy_model"])
+        stage.compute(texts, work, 1024, "read expressions (texts)")
+        return stage.read(texts, "expressions").set_index("key")
+
+    def noun_phrases(self, texts: Iterable[str]) -> dict[str, list[language.Phrase]]:
+        """Noun phrases of every distinct caption."""
+        texts = sorted(set(texts))
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            parser = language.load_parser(self.settings.spacy_model)
+            found = language.noun_phrases(keys, parser)
+            rows = [(key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some]
+            return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
+
+        stage = self._stage("phrases", ["spacy_model"])
+        stage.compute(texts, work, 1024, "noun phrases (texts)")
+        rows = stage.read(texts, "phrases")
+        found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
+        for key, text, head in rows[["key", "text", "head"]].itertuples(index=False):
+            found[key].append(language.Phrase(text, head))
+        return found
+
+    # -- scores --------------------------------------------------------------------------------
+
+    def split(self, dataset: str, split: str) -> Split:
+        """The sentences, images and ground truth of one column of the tables."""
+        return load_split(self.settings, dataset, split)
+
+    def score(
+        self,
+        split: Split,
+        encoder: str,
+        caption_input: str | None = None,
+        clip_input: str | None = None,
+    ) -> scores.ScoreTable:
+        """V, P and N of every sentence with every refined mask of its image (section 3.3).
+
+        Args:
+            split: From ``split()``, or anything of its shape.
+            encoder: Which E_v and E_t.
+            caption_input, clip_input: Form of the masked images, "blur" or "crop"; the settings'
+                if None.
+        """
+        images, sentences = split.images, split.sentences
+        masks = self.proposals(images)
+        masks = masks[masks["kept"]].reset_index(drop=True)
+        said = self.captions(images, caption_input)["caption"].to_numpy()
+        _, crops = self.mask_embeddings(images, encoder, clip_input)
+        sentences = self._read(sentences, self.image_captions(images))
+        prompts = {t: language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
+        vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts.values()], encoder)
+        rows_of = masks.groupby("image").indices
+        frames = []
+        for image, group in sentences.groupby("image", sort=False):
+            rows = rows_of.get(image, np.zeros(0, int))
+            if not len(rows):
+                continue
+            asked = np.stack([vectors[text] for text in group["sentence"]])
+            phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
+            negative = np.array([[t in some for t in phrases] for some in group["negatives"]], bool)
+            negative = negative.reshape(len(group), len(phrases))
+            mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
+            own = masks.iloc[rows]
+            frame = pd.DataFrame(
+                {
+                    "sentence": np.repeat(group.index.to_numpy(), len(rows)),
+                    "mask_id": np.tile(own["mask_id"], len(group)),
+                    "V": scores.v_score(crops[rows], asked).ravel(),
+                    "P": scores.p_score(np.stack([vectors[c] for c in said[rows]]), asked).ravel(),
+                    "N": scores.n_score(crops[rows], mined, negative).ravel(),
+                    "caption": np.tile(said[rows], len(group)),
+                    **{c: np.tile(own[c], len(group)) for c in ("area", "center_x", "center_y")},
+                    "intersection": _shared(group, own).ravel(),
+                }
+            )
+            frames.append(frame)
+        pairs = pd.concat(frames, ignore_index=True) if frames else _no_pairs()
+        pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
+        orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
+        pairs["in_region"] = rectifier.in_region_grouped(
+            pairs.assign(orientation=orientation), "sentence"
+        )
+        return scores.ScoreTable(sentences, pairs)
+
+    def _read(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
+        """Adds what language says: subject, head, orientation, caption, negatives, own_negative."""
+        read = self.expressions(sentences["sentence"]).loc[sentences["sentence"]]
+        caption = overall.loc[sentences["image"]].to_numpy()
+        phrases = self.noun_phrases(overall)
+        wordnet = language.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
+        negatives, own = [], []
+        for text, head, target in zip(caption, read["head"], sentences["target"], strict=True):
+            kept = language.negative_phrases(phrases[text], head, wordnet)
+            negatives.append(kept)
+            name = target.split()[-1] if target else ""
+            heads = [p.head for p in phrases[text] if p.text in kept]
+            own.append(any(language.are_synonyms(h, name, wordnet) for h in heads))
+        return sentences.assign(
+            subject=read["subject"].to_numpy(),
+            head=read["head"].to_numpy(),
+            orientation=read["orientation"].to_numpy(),
+            caption=caption,
+            negatives=negatives,
+            own_negative=own,
+        )
+
+    def _stage(
+        self, name: str, fields: list[str], inputs: Stage | None = None, model: str | None = None
+    ) -> Stage:
+        """A stage whose results depend on some settings, a model's weights and another stage."""
+        chosen = {field: getattr(self.settings, field) for field in fields}
+        if model:
+            chosen |= {"model": model, "weights": model_digest(model, self.settings)}
+        return self.store.stage(name, 1, chosen, [inputs.fingerprint] if inputs else [])
+
+
+def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return image if isinstance(image, np.ndarray) else load_image(image)
+
+
+def _shared(sentences: pd.DataFrame, masks: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Pixels that each mask shares with each sentence's ground truth, (S, M)."""
+    size = [int(masks["height"].iloc[0]), int(masks["width"].iloc[0])]
+    truths = [{"size": size, "counts": counts} for counts in sentences["ground_truth"]]
+    return proposals.intersections(truths, proposals.to_rles(masks))
+
+
+def _no_pairs() -> pd.DataFrame:
+    integers = {c: np.zeros(0, np.int64) for c in ("sentence", "mask_id", "area", "intersection")}
+    return pd.DataFrame(
+        {**integers, **{c: np.zeros(0) for c in ("V", "P", "N", "center_x", "center_y")}}
+    )
