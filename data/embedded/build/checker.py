@@ -210,10 +210,10 @@ def _placed(things: Things, t: int, others: np.ndarray, place: str) -> int:
         at = length - at  # seen from the other side, both are "left"
     c, rivals = at[t], at[others]
     if place == "middle":
-        half, odd = divmod(len(rivals) + 1, 2)
+        half = (len(rivals) + 1) // 2  # with as many on both sides, the number is odd
         before, after = (rivals <= c - margin).sum(), (rivals >= c + margin).sum()
         at_end = (c < rivals).all() or (c > rivals).all()
-        return _truth(odd and half and before == after == half, not at_end)
+        return _truth(half and before == after == half, not at_end)
     if len(rivals):
         return _truth((c <= rivals - margin).all() and c <= FAR * length, (c <= rivals).all())
     return _truth(c <= (length - margin) / 2, c < (length + margin) / 2)
