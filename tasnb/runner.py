@@ -50,16 +50,17 @@ class NotebookFailed(RuntimeError):
     """A notebook did not run to its end; the message is one line."""
 
 
-def select(names: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Notebook]:
+def select(names: Sequence[str] = (), folder: Path | None = None) -> list[Notebook]:
     """The notebooks of a folder in the order of their numbers.
 
     Args:
         names: which ones, by number ("05") or name ("05_full_eval"); all if empty.
-        folder: holds NN_name.ipynb files.
+        folder: holds NN_name.ipynb files; the repository's notebooks/ by default.
 
     Raises:
         InputError: an unknown name, or no notebooks there.
     """
+    folder = folder or NOTEBOOKS
     paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if not paths:
         raise InputError(f"no notebooks in {folder}: run from a clone, installed by pip install -e")

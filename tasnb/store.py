@@ -185,7 +185,8 @@ class Stage:
                 f"stage {self.name}: {len(lost)} of {len(wanted)} keys are not computed, "
                 f"{lost[0]!r} the first of them"
             )
-        shards = {home[key].name: home[key] for key in wanted}
+        # Of no keys at all, any shard still tells the kind of the part and its columns.
+        shards = {home[key].name: home[key] for key in wanted or list(home)[:1]}
         for shard in shards.values():
             if part not in shard.files:
                 raise KeyError(f"stage {self.name} has no part {part!r}: {', '.join(shard.files)}")

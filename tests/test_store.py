@@ -147,6 +147,15 @@ def test_a_key_may_have_no_rows(stage):
     assert stage.missing(["", "it"]) == []
 
 
+def test_reading_no_keys(stage):
+    assert list(stage.read([], "letters").columns) == ["key"]  # nothing is known yet
+    stage.compute(["a"], Letters())
+    assert list(stage.read([], "letters").columns) == ["key", "letter"]
+    assert len(stage.read([], "letters")) == 0
+    lengths, keys = stage.read([], "length")
+    assert lengths.shape == (0,) and keys == []
+
+
 def test_column_types_survive_an_empty_shard(stage):
     def work(keys):
         if keys == ["none"]:

@@ -1,0 +1,178 @@
+"""The command line, and the files that say how to install."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tasnb import __version__, runner
+from tasnb.__main__ import main
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMETERS = """\
+profile: str = "embedded"
+datasets: list[str] = []
+split: str = ""
+limit: int = 0
+alpha: float = 0.1
+out: str = ""
+"""
+CELL = """\
+from pathlib import Path
+Path(out, "tables").mkdir()
+Path(out, "tables/table1.csv").write_text("a\\n1\\n")
+Path(out, "tables/table1.md").write_text(f"| {datasets} {split} {limit} {alpha} |\\n|---|\\n")
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A small repository with this package, one notebook and no data."""
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT / "tasnb", clone / "tasnb", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    (clone / "notebooks").mkdir()
+    first = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    notebook = new_notebook(cells=[first, new_code_cell(CELL)])
+    write(notebook, clone / "notebooks" / "05_full_eval.ipynb")
+    return clone
+
+
+def tasnb(clone: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasnb", *arguments],
+        cwd=cwd or clone,
+        env={**os.environ, "PYTHONPATH": str(clone)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_run(clone, tmp_path):
+    """Paths are relative to the shell's folder, values arrive in the notebook as declared."""
+    flags = ["--notebooks", "05", "--datasets", "refscenes,refscenes+", "--limit", "3"]
+    values = ["-p", "split", "testA", "-p", "alpha", "1"]
+    process = tasnb(clone, "run", *flags, *values, "--out", "here", cwd=tmp_path)
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[0] == "[1/1] 05_full_eval"
+    assert out.splitlines()[-4:] == [
+        "| ['refscenes', 'refscenes+'] testA 3 1 |",
+        "|---|",
+        "",
+        f"report: {tmp_path}/here/index.html",
+    ]
+    assert (tmp_path / "here" / "index.html").is_file()
+    assert (clone / "runs" / "store").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; see python -m tasnb --help"),
+        (["rum"], "argument COMMAND: invalid choice: 'rum' (choose from"),
+        (["run", "--profil", "x"], "unrecognized arguments: --profil x; see python -m tasnb"),
+        (["run", "--profile", "paper"], "unknown profile 'paper': there is embedded"),
+        (["run", "--recipe", "x"], "unknown recipe 'x': there is published"),
+        (["run", "--datasets", "refscene"], "unknown dataset 'refscene': did you mean 'refscenes'"),
+        (["run", "--splits", "testa"], "unknown split 'testa': did you mean 'test"),
+        (["run", "--notebooks", "07"], "unknown notebook '07': there is 05_full_eval"),
+        (["run", "--limit", "2.5"], "--limit '2.5': should be a whole number, 0 for all"),
+        (["run", "--limit", "-1"], "limit = -1: should be greater than or equal to 1"),
+        (["run", "-p", "alpha"], "argument -p: expected 2 arguments"),
+        (["run", "-p", "alpah", "1"], "unknown parameter 'alpah': did you mean 'alpha'?"),
+        (["run", "-p", "alpha", "x"], "alpha = 'x': should be a valid number"),
+        (["run", "-p", "alpha", "-1"], "alpha = -1: should be greater than or equal to 0"),
+        (["run", "--out", "pyproject.toml"], "cannot write "),
+        (["run", "--out", "pyproject.toml/x"], "cannot write "),
+        (["segment", "x.png"], "the following arguments are required: EXPRESSION"),
+        (["segment", "x.png", "cat", "--out", "x.txt"], "--out x.txt: the overlay's name should"),
+    ],
+)
+def test_bad_input(clone, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(runner, "NOTEBOOKS", clone / "notebooks")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"tasnb: {message}") and captured.err.count("\n") == 1
+    assert sorted(os.listdir(clone)) == ["notebooks", "pyproject.toml", "tasnb"]
+
+
+def test_bad_input_in_a_shell(clone):
+    process = tasnb(clone, "run", "-p", "alpha", "much")
+    assert process.communicate() == (
+        "",
+        "tasnb: alpha = 'much': should be a valid number\n",
+    )
+    assert process.returncode == 2
+    assert not (clone / "runs").exists()
+
+
+def test_interrupt(clone):
+    path = clone / "notebooks" / "05_full_eval.ipynb"
+    write(new_notebook(cells=[new_code_cell("import time\ntime.sleep(60)")]), path)
+    process = tasnb(clone, "run")
+    assert process.stdout.readline() == "[1/1] 05_full_eval\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert re.fullmatch(r"tasnb: interrupted; .*\n", err)
+    assert not list(clone.glob("runs/*/notebooks/*.run.json"))
+
+
+def test_version_and_help(capsys):
+    for arguments in (["--version"], ["--help"], ["run", "--help"], ["segment", "--help"]):
+        with pytest.raises(SystemExit) as done:
+            main(arguments)
+        assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"tasnb {__version__}\n")
+    assert "examples:" in text and "python -m tasnb segment photo.jpg" in text
+
+
+# --- installation
+
+
+def _name(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_one_list_of_dependencies(project):
+    """Each has a pinned version in constraints.txt and a reason in environment.yml."""
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    text = (ROOT / "constraints.txt").read_text()
+    pins = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert {_name(w) for w in wanted} <= {_name(pin) for pin in pins}
+    reasons = re.findall(r"^#   (\S+) {2,}\S", (ROOT / "environment.yml").read_text(), re.M)
+    assert sorted(_name(reason) for reason in reasons) == sorted(_name(w) for w in wanted)
+
+
+def test_one_version(project):
+    assert project["version"] == __version__
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_hooks_have_the_pinned_versions():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert (found := set(re.findall(r"\w+==[\d.]+", hooks)))
+    assert found <= set(pins)
