@@ -18,7 +18,7 @@ from tasnb.checkpoints import model_digest
 from tasnb.datasets import Split, image_key, load_image, load_split
 from tasnb.masked_images import masked_images
 from tasnb.settings import InputError, Settings, make_settings
-from tasnb.store import Stage, Store
+from tasnb.store import Stage, Store, atomic_write
 
 Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
 """Image key -> its file, or its pixels."""
@@ -34,6 +34,7 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.store)
+        self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
 
     # -- image side ----------------------------------------------------------------------------
 
@@ -187,6 +188,26 @@ class Pipeline:
     def split(self, dataset: str, split: str) -> Split:
         """The sentences, images and ground truth of one column of the tables."""
         return load_split(self.settings, dataset, split)
+
+    def scored(
+        self,
+        dataset: str,
+        split: str,
+        encoder: str,
+        caption_input: str | None = None,
+        clip_input: str | None = None,
+    ) -> scores.ScoreTable:
+        """``score`` of one column of the tables, kept in memory and under ``out/scores``."""
+        caption_input = caption_input or self.settings.caption_input
+        clip_input = clip_input or self.settings.clip_input
+        key = (dataset, split, encoder, caption_input, clip_input)
+        if key not in self._scored:
+            scored = self.score(self.split(dataset, split), encoder, caption_input, clip_input)
+            name = "-".join([dataset, split, encoder.rpartition("/")[2], caption_input, clip_input])
+            with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
+                scored.pairs.to_parquet(path, index=False)
+            self._scored[key] = scored
+        return self._scored[key]
 
     def score(
         self,

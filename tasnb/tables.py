@@ -1,0 +1,211 @@
+"""The paper's tables as tidy frames, each number beside the paper's, and as Markdown."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasnb.metrics import evaluate
+from tasnb.pipeline import Pipeline
+from tasnb.scores import ScoreTable
+from tasnb.settings import Settings
+from tasnb.store import atomic_write
+
+COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
+
+COUNTERPARTS = {
+    "refscenes": "RefCOCO",
+    "refscenes+": "RefCOCO+",
+    "refscenesg": "RefCOCOg",
+    "phrasescenes": "PhraseCut",
+}
+"""The paper's dataset that each embedded one stands for."""
+
+TITLES = {"refscenes": "RefScenes", "refscenes+": "RefScenes+", "refscenesg": "RefScenesg"}
+TITLES["phrasescenes"] = "PhraseScenes"
+
+METHODS = ("Text-only", "CLIP-only", "TAS")
+ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.4)
+LAMBDAS = (0.0, 0.3, 0.5, 0.7, 0.9)
+MODULES = ("V", "V + P", "V + P + N", "V + P + N + spatial")
+INPUTS = (("crop", "crop"), ("blur", "blur"), ("crop", "blur"), ("blur", "crop"))
+ABLATED = ("refscenes", "val")  # the paper's ablations are on RefCOCO val with the ViT
+
+
+def counterpart(encoder: str) -> str:
+    """The paper's visual encoder that one of ours stands for."""
+    name = encoder.lower()
+    return "ViT-B/32" if "vit" in name else "RN50" if "rn" in name else ""
+
+
+def short(encoder: str) -> str:
+    """An encoder's name without library and folder: "clip-vit"."""
+    return encoder.rpartition("/")[2].rpartition(":")[2]
+
+
+def choose(
+    method: str, scored: ScoreTable, settings: Settings, dataset: str
+) -> npt.NDArray[np.int64]:
+    """The pairs that a method of Table 1 or a row of Table 4 picks."""
+    lam = settings.lambda_of(dataset)
+    total = scored.total(settings.alpha, lam)
+    v, p = scored.pairs["V"].to_numpy(), scored.pairs["P"].to_numpy()
+    scores = {
+        "Text-only": (p, False),
+        "CLIP-only": (v, False),
+        "TAS": (total, True),
+        "V": (v, False),
+        "V + P": (v + settings.alpha * p, False),
+        "V + P + N": (total, False),
+        "V + P + N + spatial": (total, True),
+    }
+    return scored.choose(*scores[method])
+
+
+@lru_cache(maxsize=1)
+def paper_numbers() -> pd.Series:
+    """Every number of the paper's tables by (table, method, encoder, dataset, split, metric)."""
+    frame = pd.read_csv(Path(__file__).with_name("paper.csv"), keep_default_na=False)
+    return frame.set_index(COLUMNS[:6])["paper"].astype(float)
+
+
+def rows(
+    table: str, method: str, encoder: str, dataset: str, split: str, outcome: pd.DataFrame
+) -> pd.DataFrame:
+    """All metrics of one method on one split as tidy rows.
+
+    Args:
+        encoder: Ours, or "" for a method without an image tower.
+        outcome: From ``ScoreTable.outcome``.
+    """
+    values = evaluate(outcome["intersection"], outcome["union"])
+    known = paper_numbers()
+    found = []
+    for metric, value in values.items():
+        where = (table, method, counterpart(encoder), COUNTERPARTS.get(dataset, dataset), split)
+        paper = known.get((*where, metric), np.nan)
+        row = (table, method, short(encoder), dataset, split, metric, value, paper, len(outcome))
+        found.append(row)
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def table1(pipeline: Pipeline) -> pd.DataFrame:
+    """Table 1: Text-only, CLIP-only and TAS on every split of the RefCOCO family."""
+    return _main_table(pipeline, "table1", lambda d: d != "phrasescenes")
+
+
+def table2(pipeline: Pipeline) -> pd.DataFrame:
+    """Table 2: the same methods on phrases that may mean several things."""
+    return _main_table(pipeline, "table2", lambda d: d == "phrasescenes")
+
+
+def _main_table(pipeline: Pipeline, table: str, wanted) -> pd.DataFrame:  # noqa: ANN001
+    settings = pipeline.settings
+    found = []
+    for dataset, split in settings.columns:
+        if not wanted(dataset):
+            continue
+        for encoder in settings.encoders:
+            scored = pipeline.scored(dataset, split, encoder)
+            for method in METHODS:
+                last = encoder == settings.encoders[-1]
+                if method == "Text-only" and not last:
+                    continue  # no image tower in it: one row, with the last encoder's text tower
+                name = "" if method == "Text-only" else encoder
+                outcome = scored.outcome(choose(method, scored, settings, dataset))
+                found.append(rows(table, method, name, dataset, split, outcome))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+
+
+def table3(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
+    """Table 3: alpha and lambda varied one at a time, rectifier on."""
+    dataset, split = ABLATED
+    points = [(f"alpha = {a:g}", a, settings.lam) for a in ALPHAS]
+    points += [(f"lambda = {b:g}", settings.alpha, b) for b in LAMBDAS]
+    found = [
+        rows("table3", name, encoder, dataset, split,
+             scored.outcome(scored.choose(scored.total(alpha, lam), True)))
+        for name, alpha, lam in points
+    ]  # fmt: skip
+    return pd.concat(found, ignore_index=True)
+
+
+def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> pd.DataFrame:
+    """oIoU and mIoU over all pairs of alpha and lambda, from stored scores alone."""
+    found = []
+    for alpha in np.asarray(alphas, float):
+        for lam in np.asarray(lambdas, float):
+            outcome = scored.outcome(scored.choose(scored.total(alpha, lam), True))
+            values = evaluate(outcome["intersection"], outcome["union"])
+            found.append((alpha, lam, values["oIoU"], values["mIoU"]))
+    return pd.DataFrame(found, columns=["alpha", "lambda", "oIoU", "mIoU"])
+
+
+def table4(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
+    """Table 4: the modules added one by one."""
+    dataset, split = ABLATED
+    found = [
+        rows("table4", name, encoder, dataset, split,
+             scored.outcome(choose(name, scored, settings, dataset)))
+        for name in MODULES
+    ]  # fmt: skip
+    return pd.concat(found, ignore_index=True)
+
+
+def table5(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
+    """Table 5: what the captioner and CLIP see of a mask, all four ways."""
+    dataset, split = ABLATED
+    found = []
+    for caption_input, clip_input in INPUTS:
+        scored = pipeline.scored(dataset, split, encoder, caption_input, clip_input)
+        outcome = scored.outcome(choose("TAS", scored, pipeline.settings, dataset))
+        name = f"BLIP-2 {caption_input}, CLIP {clip_input}"
+        found.append(rows("table5", name, encoder, dataset, split, outcome))
+    return pd.concat(found, ignore_index=True)
+
+
+def layout(frame: pd.DataFrame) -> pd.DataFrame:
+    """A tidy table in the paper's own layout, each cell "ours (the paper's)".
+
+    Table 1 has a row a metric, encoder and method and a column a split; the others a row a method
+    and a column a metric.
+    """
+    frame = frame[frame["metric"].isin(["oIoU", "mIoU"])].copy()
+    paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
+    frame["cell"] = frame["value"].map("{:.2f}".format) + paper
+    frame["column"] = frame["dataset"].map(lambda d: TITLES.get(d, d)) + " " + frame["split"]
+    one = frame["column"].nunique() == 1
+    index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
+    for name in [*index, "column", "metric"]:  # the order of first appearance, not the alphabet's
+        values = ["oIoU", "mIoU"] if name == "metric" else list(dict.fromkeys(frame[name]))
+        values = sorted(values) if name == "encoder" else values
+        frame[name] = pd.Categorical(frame[name], values, ordered=True)
+    wide = frame.pivot(index=index, columns="metric" if one else "column", values="cell")
+    return wide.reset_index().rename_axis(columns=None).astype(object).fillna("")
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table."""
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [list(map(str, row)) for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def save(frame: pd.DataFrame, name: str, out: Path, note: str = "") -> pd.DataFrame:
+    """Writes ``tables/<name>`` as csv, parquet and, in the paper's layout, Markdown.
+
+    Returns:
+        The frame in that layout, to be shown.
+    """
+    shown = layout(frame) if "metric" in frame else frame
+    with atomic_write(out / "tables" / f"{name}.csv") as path:
+        frame.to_csv(path, index=False, float_format="%.4f")
+    with atomic_write(out / "tables" / f"{name}.parquet") as path:
+        frame.to_parquet(path, index=False)
+    with atomic_write(out / "tables" / f"{name}.md") as path:
+        path.write_text(to_markdown(shown) + (f"\n{note}\n" if note else ""))
+    return shown
