@@ -22,7 +22,7 @@ _HOME = {
     "InputError": "settings",
     "make_settings": "settings",
     "Pipeline": "pipeline",
-    "segment": "pipeline",
+    "segment": "segmentation",
 }
 
 

@@ -68,7 +68,9 @@ def load_split(settings: Settings, dataset: str, split: str) -> Split:
     images = {row["id"]: row for row in instances["images"]}
     names = {row["id"]: row["name"] for row in instances["categories"]}
     annotations = {row["id"]: row for row in instances["annotations"]}
-    refs = [r for r in _read_json(root / dataset / f"refs({split_by}).json") if r["split"] == inside]
+    refs = [
+        r for r in _read_json(root / dataset / f"refs({split_by}).json") if r["split"] == inside
+    ]
     order = dict.fromkeys(ref["image_id"] for ref in refs)
     chosen = list(order)[: settings.limit]
     paths = {i: root / "images" / images[i]["file_name"] for i in chosen}

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tasnb.scores import ScoreTable
 from tasnb.store import atomic_write
 
 Image = npt.NDArray[np.uint8]
@@ -61,7 +62,9 @@ def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: i
     axes.axis("off")
 
 
-def _grid(rows: int, columns: int, width: float = 3.0, height: float = 2.4) -> tuple[Figure, npt.NDArray]:
+def _grid(
+    rows: int, columns: int, width: float = 3.0, height: float = 2.4
+) -> tuple[Figure, npt.NDArray]:
     figure, axes = plt.subplots(
         rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
     )
@@ -136,7 +139,11 @@ def scores(
     names = ["V", f"{alpha:g} P", f"{lam:g} N", "S"]
     figure = plt.figure(figsize=(11, 0.8 + 0.62 * count), layout="constrained")
     rows = figure.add_gridspec(count, 6, width_ratios=[1.1, 2.0, 1.6, 1.6, 1.6, 1.6])
-    right = int(np.argmax([(m & truth).sum() / (m | truth).sum() for m in masks])) if truth is not None else -1
+    right = (
+        int(np.argmax([(m & truth).sum() / (m | truth).sum() for m in masks]))
+        if truth is not None
+        else -1
+    )
     for i in range(count):
         ax = figure.add_subplot(rows[i, 0])
         ax.imshow(paint_mask(image, masks[i], COLOURS[i % len(COLOURS)]))
@@ -149,7 +156,12 @@ def scores(
     for k, (values, name) in enumerate(zip(parts, names, strict=True)):
         ax = figure.add_subplot(rows[:, 2 + k])
         best = int(values.argmax())
-        ax.barh(range(count), values, height=0.6, color=[TAS if i == best else PAPER for i in range(count)])
+        ax.barh(
+            range(count),
+            values,
+            height=0.6,
+            color=[TAS if i == best else PAPER for i in range(count)],
+        )
         ax.set(ylim=(count - 0.5, -0.5), yticks=[], title=name)
         ax.axvline(0, color=INK, lw=0.8)
         ax.locator_params(axis="x", nbins=4)
@@ -185,13 +197,18 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
         words = one.orientation.split()
         left, right = (x if "right" in words else left), (x if "left" in words else right)
         top, bottom = (y if "bottom" in words else top), (y if "top" in words else bottom)
-        line[0].add_patch(Rectangle((left, top), right - left, bottom - top, color="white", alpha=0.35, lw=0))
+        line[0].add_patch(
+            Rectangle((left, top), right - left, bottom - top, color="white", alpha=0.35, lw=0)
+        )
         line[0].axvline(x, color=INK, ls="--", lw=1)
         line[0].axhline(y, color=INK, ls="--", lw=1)
         colours = [TAS if inside else "#868e96" for inside in one.in_region]
         line[0].scatter(one.center_x, one.center_y, s=36, c=colours, edgecolor="white", zorder=3)
         line[0].set(xlim=(0, width), ylim=(height, 0))
-        for ax, pick, name, colour in ((line[1], one.before, "before", CLIP), (line[2], one.after, "after", TAS)):
+        for ax, pick, name, colour in (
+            (line[1], one.before, "before", CLIP),
+            (line[2], one.after, "after", TAS),
+        ):
             mask = one.masks[pick]
             iou = (mask & one.truth).sum() / (mask | one.truth).sum()
             _show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
@@ -214,7 +231,10 @@ def examples(found: Sequence[Example]) -> Figure:
     figure, axes = _grid(len(found), 3)
     for line, one in zip(axes, found, strict=True):
         _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
-        for ax, mask, name, colour in ((line[1], one.clip_only, "CLIP-only", CLIP), (line[2], one.tas, "TAS", TAS)):
+        for ax, mask, name, colour in (
+            (line[1], one.clip_only, "CLIP-only", CLIP),
+            (line[2], one.tas, "TAS", TAS),
+        ):
             iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
             _show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
     return figure
@@ -231,7 +251,12 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
     frame = frame.assign(column=frame["dataset"] + "\n" + frame["split"])
     groups = list(dict.fromkeys(frame["column"]))
     figure, axes = plt.subplots(
-        len(encoders), 1, figsize=(11, 2.6 * len(encoders)), squeeze=False, layout="constrained", sharex=True
+        len(encoders),
+        1,
+        figsize=(11, 2.6 * len(encoders)),
+        squeeze=False,
+        layout="constrained",
+        sharex=True,
     )
     bars = (("Text-only", "#adb5bd"), ("CLIP-only", CLIP), ("TAS", TAS))
     for ax, encoder in zip(axes[:, 0], encoders, strict=True):
@@ -244,7 +269,9 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
             ax.hlines(mine["paper"], where - 0.12, where + 0.12, color=INK, lw=1.6, label=ticks)
         ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=f"{metric} (%)", title=encoder)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(ncols=4, fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.32), frameon=False)
+    axes[0, 0].legend(
+        ncols=4, fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.32), frameon=False
+    )
     return figure
 
 
@@ -257,7 +284,14 @@ def sensitivity(frame: pd.DataFrame) -> Figure:
         for metric, colour in (("oIoU", CLIP), ("mIoU", TAS)):
             mine = rows[rows["metric"] == metric]
             ax.plot(mine["x"], mine["value"], "o-", color=colour, label=metric)
-            ax.plot(mine["x"], mine["paper"], "--", color=colour, alpha=0.5, label=f"{metric}, the paper")
+            ax.plot(
+                mine["x"],
+                mine["paper"],
+                "--",
+                color=colour,
+                alpha=0.5,
+                label=f"{metric}, the paper",
+            )
         ax.axvline(0.1 if name == "alpha" else 0.7, color=PAPER, lw=6, zorder=0)
         ax.set(xlabel=name)
         ax.spines[["top", "right"]].set_visible(False)
@@ -272,8 +306,70 @@ def modules(frame: pd.DataFrame) -> Figure:
     for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
         rows = frame[frame["metric"] == metric].reset_index(drop=True)
         ax.barh(rows.index - 0.19, rows["value"], 0.36, color=TAS, label="here")
-        ax.barh(rows.index + 0.19, rows["paper"], 0.36, color=PAPER, label="the paper, on RefCOCO val")
-        ax.set(yticks=rows.index, yticklabels=rows["method"], ylim=(len(rows) - 0.5, -0.5), xlabel=f"{metric} (%)")
+        ax.barh(
+            rows.index + 0.19, rows["paper"], 0.36, color=PAPER, label="the paper, on RefCOCO val"
+        )
+        ax.set(
+            yticks=rows.index,
+            yticklabels=rows["method"],
+            ylim=(len(rows) - 0.5, -0.5),
+            xlabel=f"{metric} (%)",
+        )
         ax.spines[["top", "right"]].set_visible(False)
     axes[1].legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0.3, 1.0), ncols=2)
+    return figure
+
+
+def whole_captions(images: Sequence[Image], texts: Sequence[str]) -> Figure:
+    """Images side by side, each with the caption of the whole."""
+    figure, axes = _grid(1, len(images), 2.9, 2.9)
+    for ax, image, text in zip(axes[0], images, texts, strict=True):
+        _show(ax, image, text)
+    return figure
+
+
+def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
+    """How far each score lifts the mask of the target above the image's other masks.
+
+    Scores are taken relative to their mean over the masks of the sentence, and targets that no
+    mask covers with an IoU of 0.5 are left out.
+    """
+    pairs = scored.pairs
+    best = scored.best_possible()
+    covered = scored.outcome(best)["iou"].to_numpy() >= 0.5
+    target = np.zeros(len(pairs), bool)
+    target[best[covered]] = True
+    use = covered[pairs["sentence"].to_numpy()]
+    parts = {"V": pairs["V"], "P": pairs["P"], "N": pairs["N"], "S": scored.total(alpha, lam)}
+    figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
+    for ax, (name, values) in zip(axes, parts.items(), strict=True):
+        values = pd.Series(np.asarray(values, float))
+        relative = (values - values.groupby(pairs["sentence"]).transform("mean")).to_numpy()
+        bins = np.linspace(*np.percentile(relative[use], [0.5, 99.5]), 30)
+        for rows, colour, label in ((~target, PAPER, "other masks"), (target, TAS, "target")):
+            ax.hist(relative[use & rows], bins, density=True, color=colour, alpha=0.75, label=label)
+        ax.set(title=name, yticks=[])
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].legend(fontsize=8, frameon=False)
+    figure.supxlabel("score less the mean over the sentence's masks", fontsize=9)
+    return figure
+
+
+def heat_map(grid: pd.DataFrame, alpha: float, lam: float) -> Figure:
+    """oIoU and mIoU over the grid of ``tables.grid``; the paper's point is framed."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+    for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
+        wide = grid.pivot(index="alpha", columns="lambda", values=metric)
+        shown = ax.imshow(wide, cmap="viridis", aspect="auto")
+        middle = (wide.to_numpy().min() + wide.to_numpy().max()) / 2
+        for (i, k), value in np.ndenumerate(wide.to_numpy()):
+            ink = "white" if value < middle else "black"
+            ax.text(k, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color=ink)
+        ax.set(xticks=range(wide.shape[1]), xticklabels=[f"{x:g}" for x in wide.columns])
+        ax.set(yticks=range(wide.shape[0]), yticklabels=[f"{x:g}" for x in wide.index])
+        ax.set(xlabel="lambda", ylabel="alpha", title=f"{metric} (%)")
+        if alpha in wide.index and lam in wide.columns:
+            at = wide.columns.get_loc(lam) - 0.5, wide.index.get_loc(alpha) - 0.5
+            ax.add_patch(Rectangle(at, 1, 1, fill=False, edgecolor=CLIP, lw=3))
+        figure.colorbar(shown, ax=ax)
     return figure

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from tasnb.orientation import FRAME_NOUNS, is_thing, orientation, word_set
+from tasnb.orientation import COLOURS, FRAME_NOUNS, NOUN, SIDES, is_thing, orientation, word_set
 from tasnb.settings import InputError
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
     from spacy.language import Language
-    from spacy.tokens import Doc, Span
+    from spacy.tokens import Doc, Span, Token
 
 PROMPT = "a photo of {}"
 """What a negative phrase is put into before it is encoded for the N-score."""
@@ -83,6 +83,13 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
 # --- Noun phrases and synonyms (section 3.3) -----------------------------------------------------
 
 
+# "brick building", "kitchen cutting board"
+NOT_ACTIONS = word_set(
+    "building painting ceiling railing awning wing ring string king thing clothing icing dressing "
+    "topping frosting drawing carving earring wedding dining living parking cutting frying washing"
+)
+
+
 class Phrase(NamedTuple):
     """A noun phrase and the lemma of its head noun: ("a young man", "man")."""
 
@@ -99,13 +106,30 @@ def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]
     return [
         list(
             dict.fromkeys(
-                Phrase(chunk.text, chunk.root.lemma_.lower())
+                Phrase(chunk.text, _head(chunk, chunk.root).lemma_.lower())
                 for chunk in doc.noun_chunks
                 if chunk.root.pos_ != "PRON" and not _is_frame(chunk)
             )
         )
         for doc in parser.pipe(caption.strip() for caption in captions)
     ]
+
+
+def _head(chunk: Span, root: Token) -> Token:
+    """The head noun of a chunk, `root` unless it should be a doer: "man" of "a man kneeling".
+
+    The small parser takes that for a kind of kneeling, and "player swinging bat" for a kind of bat.
+    """
+    for noun, action in zip(chunk, chunk[1:], strict=False):
+        if _is_action(action) and (noun.pos_ in NOUN or (action == root and noun.pos_ != "DET")):
+            return noun
+        if action == root:
+            break
+    return root
+
+
+def _is_action(token: Token) -> bool:
+    return token.text.endswith("ing") and token.text not in NOT_ACTIONS
 
 
 def _is_frame(chunk: Span) -> bool:
@@ -201,9 +225,11 @@ def _subject(doc: Doc, start: int) -> tuple[str, str]:
     if head is None:
         return doc[start:].text, root.lemma_
     begin = max(start, chunks[head.i].start if head.i in chunks else head.left_edge.i)
-    # The small parser's "player swinging bat" is a kind of bat.
-    for token in doc[begin : head.i]:
-        if is_thing(token) and token.nbor().i < head.i and token.nbor().text.endswith("ing"):
-            head = token
-            break
+    head = _head(doc[begin : head.i + 1], head)
+    # "rightmost pear", "grey walking zebra": the noun was taken for a verb or a modifier.
+    last = head
+    while (last.text in COLOURS | SIDES.keys() or _is_action(last)) and last.i + 1 < len(doc):
+        last = last.nbor()
+    if last.pos_ in (*NOUN, "VERB", "X") and last.text not in SIDES and not _is_action(last):
+        head = last
     return doc[begin : head.i + 1].text.strip(" ,"), head.lemma_

@@ -72,11 +72,12 @@ WORN = word_set(
     "shirt tshirt t tee dress jacket coat hat cap suit pants shorts jeans skirt tie sweater hoodie "
     "helmet uniform jersey vest outfit glasses scarf hair"
 )
-# Before "top": something to wear, or the top of something.
-TOP_OF = word_set(
-    "red orange yellow green blue purple pink brown black white grey gray tan beige striped plaid "
-    "tank crop halter tube bikini table desk counter roof mountain hill tree stove"
+COLOURS = word_set(
+    "red orange yellow green blue purple pink brown black white grey gray tan beige blond blonde "
+    "striped plaid"
 )
+# Before "top": something to wear, or the top of something.
+TOP_OF = COLOURS | word_set("tank crop halter tube bikini table desk counter roof mountain tree")
 NOUN = ("NOUN", "PROPN")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,9 @@ import pandas as pd
 
 from tasnb import captions, encoders, language, proposals, rectifier, scores
 from tasnb.checkpoints import model_digest
-from tasnb.datasets import Split, image_key, load_image, load_split
+from tasnb.datasets import Split, load_image, load_split
 from tasnb.masked_images import masked_images
-from tasnb.settings import InputError, Settings, make_settings
+from tasnb.settings import Settings
 from tasnb.store import Stage, Store, atomic_write
 
 Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
@@ -63,15 +61,31 @@ class Pipeline:
         stage = self._proposal_stage
         stage.compute(images, work, self.settings.shard_size, "proposals (images)")
         masks = stage.read(images, "masks").rename(columns={"key": "image"})
-        kept = [proposals.refine(rows, self.settings) for _, rows in masks.groupby("image", sort=False)]
+        kept = [
+            proposals.refine(rows, self.settings) for _, rows in masks.groupby("image", sort=False)
+        ]
         return masks.assign(kept=np.concatenate(kept) if kept else np.zeros(0, bool))
+
+    def pixels(self, images: Images, image: str) -> npt.NDArray[np.uint8]:
+        """An image, RGB uint8 (H, W, 3)."""
+        return _pixels(images[image])
+
+    def mask(self, images: Images, image: str, mask_id: int) -> npt.NDArray[np.bool_]:
+        """One proposal (H, W) of an image; empty for mask_id -1."""
+        masks = self.proposals({image: images[image]})
+        rows = masks[masks["mask_id"] == mask_id]
+        if rows.empty:
+            return np.zeros(_pixels(images[image]).shape[:2], bool)
+        return proposals.decode(rows)[0]
 
     def _caption_stage(self, form: str) -> Stage:
         names = ["num_beams", "max_new_tokens"]
         model = self.settings.captioner
         if form == "whole":
             return self._stage("captions-whole", names, model=model)
-        return self._stage(f"captions-{form}", [*names, *self._on_masks(form)], self._proposal_stage, model)
+        return self._stage(
+            f"captions-{form}", [*names, *self._on_masks(form)], self._proposal_stage, model
+        )
 
     def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
         """Captions of the refined masks: image, mask_id, caption.
@@ -141,7 +155,9 @@ class Pipeline:
 
     # -- text side -----------------------------------------------------------------------------
 
-    def text_embeddings(self, texts: Iterable[str], encoder: str) -> dict[str, npt.NDArray[np.float32]]:
+    def text_embeddings(
+        self, texts: Iterable[str], encoder: str
+    ) -> dict[str, npt.NDArray[np.float32]]:
         """E_t of every distinct text: unit vectors (D,)."""
         texts = sorted(set(texts))
 
@@ -172,7 +188,9 @@ class Pipeline:
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             parser = language.load_parser(self.settings.spacy_model)
             found = language.noun_phrases(keys, parser)
-            rows = [(key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some]
+            rows = [
+                (key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some
+            ]
             return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
 
         stage = self._stage("phrases", ["spacy_model"])
@@ -253,7 +271,7 @@ class Pipeline:
                     "N": scores.n_score(crops[rows], mined, negative).ravel(),
                     "caption": np.tile(said[rows], len(group)),
                     **{c: np.tile(own[c], len(group)) for c in ("area", "center_x", "center_y")},
-                    "intersection": _shared(group, own).ravel(),
+                    "intersection": proposals.intersections_with_truth(group, own).ravel(),
                 }
             )
             frames.append(frame)
@@ -299,13 +317,6 @@ class Pipeline:
 
 def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return image if isinstance(image, np.ndarray) else load_image(image)
-
-
-def _shared(sentences: pd.DataFrame, masks: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Pixels that each mask shares with each sentence's ground truth, (S, M)."""
-    size = [int(masks["height"].iloc[0]), int(masks["width"].iloc[0])]
-    truths = [{"size": size, "counts": counts} for counts in sentences["ground_truth"]]
-    return proposals.intersections(truths, proposals.to_rles(masks))
 
 
 def _no_pairs() -> pd.DataFrame:

@@ -188,7 +188,8 @@ def intersections(
 ) -> npt.NDArray[np.int64]:
     """Pixels that every mask of one list shares with every mask of another, (A, B).
 
-    Exact: pycocotools counts on the runs, and its "crowd" ratio is intersection / own area.
+    Exact: pycocotools counts on the runs, and its "crowd" ratio is intersection / area of the
+    first list's mask, which must not be empty.
     """
     if not rles or not others:
         return np.zeros((len(rles), len(others)), np.int64)
@@ -227,3 +228,41 @@ def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
     redundant = (beats & (shared > settings.subset_overlap)).any(0)
     large = area >= least_area(settings, int(masks["height"].iloc[0]), int(masks["width"].iloc[0]))
     return large & ~redundant
+
+
+def best_proposals(sentences: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """The mask that overlaps each sentence's ground truth most: the upper bound of any choice.
+
+    Args:
+        sentences: As in ``datasets.Split``.
+        masks: Rows of the mask table, of these images.
+
+    Returns:
+        A row a sentence: intersection, union (pixels), iou, mask_id; 0, the ground truth's area, 0
+        and -1 where the image has no mask.
+    """
+    rows_of = masks.groupby("image").indices
+    area, mask_id = masks["area"].to_numpy(), masks["mask_id"].to_numpy()
+    best = pd.DataFrame(
+        {"intersection": 0, "union": sentences["truth_area"], "iou": 0.0, "mask_id": -1},
+        index=sentences.index,
+    )
+    for image, group in sentences.groupby("image", sort=False):
+        rows = rows_of.get(image, np.zeros(0, int))
+        if not len(rows):
+            continue
+        shared = intersections_with_truth(group, masks.iloc[rows])
+        union = area[rows] + group["truth_area"].to_numpy()[:, None] - shared
+        pick = (shared / union).argmax(1)
+        line = np.arange(len(group))
+        best.loc[group.index, "intersection"] = shared[line, pick]
+        best.loc[group.index, "union"] = union[line, pick]
+        best.loc[group.index, "mask_id"] = mask_id[rows][pick]
+    return best.assign(iou=best["intersection"] / best["union"])
+
+
+def intersections_with_truth(sentences: pd.DataFrame, masks: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Pixels that each sentence's ground truth shares with each mask of its image, (S, M)."""
+    size = [int(masks["height"].iloc[0]), int(masks["width"].iloc[0])]
+    truths = [{"size": size, "counts": counts} for counts in sentences["ground_truth"]]
+    return intersections(to_rles(masks), truths).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def table2(pipeline: Pipeline) -> pd.DataFrame:
     return _main_table(pipeline, "table2", lambda d: d == "phrasescenes")
 
 
-def _main_table(pipeline: Pipeline, table: str, wanted) -> pd.DataFrame:  # noqa: ANN001
+def _main_table(pipeline: Pipeline, table: str, wanted: Callable[[str], bool]) -> pd.DataFrame:
     settings = pipeline.settings
     found = []
     for dataset, split in settings.columns:
@@ -175,6 +176,8 @@ def layout(frame: pd.DataFrame) -> pd.DataFrame:
     and a column a metric.
     """
     frame = frame[frame["metric"].isin(["oIoU", "mIoU"])].copy()
+    if frame.empty:
+        return frame
     paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
     frame["cell"] = frame["value"].map("{:.2f}".format) + paper
     frame["column"] = frame["dataset"].map(lambda d: TITLES.get(d, d)) + " " + frame["split"]
@@ -186,6 +189,15 @@ def layout(frame: pd.DataFrame) -> pd.DataFrame:
         frame[name] = pd.Categorical(frame[name], values, ordered=True)
     wide = frame.pivot(index=index, columns="metric" if one else "column", values="cell")
     return wide.reset_index().rename_axis(columns=None).astype(object).fillna("")
+
+
+def provenance(settings: Settings) -> str:
+    """Which models and data the numbers are from, in a sentence."""
+    images = f"the first {settings.limit} images a split" if settings.limit else "all images"
+    return (
+        f"Profile {settings.profile}, recipe {settings.recipe}, {images}; "
+        f"{settings.proposal_network}, {settings.captioner}, {', '.join(settings.encoders)}."
+    )
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

@@ -140,14 +140,17 @@ class Benchmark:
             for image_id, scene in (pair for part in parts for pair in self.images[part]):
                 height, width = scene.image.shape[:2]
                 images.append(
-                    {"id": image_id, "file_name": f"{image_id:06d}.jpg", "width": width,
-                     "height": height, "seed": scene.seed}
+                    {
+                        "id": image_id,
+                        "file_name": f"{image_id:06d}.jpg",
+                        "width": width,
+                        "height": height,
+                        "seed": scene.seed,
+                    }
                 )
                 for number, thing in enumerate(scene.objects):
                     ids[image_id, number] = len(annotations) + 1
-                    annotations.append(
-                        _annotation(thing, len(annotations) + 1, image_id, category)
-                    )
+                    annotations.append(_annotation(thing, len(annotations) + 1, image_id, category))
             instances = {
                 "info": {"description": f"RefScenes: {dataset}", "license": "MIT"},
                 "images": images,
@@ -162,12 +165,16 @@ class Benchmark:
             for split_by, rows in refs.items():
                 _write_json(folder / f"refs({split_by}).json", rows)
 
-    def _write_refs(self, dataset, split, split_by, members, ids, category, refs) -> None:  # noqa: ANN001
+    def _write_refs(self, dataset, split, split_by, members, ids, category, refs) -> None:
         rows = refs.setdefault(split_by, [])
         sent_id = sum(len(row["sentences"]) for row in rows)
         google = split_by == "google"
         for part in members:
-            pairs = self.images[part][: len(self.images[part]) // 2 + 1] if google else self.images[part]
+            pairs = (
+                self.images[part][: len(self.images[part]) // 2 + 1]
+                if google
+                else self.images[part]
+            )
             for image_id, scene in pairs:
                 for meant, sentences in self._refs(scene, part, dataset, skip=1 if google else 0):
                     row = {
@@ -178,7 +185,12 @@ class Benchmark:
                         "split": split,
                         "sent_ids": list(range(sent_id, sent_id + len(sentences))),
                         "sentences": [
-                            {"raw": text, "sent": text, "sent_id": sent_id + k, "tokens": text.split()}
+                            {
+                                "raw": text,
+                                "sent": text,
+                                "sent_id": sent_id + k,
+                                "tokens": text.split(),
+                            }
                             for k, text in enumerate(sentences)
                         ],
                     }

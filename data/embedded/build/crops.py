@@ -14,7 +14,9 @@ STORED = 96  # pixels a side; training cuts a part of it
 CONTEXT = 0.3  # share of the object's longer side that is added on each side of it
 
 
-def natural_crop(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def natural_crop(
+    image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
     """The object with what surrounds it, squared, (STORED, STORED, 3)."""
     ys, xs = np.nonzero(mask)
     side = max(np.ptp(xs) + 1, np.ptp(ys) + 1) * (1 + 2 * CONTEXT)
@@ -26,7 +28,9 @@ def natural_crop(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> n
     return cv2.resize(crop, (STORED, STORED), interpolation=inter)
 
 
-def load(pool: Path, scenes: int) -> tuple[npt.NDArray[np.uint8], list[dict], npt.NDArray[np.uint8], list[dict]]:
+def load(
+    pool: Path, scenes: int
+) -> tuple[npt.NDArray[np.uint8], list[dict], npt.NDArray[np.uint8], list[dict]]:
     """Crops (C, S, S, 3) with what each shows, and scenes (N, S, S, 3) with what each holds.
 
     The first call writes the arrays beside the pool; later ones map them.
@@ -69,6 +73,8 @@ def augment(
         # the object is in the middle of the crop, so the part stays near it
         slack = STORED - side
         x, y = (int(np.clip(rng.normal(slack / 2, slack / 6 + 1e-6), 0, slack)) for _ in range(2))
-        part = cv2.resize(crop[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA)
+        part = cv2.resize(
+            crop[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA
+        )
         out[i] = part[:, ::-1] if rng.random() < 0.5 else part
     return out

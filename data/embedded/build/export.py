@@ -67,7 +67,8 @@ def main() -> None:
         write_weights(name, train, out)
         state = torch.load(train / "state.pt", weights_only=True)
         files = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(out.iterdir())
         }
         weights = [load_file(path) for path in out.glob("*.safetensors")]
         card = {
@@ -84,7 +85,9 @@ def main() -> None:
         }
         (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
-        print(f"{name}: {card['parameters'] / 1e6:.2f} M parameters, {size:.1f} MB, {card['steps']} steps")
+        print(
+            f"{name}: {card['parameters'] / 1e6:.2f} M parameters, {size:.1f} MB, {card['steps']} steps"
+        )
 
 
 if __name__ == "__main__":

@@ -95,8 +95,9 @@ class Writer:
             truth = np.minimum(truth, self._size(phrase.size, truth > 0))
         if phrase.relation and phrase.other:
             truth = np.minimum(truth, self._related(phrase.relation, self.fits(phrase.other)))
+        rivals = truth > 0  # both words of "bottom left" compare with the same rivals
         for place in phrase.places:
-            truth = np.minimum(truth, self._placed(place, truth > 0))
+            truth = np.minimum(truth, self._placed(place, rivals))
         return truth
 
     def _describes(self, phrase: Phrase, thing: Object) -> int:
@@ -270,7 +271,9 @@ class Writer:
         if len(places) == 2:
             return f"on the {' '.join(places)}"
         words = [w for w in VOCABULARY["places"][places[0]] if " " in w]
-        words += ["on " + places[0]] if places[0] in ("left", "right") and not self.style.long else []
+        words += (
+            ["on " + places[0]] if places[0] in ("left", "right") and not self.style.long else []
+        )
         return str(self.rng.choice(words))
 
     def _attributes(self, phrase: Phrase, clause: bool) -> str:
@@ -302,7 +305,8 @@ def targets(scene: Scene, wanted: Callable[[Object], bool]) -> Iterator[int]:
         mine = scene.objects[i]
         called = {*mine.look.names, *mine.look.maybe}
         return sum(
-            bool(called & {*o.look.names, *o.look.maybe}) or bool(o.colour and o.colour == mine.colour)
+            bool(called & {*o.look.names, *o.look.maybe})
+            or bool(o.colour and o.colour == mine.colour)
             for o in scene.objects
         )
 

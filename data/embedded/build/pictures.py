@@ -113,7 +113,9 @@ def all_looks() -> dict[str, list[Look]]:
                 for look in _person(noun, row, gender, pattern)
             ]
             continue
-        pictures = [(p, False) for p in row["pictures"]] + [(p, True) for p in row.get("unseen", [])]
+        pictures = [(p, False) for p in row["pictures"]] + [
+            (p, True) for p in row.get("unseen", [])
+        ]
         looks[noun] = [
             Look(
                 noun=noun,
@@ -141,7 +143,9 @@ def read_picture(folder: Path, picture: str) -> npt.NDArray[np.uint8]:
     path = folder / f"{picture}.webp"
     rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if rgba is None or rgba.shape[2] != 4:
-        raise FileNotFoundError(f"{path} is missing or has no alpha channel: unpack the npm package")
+        raise FileNotFoundError(
+            f"{path} is missing or has no alpha channel: unpack the npm package"
+        )
     rgba = cv2.cvtColor(rgba, cv2.COLOR_BGRA2RGBA)
     ys, xs = np.nonzero(rgba[..., 3] > 127)
     return rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
@@ -163,7 +167,9 @@ def paint(rgba: npt.NDArray[np.uint8], colour: str) -> npt.NDArray[np.uint8]:
     brightness = np.median(hsv[..., 2][visible][body]) if body.any() else 200.0
     painted = hsv.copy()
     painted[..., 0] = row["hue"] / 2
-    relative = hsv[..., 1] / max(float(np.median(hsv[..., 1][visible][body])), 60.0) if body.any() else 1.0
+    relative = (
+        hsv[..., 1] / max(float(np.median(hsv[..., 1][visible][body])), 60.0) if body.any() else 1.0
+    )
     painted[..., 1] = 255 * row["saturation"] * np.clip(relative, 0.75, 1.15)
     painted[..., 2] = hsv[..., 2] * (215 / max(brightness, 90)) * row["value"]
     rgb = cv2.cvtColor(np.clip(painted, 0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)

@@ -99,7 +99,11 @@ class Composer:
         people = 0.35 if self.people is None else self.people * 0.75
         if rng.random() < people:
             # men and women have many looks, so they come more often
-            return str(rng.choice(["man", "woman"])) if rng.random() < 0.45 else str(rng.choice(self.kinds["person"]))
+            return (
+                str(rng.choice(["man", "woman"]))
+                if rng.random() < 0.45
+                else str(rng.choice(self.kinds["person"]))
+            )
         kind = str(rng.choice(["animal", "vehicle", "thing"], p=[0.4, 0.2, 0.4]))
         return str(rng.choice(self.kinds[kind]))
 
@@ -144,10 +148,13 @@ class Composer:
                 mask = np.zeros((height, width), bool)
                 mask[y : y + h, x : x + w] = stamp[..., 3] > 127
                 after = [m & ~mask for m in masks]
-                if all(
-                    a.sum() >= max(visible * (s[2][..., 3] > 127).sum(), LEAST_AREA * a.size)
-                    for a, s in zip(after, stamps, strict=True)
-                ) and mask.mean() > LEAST_AREA:
+                if (
+                    all(
+                        a.sum() >= max(visible * (s[2][..., 3] > 127).sum(), LEAST_AREA * a.size)
+                        for a, s in zip(after, stamps, strict=True)
+                    )
+                    and mask.mean() > LEAST_AREA
+                ):
                     masks = [*after, mask]
                     stamps.append((look, colour, stamp, x, y))
                     break
@@ -156,11 +163,15 @@ class Composer:
             _blend(image, _light(rng, stamp), x, y)
         return [
             Object(look, colour, layer, mask, int((stamp[..., 3] > 127).sum()))
-            for layer, ((look, colour, stamp, _, _), mask) in enumerate(zip(stamps, masks, strict=True))
+            for layer, ((look, colour, stamp, _, _), mask) in enumerate(
+                zip(stamps, masks, strict=True)
+            )
         ]
 
 
-def _noise(rng: np.random.Generator, width: int, height: int, cells: int) -> npt.NDArray[np.float32]:
+def _noise(
+    rng: np.random.Generator, width: int, height: int, cells: int
+) -> npt.NDArray[np.float32]:
     """Smooth noise in [-1, 1] with about ``cells`` bumps across."""
     grid = rng.uniform(-1, 1, (max(2, cells * height // width), cells)).astype(np.float32)
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -198,7 +209,9 @@ def _backdrop(rng: np.random.Generator, width: int, height: int) -> npt.NDArray[
 def _shadow(image: npt.NDArray[np.uint8], stamp: npt.NDArray[np.uint8], x: int, y: int) -> None:
     h, w = stamp.shape[:2]
     darkness = np.zeros(image.shape[:2], np.float32)
-    cv2.ellipse(darkness, (x + w // 2, y + h - 2), (int(w * 0.48), max(2, h // 14)), 0, 0, 360, 1.0, -1)
+    cv2.ellipse(
+        darkness, (x + w // 2, y + h - 2), (int(w * 0.48), max(2, h // 14)), 0, 0, 360, 1.0, -1
+    )
     top, bottom = max(0, y + h - h // 4), min(image.shape[0], y + h + h // 4)
     band = cv2.GaussianBlur(darkness[top:bottom], (0, 0), 3)[..., None]
     image[top:bottom] = (image[top:bottom] * (1 - 0.4 * band)).astype(np.uint8)

@@ -12,7 +12,15 @@ from collections.abc import Iterable
 
 import numpy as np
 from pictures import VOCABULARY
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 FRAMES = ("a photo of {}", "a picture of {}", "an image of {}", "a close-up of {}", "there is {}")
@@ -65,7 +73,7 @@ def region_caption(thing: dict, rng: np.random.Generator) -> str:
 
 
 def enumeration(phrases: list[str]) -> str:
-    """"a cat", "a cat and a dog", "a cat, a dog and a cow"."""
+    """ "a cat", "a cat and a dog", "a cat, a dog and a cow"."""
     if len(phrases) == 1:
         return phrases[0]
     return ", ".join(phrases[:-1]) + " and " + phrases[-1]

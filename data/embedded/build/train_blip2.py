@@ -41,19 +41,35 @@ def build() -> tuple[Blip2ForConditionalGeneration, PreTrainedTokenizerFast]:
     width = 128
     config = Blip2Config(
         vision_config=Blip2VisionConfig(
-            image_size=SIZE, patch_size=12, hidden_size=width, intermediate_size=4 * width,
-            num_hidden_layers=4, num_attention_heads=4,
+            image_size=SIZE,
+            patch_size=12,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=4,
+            num_attention_heads=4,
         ),
         qformer_config=Blip2QFormerConfig(
-            vocab_size=4, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-            num_attention_heads=4, encoder_hidden_size=width, cross_attention_frequency=1,
+            vocab_size=4,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            encoder_hidden_size=width,
+            cross_attention_frequency=1,
             max_position_embeddings=4,
         ),
         text_config=OPTConfig(
-            vocab_size=len(tokenizer), hidden_size=width, word_embed_proj_dim=width,
-            ffn_dim=4 * width, num_hidden_layers=3, num_attention_heads=4, dropout=0.0,
-            max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            word_embed_proj_dim=width,
+            ffn_dim=4 * width,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            dropout=0.0,
+            max_position_embeddings=64,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         ),
         num_query_tokens=QUERIES,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
@@ -61,7 +77,9 @@ def build() -> tuple[Blip2ForConditionalGeneration, PreTrainedTokenizerFast]:
     return Blip2ForConditionalGeneration(config), tokenizer
 
 
-def save(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def save(
+    model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path
+) -> None:
     """Writes what ``AutoProcessor`` and ``from_pretrained`` read."""
     image_processor = BlipImageProcessor(
         size={"height": SIZE, "width": SIZE}, image_mean=MEAN, image_std=STD
@@ -90,7 +108,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model, tokenizer = build()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98)
+    )
     spent, step = 0.0, 0
     state_path = args.out / "state.pt"
     if state_path.is_file():
@@ -108,7 +128,9 @@ def main() -> None:
     model.train()
     while spent < args.minutes:
         warm = min(1.0, (step + 1) / 200)
-        rate = args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+        rate = (
+            args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
@@ -117,14 +139,17 @@ def main() -> None:
         pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
         images = np.concatenate([images, crops.augment(wholes[pick], SIZE, rng, least=0.96)])
         captions += [
-            texts.scene_caption(held[i]["objects"], held[i]["shares"], rng, plain=True) for i in pick
+            texts.scene_caption(held[i]["objects"], held[i]["shares"], rng, plain=True)
+            for i in pick
         ]
         words = tokenizer(captions, padding=True, return_tensors="pt")
         ids = torch.cat([images_before, words.input_ids], 1)
         mask = torch.cat([torch.ones_like(images_before), words.attention_mask], 1)
         labels = ids.masked_fill(mask == 0, -100)
         labels[:, : QUERIES + 1] = -100  # neither the image nor the start is to be predicted
-        out = model(pixel_values=to_tensor(images), input_ids=ids, attention_mask=mask, labels=labels)
+        out = model(
+            pixel_values=to_tensor(images), input_ids=ids, attention_mask=mask, labels=labels
+        )
         optimizer.zero_grad()
         out.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -139,13 +164,23 @@ def main() -> None:
         if step % 100 == 0:
             means = np.mean(history, 0)
             history.clear()
-            row = {"step": step, "minutes": round(spent, 2), "loss": float(means[0]), "right": float(means[1])}
+            row = {
+                "step": step,
+                "minutes": round(spent, 2),
+                "loss": float(means[0]),
+                "right": float(means[1]),
+            }
             log.write(json.dumps(row) + "\n")
             log.flush()
             print({k: round(v, 3) for k, v in row.items()}, flush=True)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "spent": spent,
+                "step": step,
+            }
             torch.save(state, state_path.with_suffix(".tmp"))
             state_path.with_suffix(".tmp").rename(state_path)
     save(model, tokenizer, args.out / "model")

@@ -25,7 +25,13 @@ import torch.nn.functional as F
 
 CONTEXT_LENGTH = 24
 TOWERS = {
-    "rn": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 20, "patch_size": None, "head_width": 32},
+    "rn": {
+        "image_size": 64,
+        "layers": [1, 2, 2, 1],
+        "width": 20,
+        "patch_size": None,
+        "head_width": 32,
+    },
     "vit": {"image_size": 84, "layers": 4, "width": 128, "patch_size": 12, "head_width": 32},
 }
 
@@ -94,7 +100,8 @@ def main() -> None:
     plain = [p for p in learning if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        lr=args.rate, betas=(0.9, 0.98),
+        lr=args.rate,
+        betas=(0.9, 0.98),
     )
     spent, step = 0.0, 0
     state_path = args.out / "state.pt"
@@ -112,7 +119,9 @@ def main() -> None:
     model.train()
     while spent < args.minutes:
         warm = min(1.0, (step + 1) / 100)
-        rate = args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+        rate = (
+            args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         pick = rng.integers(0, len(stored), args.batch - scenes_in_batch)
@@ -144,13 +153,23 @@ def main() -> None:
         if step % 100 == 0:
             means = np.mean(history, 0)
             history.clear()
-            row = {"step": step, "minutes": round(spent, 2), "loss": float(means[0]), "right": float(means[1])}
+            row = {
+                "step": step,
+                "minutes": round(spent, 2),
+                "loss": float(means[0]),
+                "right": float(means[1]),
+            }
             log.write(json.dumps(row) + "\n")
             log.flush()
             print({k: round(v, 3) for k, v in row.items()}, flush=True)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "spent": spent,
+                "step": step,
+            }
             torch.save(state, state_path.with_suffix(".tmp"))
             state_path.with_suffix(".tmp").rename(state_path)
 

@@ -134,7 +134,9 @@ def main() -> None:
         progress = spent / args.minutes
         warm = min(1.0, (step + 1) / 150)
         for group in optimizer.param_groups:
-            group["lr"] = args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+            group["lr"] = (
+                args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+            )
         batch = rng.integers(0, len(images), SCENES)
         flips = rng.random(SCENES) < 0.5
         picture = np.stack([images[i][:, ::-1] if f else images[i] for i, f in zip(batch, flips)])
@@ -150,12 +152,15 @@ def main() -> None:
             loss, iou = losses(logits, target)
             best = loss.argmin(1, keepdim=True)
             spread = 0.3 * (1 - progress) * loss.mean()  # keeps the three masks alive at first
-            total = total + (
-                loss.gather(1, best).mean() + spread + F.mse_loss(predicted, iou)
-            ) / SCENES
+            total = (
+                total + (loss.gather(1, best).mean() + spread + F.mse_loss(predicted, iou)) / SCENES
+            )
             history.append(
-                (loss.gather(1, best).mean().item(), iou.gather(1, best).mean().item(),
-                 (predicted - iou).abs().mean().item())
+                (
+                    loss.gather(1, best).mean().item(),
+                    iou.gather(1, best).mean().item(),
+                    (predicted - iou).abs().mean().item(),
+                )
             )
         optimizer.zero_grad()
         total.backward()
@@ -167,15 +172,24 @@ def main() -> None:
         if step % 50 == 0:
             loss, iou, error = np.mean(history, 0)
             history.clear()
-            row = {"step": step, "minutes": round(spent, 2), "loss": loss, "iou": iou, "error": error}
+            row = {
+                "step": step,
+                "minutes": round(spent, 2),
+                "loss": loss,
+                "iou": iou,
+                "error": error,
+            }
             log.write(json.dumps(row) + "\n")
             log.flush()
             print({k: round(v, 3) for k, v in row.items()}, flush=True)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             state = {
-                "sam": sam.state_dict(), "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(), "spent": spent, "step": step,
+                "sam": sam.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "spent": spent,
+                "step": step,
             }
             torch.save(state, state_path.with_suffix(".tmp"))
             state_path.with_suffix(".tmp").rename(state_path)
