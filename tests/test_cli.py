@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
 
 from tasnb import __version__, runner
 from tasnb.__main__ import main
@@ -108,6 +109,28 @@ def test_bad_input(clone, monkeypatch, capsys, arguments, message):
     assert captured.out == ""
     assert captured.err.startswith(f"tasnb: {message}") and captured.err.count("\n") == 1
     assert sorted(os.listdir(clone)) == ["notebooks", "pyproject.toml", "tasnb"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["none.png", "cat"], "none.png"),
+        (["text.png", "cat"], "text.png"),
+        (["grey.png", "  "], "expression is blank"),
+        (["grey.png", "cat", "--profile", "paper"], "unknown profile 'paper'"),
+        (["grey.png", "cat", "--encoder", "clip"], "'clip' is no model"),
+        (["grey.png", "cat", "--out", "text.png/x.png"], "cannot write"),
+    ],
+)
+def test_segment_of_nothing(tmp_path, monkeypatch, capsys, arguments, part):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (40, 30)).save("grey.png")
+    Path("text.png").write_text("no image")
+    assert main(["segment", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("tasnb: ") and captured.err.count("\n") == 1
+    assert part in captured.err and captured.out == ""
+    assert sorted(os.listdir(tmp_path)) == ["grey.png", "text.png"]
 
 
 def test_bad_input_in_a_shell(clone):
