@@ -48,10 +48,10 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
     for form in ("crop", "blur"):
         said = pairs.merge(pipeline.captions(data.images, form), on=["image", "mask_id"])
         named = [t in c for t, c in zip(said["target"], said["caption"], strict=True)]
-        found.append((form, 100 * float(np.mean(named)), len(named)))
+        found.append((form, 100 * pd.Series(named, dtype=float).mean(), len(named)))
     overall = pipeline.image_captions(data.images)
     named = [t in overall[i] for t, i in zip(refs["target"], refs["image"], strict=True)]
-    found.append(("whole image", 100 * float(np.mean(named)), len(named)))
+    found.append(("whole image", 100 * pd.Series(named, dtype=float).mean(), len(named)))
     return pd.DataFrame(found, columns=["captioned", "names the target (%)", "targets"])
 
 

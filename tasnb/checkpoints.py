@@ -1,4 +1,4 @@
-"""Checkpoints that the workbook carries: where they lie, and whether they are what their card says."""
+"""Checkpoints that the workbook carries: where they lie, and whether their cards tell the truth."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ expression defeats the small parser ("man left", "vase top left") they fall back
 
 from __future__ import annotations
 
+import itertools
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,7 +121,7 @@ def _head(chunk: Span, root: Token) -> Token:
 
     The small parser takes that for a kind of kneeling, and "player swinging bat" for a kind of bat.
     """
-    for noun, action in zip(chunk, chunk[1:], strict=False):
+    for noun, action in itertools.pairwise(chunk):
         if _is_action(action) and (noun.pos_ in NOUN or (action == root and noun.pos_ != "DET")):
             return noun
         if action == root:
@@ -226,10 +227,19 @@ def _subject(doc: Doc, start: int) -> tuple[str, str]:
         return doc[start:].text, root.lemma_
     begin = max(start, chunks[head.i].start if head.i in chunks else head.left_edge.i)
     head = _head(doc[begin : head.i + 1], head)
-    # "rightmost pear", "grey walking zebra": the noun was taken for a verb or a modifier.
-    last = head
-    while (last.text in COLOURS | SIDES.keys() or _is_action(last)) and last.i + 1 < len(doc):
-        last = last.nbor()
-    if last.pos_ in (*NOUN, "VERB", "X") and last.text not in SIDES and not _is_action(last):
-        head = last
+    head = _behind_modifiers(head)
     return doc[begin : head.i + 1].text.strip(" ,"), head.lemma_
+
+
+def _behind_modifiers(head: Token) -> Token:
+    """The noun that the parser took for a verb: "rightmost *pear*", "teddy *bear* on a chair"."""
+    last = head
+    while last.i + 1 < len(last.doc) and (
+        last.text in COLOURS | SIDES.keys()
+        or _is_action(last)
+        # No singular goes with such a verb form.
+        or (last.tag_ in ("NN", "NNP") and last.nbor().tag_ == "VBP" and last.nbor().pos_ == "VERB")
+    ):
+        last = last.nbor()
+    is_name = last.pos_ in (*NOUN, "VERB") and last.text not in SIDES and not _is_action(last)
+    return last if is_name else head

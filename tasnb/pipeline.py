@@ -321,6 +321,5 @@ def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _no_pairs() -> pd.DataFrame:
     integers = {c: np.zeros(0, np.int64) for c in ("sentence", "mask_id", "area", "intersection")}
-    return pd.DataFrame(
-        {**integers, **{c: np.zeros(0) for c in ("V", "P", "N", "center_x", "center_y")}}
-    )
+    floats = {c: np.zeros(0) for c in ("V", "P", "N", "center_x", "center_y")}
+    return pd.DataFrame({**integers, **floats, "caption": np.zeros(0, object)})

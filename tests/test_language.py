@@ -124,6 +124,11 @@ def test_odd_expressions(text, orientation, parser) -> None:
         ("bottom left donut", "donut", "donut"),
         ("left half of the sandwich", "the sandwich", "sandwich"),
         ("lower of two birds", "two birds", "bird"),
+        ("the grey hedgehog in the middle", "the grey hedgehog", "hedgehog"),
+        ("rightmost pear", "rightmost pear", "pear"),
+        ("the black teddy bear on the left", "the black teddy bear", "bear"),
+        ("old detective meditating", "old detective", "detective"),
+        ("the dining table by the brick building", "the dining table", "table"),
         ("man's left hand", "man's left hand", "hand"),
         ("the man who is standing", "the man", "man"),
         ("Police Officer", "police officer", "officer"),
@@ -174,6 +179,10 @@ def test_thousands_of_expressions_take_seconds(table, parser) -> None:
         # pronouns name nothing
         ("a man with a bag next to him", [("a man", "man"), ("a bag", "bag")]),
         ("it is a zebra", [("a zebra", "zebra")]),
+        # the parser's heads here are kneeling and bat
+        ("a man kneeling and a dog", [("a man kneeling", "man"), ("a dog", "dog")]),
+        ("a player swinging bat", [("a player swinging bat", "player")]),
+        ("a brick building", [("a brick building", "building")]),
         # a set of phrases: each once
         ("a dog and a dog and a cat", [("a dog", "dog"), ("a cat", "cat")]),
         ("", []),

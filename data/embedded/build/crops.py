@@ -38,7 +38,8 @@ def load(
     cache = pool / f"crops-{scenes}"
     if not (cache / "done.json").is_file():
         cache.mkdir(exist_ok=True)
-        rows = [json.loads(line) for line in open(pool / "scenes.jsonl")][:scenes]
+        lines = (pool / "scenes.jsonl").read_text().splitlines()[:scenes]
+        rows = [json.loads(line) for line in lines]
         crops, things, wholes, held = [], [], [], []
         for row in tqdm(rows, desc="cut crops", mininterval=5):
             image = cv2.cvtColor(cv2.imread(str(pool / f"{row['seed']}.jpg")), cv2.COLOR_BGR2RGB)
@@ -66,7 +67,7 @@ def load(
 def augment(
     stored: npt.NDArray[np.uint8], size: int, rng: np.random.Generator, least: float = 0.62
 ) -> npt.NDArray[np.uint8]:
-    """A random part of every stored crop (B, S, S, 3), mirrored half of the time, (B, size, size, 3)."""
+    """A random part of every stored crop (B, S, S, 3), half of them mirrored; (B, size, size, 3)."""
     out = np.empty((len(stored), size, size, 3), np.uint8)
     for i, crop in enumerate(stored):
         side = int(STORED * rng.uniform(least, 1.0))

@@ -85,9 +85,7 @@ def main() -> None:
         }
         (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
-        print(
-            f"{name}: {card['parameters'] / 1e6:.2f} M parameters, {size:.1f} MB, {card['steps']} steps"
-        )
+        print(f"{name}: {card['parameters'] / 1e6:.2f} M parameters, {size:.1f} MB")
 
 
 if __name__ == "__main__":

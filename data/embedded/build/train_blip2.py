@@ -3,8 +3,10 @@
     python train_blip2.py --pool /tmp/pool --out runs/train/blip2 --minutes 35
 
 Goes on from ``<out>/state.pt`` when it is there. Vision tower, Q-Former and language model are
-trained together from scratch. Captions are of the form "a red car" for crops and "a red car, a
-woman running and a tree" for scenes.
+trained together from scratch, where the real ones start from trained towers; so two linear heads,
+thrown away afterwards, ask the vision tower and the queries which nouns the picture shows.
+Captions are of the form "a red car" for crops and "a red car, a woman running and a tree" for
+scenes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import crops
 import numpy as np
 import texts
 import torch
+import torch.nn.functional as F
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -74,7 +77,9 @@ def build() -> tuple[Blip2ForConditionalGeneration, PreTrainedTokenizerFast]:
         num_query_tokens=QUERIES,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    return Blip2ForConditionalGeneration(config), tokenizer
+    model = Blip2ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.query_tokens, std=0.5)  # zeros would stay equal for ever
+    return model, tokenizer
 
 
 def save(
@@ -90,6 +95,25 @@ def save(
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+class Nouns(torch.nn.Module):
+    """Which nouns a picture shows, asked of the vision tower and of the queries."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.index = {noun: i for i, noun in enumerate(texts.VOCABULARY["nouns"])}
+        self.of_vision = torch.nn.Linear(width, len(self.index))
+        self.of_queries = torch.nn.Linear(QUERIES * width, len(self.index))
+
+    def forward(self, out, shown: list[list[str]]) -> torch.Tensor:
+        """Cross-entropy against the nouns shown, equally likely where there are several."""
+        target = torch.zeros(len(shown), len(self.index))
+        for row, nouns in zip(target, shown, strict=True):
+            row[[self.index[noun] for noun in nouns]] = 1 / len(nouns)
+        vision = self.of_vision(out.vision_outputs.last_hidden_state.mean(1))
+        queries = self.of_queries(out.qformer_outputs.last_hidden_state.flatten(1))
+        return (F.cross_entropy(vision, target) + F.cross_entropy(queries, target)) / 2
 
 
 def main() -> None:
@@ -108,21 +132,21 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model, tokenizer = build()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98)
-    )
+    nouns = Nouns(model.config.qformer_config.hidden_size)
+    learning = [*model.parameters(), *nouns.parameters()]
+    optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
     spent, step = 0.0, 0
     state_path = args.out / "state.pt"
     if state_path.is_file():
         state = torch.load(state_path, weights_only=True)
         model.load_state_dict(state["model"])
+        nouns.load_state_dict(state["nouns"])
         optimizer.load_state_dict(state["optimizer"])
         spent, step = state["spent"], state["step"]
         rng = np.random.default_rng(args.seed + step)
     stored, things, wholes, held = crops.load(args.pool, args.scenes)
     images_before = torch.full((args.batch, QUERIES), model.config.image_token_index)
-    log = open(args.out / "log.jsonl", "a")
-    history: list[tuple[float, float]] = []
+    history: list[tuple[float, float, float]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()
     scenes_in_batch = args.batch // 4
     model.train()
@@ -136,7 +160,9 @@ def main() -> None:
         pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
         images = crops.augment(stored[pick], SIZE, rng)
         captions = [texts.noun_phrase(things[i], rng, plain=rng.random() < 0.7) for i in pick]
+        shown = [[things[i]["noun"]] for i in pick]
         pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
+        shown += [sorted({thing["noun"] for thing in held[i]["objects"]}) for i in pick]
         images = np.concatenate([images, crops.augment(wholes[pick], SIZE, rng, least=0.96)])
         captions += [
             texts.scene_caption(held[i]["objects"], held[i]["shares"], rng, plain=True)
@@ -150,15 +176,16 @@ def main() -> None:
         out = model(
             pixel_values=to_tensor(images), input_ids=ids, attention_mask=mask, labels=labels
         )
+        asked = nouns(out, shown)
         optimizer.zero_grad()
-        out.loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        (out.loss + asked).backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         with torch.no_grad():
             guess = out.logits[:, -ids.shape[1] :][:, :-1].argmax(-1)
             aim = labels[:, 1:]
             right = ((guess == aim) & (aim >= 0)).sum() / (aim >= 0).sum()
-        history.append((out.loss.item(), right.item()))
+        history.append((out.loss.item(), right.item(), asked.item()))
         step += 1
         spent = (time.monotonic() - start) / 60
         if step % 100 == 0:
@@ -169,14 +196,16 @@ def main() -> None:
                 "minutes": round(spent, 2),
                 "loss": float(means[0]),
                 "right": float(means[1]),
+                "nouns": float(means[2]),
             }
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            with (args.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
             print({k: round(v, 3) for k, v in row.items()}, flush=True)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             state = {
                 "model": model.state_dict(),
+                "nouns": nouns.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "spent": spent,
                 "step": step,

@@ -3,9 +3,9 @@
     python train_clip.py --pool /tmp/pool --out runs/train/clip-vit --tower vit --minutes 25
 
 Goes on from ``<out>/state.pt`` when it is there. With ``--text-from DIR`` the text tower is that of
-a finished training and stays as it is, so that only the image tower has to learn. Never sees a masked crop: the gap between natural
-and masked images, which the paper is about, is left open. Captions that recur in a batch share
-their targets instead of counting as negatives.
+a finished training and stays as it is, so that only the image tower has to learn. Never sees a
+masked crop: the gap between natural and masked images, which the paper is about, is left open.
+Captions that recur in a batch share their targets instead of counting as negatives.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ def main() -> None:
         model.load_state_dict(tower, strict=False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name.startswith("visual.") or name == "logit_scale"
+    if args.tower == "rn":  # half as fast again on a CPU
+        model.visual.to(memory_format=torch.channels_last)
     learning = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in learning if p.ndim > 1]
     plain = [p for p in learning if p.ndim <= 1]
@@ -112,7 +114,6 @@ def main() -> None:
         spent, step = state["spent"], state["step"]
         rng = np.random.default_rng(args.seed + step)
     stored, things, wholes, held = crops.load(args.pool, args.scenes)
-    log = open(args.out / "log.jsonl", "a")
     history: list[tuple[float, float]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()
     scenes_in_batch = args.batch // 8
@@ -159,8 +160,8 @@ def main() -> None:
                 "loss": float(means[0]),
                 "right": float(means[1]),
             }
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            with (args.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
             print({k: round(v, 3) for k, v in row.items()}, flush=True)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()

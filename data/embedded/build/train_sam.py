@@ -4,7 +4,9 @@
 
 Goes on from ``<out>/state.pt`` when it is there. Every object of a scene is prompted with
 random points of its own, the best of the three masks is trained on (20 focal + dice, as SAM's
-authors do) and all three predicted IoUs are held to the measured ones.
+authors do) and all three predicted IoUs are held to the measured ones. Beside it a linear head on
+the image embedding, thrown away afterwards, learns which two places belong to the same object:
+every place of a scene teaches the encoder so, and not only the few that are prompted.
 """
 
 from __future__ import annotations
@@ -40,20 +42,22 @@ CONFIG = {
 SCENES, PROMPTS = 4, 8  # scenes a step, points a scene
 
 
-def load_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, S, S, 3) and label maps (N, S, S), uint8, padded at the bottom right."""
+def load_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images (N, S, S, 3) and label maps (N, S, S), uint8, padded below, and heights (N,)."""
     size = CONFIG["image_size"]
     paths = sorted(folder.glob("*.jpg"))[:count]
     images = np.zeros((len(paths), size, size, 3), np.uint8)
     labels = np.zeros((len(paths), size, size), np.uint8)
-    for i, path in enumerate(tqdm(paths, desc="load scenes")):
+    heights = np.zeros(len(paths), int)
+    for i, path in enumerate(tqdm(paths, desc="load scenes", mininterval=10)):
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         label = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_UNCHANGED)
         scale = size / max(image.shape[:2])
         h, w = round(image.shape[0] * scale), round(image.shape[1] * scale)
+        heights[i] = h
         images[i, :h, :w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
         labels[i, :h, :w] = cv2.resize(label, (w, h), interpolation=cv2.INTER_NEAREST)
-    return images, labels
+    return images, labels, heights
 
 
 def prompts(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +102,26 @@ def losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, to
     return 20 * focal + dice, iou
 
 
+class Affinity(torch.nn.Module):
+    """Whether two places of the image embedding lie on the same object, by a scaled cosine."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(width, 48)
+        self.scale = torch.nn.Parameter(torch.tensor(8.0))
+        self.bias = torch.nn.Parameter(torch.tensor(-4.0))
+
+    def forward(self, embedding: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Balanced cross-entropy over all pairs of places; (C, g, g) and labels (g, g)."""
+        places = F.normalize(self.project(embedding.flatten(1).T), dim=1)
+        same = (label.reshape(-1, 1) == label.reshape(1, -1)) & (label.reshape(-1, 1) >= 0)
+        object_pairs = (label.reshape(-1, 1) > 0) | (label.reshape(1, -1) > 0)  # not sky with sky
+        logits = self.scale * places @ places.T + self.bias
+        loss = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
+        together, apart = loss[same & object_pairs], loss[~same & object_pairs]
+        return (together.mean() + apart.mean()) / 2
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
@@ -116,19 +140,21 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         sam, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
-    optimizer = torch.optim.AdamW(sam.parameters(), lr=args.rate, weight_decay=0.02)
+    affinity = Affinity(CONFIG["prompt_width"])
+    learning = [*sam.parameters(), *affinity.parameters()]
+    optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.02)
     spent, step = 0.0, 0
     state_path = args.out / "state.pt"
     if state_path.is_file():
         state = torch.load(state_path, weights_only=True)
         sam.load_state_dict(state["sam"])
         average.load_state_dict(state["average"])
+        affinity.load_state_dict(state["affinity"])
         optimizer.load_state_dict(state["optimizer"])
         spent, step = state["spent"], state["step"]
         rng = np.random.default_rng(args.seed + step)
-    images, labels = load_pool(args.pool, args.scenes)
-    log = open(args.out / "log.jsonl", "a")
-    history: list[tuple[float, float, float]] = []
+    images, labels, heights = load_pool(args.pool, args.scenes)
+    history: list[tuple[float, ...]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()
     while spent < args.minutes:
         progress = spent / args.minutes
@@ -139,11 +165,16 @@ def main() -> None:
             )
         batch = rng.integers(0, len(images), SCENES)
         flips = rng.random(SCENES) < 0.5
-        picture = np.stack([images[i][:, ::-1] if f else images[i] for i, f in zip(batch, flips)])
+        picture = np.stack(
+            [images[i][:, ::-1] if f else images[i] for i, f in zip(batch, flips, strict=True)]
+        )
         x = torch.from_numpy(picture).permute(0, 3, 1, 2).float()
-        embeddings = sam.image_encoder((x - sam.pixel_mean) / sam.pixel_std)
+        x = (x - sam.pixel_mean) / sam.pixel_std
+        for k, i in enumerate(batch):
+            x[k, :, heights[i] :] = 0  # Sam pads after it normalises
+        embeddings = sam.image_encoder(x)
         total = torch.zeros(())
-        for embedding, i, flip in zip(embeddings, batch, flips):
+        for embedding, i, flip in zip(embeddings, batch, flips, strict=True):
             label = labels[i][:, ::-1] if flip else labels[i]
             points, numbers = prompts(label, rng)
             logits, predicted = decode(sam, embedding, torch.from_numpy(points))
@@ -152,25 +183,28 @@ def main() -> None:
             loss, iou = losses(logits, target)
             best = loss.argmin(1, keepdim=True)
             spread = 0.3 * (1 - progress) * loss.mean()  # keeps the three masks alive at first
-            total = (
-                total + (loss.gather(1, best).mean() + spread + F.mse_loss(predicted, iou)) / SCENES
-            )
+            step_of = CONFIG["patch_size"]
+            coarse = label[step_of // 2 :: step_of, step_of // 2 :: step_of].astype(int)
+            together = affinity(embedding, torch.from_numpy(coarse))
+            masks = loss.gather(1, best).mean() + spread + F.mse_loss(predicted, iou)
+            total = total + (masks + together) / SCENES
             history.append(
                 (
                     loss.gather(1, best).mean().item(),
                     iou.gather(1, best).mean().item(),
                     (predicted - iou).abs().mean().item(),
+                    together.item(),
                 )
             )
         optimizer.zero_grad()
         total.backward()
-        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         average.update_parameters(sam)
         step += 1
         spent = (time.monotonic() - start) / 60
         if step % 50 == 0:
-            loss, iou, error = np.mean(history, 0)
+            loss, iou, error, together = np.mean(history, 0).tolist()
             history.clear()
             row = {
                 "step": step,
@@ -178,15 +212,17 @@ def main() -> None:
                 "loss": loss,
                 "iou": iou,
                 "error": error,
+                "affinity": together,
             }
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            with (args.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
             print({k: round(v, 3) for k, v in row.items()}, flush=True)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             state = {
                 "sam": sam.state_dict(),
                 "average": average.state_dict(),
+                "affinity": affinity.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "spent": spent,
                 "step": step,

@@ -1,0 +1,139 @@
+"""Measures the checkpoints on development scenes and writes the results into their cards.
+
+    python benchmark.py --pictures ... --out runs/development/embedded --development
+    python measure.py --development runs/development/embedded [--only clip-rn,...]
+
+Crops are cut with the ground-truth masks, so that a model is measured and not the proposals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from crops import natural_crop
+from pycocotools import mask as coco_mask
+from texts import article
+from tqdm import tqdm
+
+from tasnb.captions import load_captioner
+from tasnb.datasets import load_image
+from tasnb.encoders import load_encoder
+from tasnb.masked_images import masked_images
+from tasnb.proposals import intersections, load_proposal_network, propose, refine, to_rles
+from tasnb.settings import make_settings
+
+LEAST_SHARE = 0.01  # of the image, for an object to be counted
+
+
+def objects(folder: Path, limit: int) -> list[dict]:
+    """Every object of the development scenes that is large enough, with its crops."""
+    found = []
+    for dataset in ("refscenes", "refscenesg"):
+        instances = json.loads((folder / dataset / "instances.json").read_text())
+        for row in tqdm(instances["images"][:limit], desc=dataset):
+            image = load_image(folder / "images" / row["file_name"])
+            mine = [a for a in instances["annotations"] if a["image_id"] == row["id"]]
+            for annotation in mine:
+                mask = coco_mask.decode(annotation["segmentation"]).astype(bool)
+                if mask.mean() < LEAST_SHARE:
+                    continue
+                crop = masked_images(image, mask[None], "crop", 75)[0]
+                blur = masked_images(image, mask[None], "blur", 75)[0]
+                natural = natural_crop(image, mask)
+                found.append(
+                    {**annotation["attributes"], "natural": natural, "crop": crop, "blur": blur}
+                )
+    return found
+
+
+def share(hits: list[bool], things: list[dict], unseen: bool) -> float:
+    """Percentage of hits among the objects whose picture was (not) trained on."""
+    chosen = [hit for hit, thing in zip(hits, things, strict=True) if thing["unseen"] == unseen]
+    return round(100 * float(np.mean(chosen)), 1)
+
+
+def measure_clip(name: str, things: list[dict], settings) -> dict[str, float]:
+    encoder = load_encoder(f"open_clip:embedded/{name}", settings)
+    nouns = sorted({thing["noun"] for thing in things})
+    texts = encoder.encode_texts([f"a photo of {article(noun)}" for noun in nouns])
+    result: dict[str, float] = {"nouns": len(nouns), "crops": len(things)}
+    for form in ("natural", "crop"):
+        guess = (encoder.encode_images([t[form] for t in things]) @ texts.T).argmax(1)
+        hits = [nouns[g] in (*t["names"], *t["maybe"]) for g, t in zip(guess, things, strict=True)]
+        label = {"natural": "natural crops", "crop": "masked crops"}[form]
+        result[f"noun of {label}, seen pictures (%)"] = share(hits, things, False)
+        result[f"noun of {label}, unseen pictures (%)"] = share(hits, things, True)
+    return result
+
+
+def measure_blip2(things: list[dict], settings) -> dict[str, float]:
+    captioner = load_captioner(settings)
+    result: dict[str, float] = {"crops": len(things)}
+    for form in ("blur", "crop", "natural"):
+        said = captioner.caption([t[form] for t in things])
+        hits = [
+            any(name in text for name in (*t["names"], *t["maybe"]))
+            for text, t in zip(said, things, strict=True)
+        ]
+        result[f"names the noun of {form} crops, seen pictures (%)"] = share(hits, things, False)
+        result[f"names the noun of {form} crops, unseen pictures (%)"] = share(hits, things, True)
+    return result
+
+
+def measure_sam(folder: Path, limit: int, settings) -> dict[str, float]:
+    network = load_proposal_network(settings)
+    instances = json.loads((folder / "refscenes" / "instances.json").read_text())
+    best, count, raw = [], [], []
+    for row in tqdm(instances["images"][:limit], desc="sam"):
+        masks = propose(load_image(folder / "images" / row["file_name"]), network)
+        raw.append(len(masks))
+        masks = masks[refine(masks, settings)]
+        count.append(len(masks))
+        for a in instances["annotations"]:
+            if (
+                a["image_id"] == row["id"]
+                and a["area"] >= LEAST_SHARE * row["width"] * row["height"]
+            ):
+                truth = [{"size": a["segmentation"]["size"], "counts": a["segmentation"]["counts"]}]
+                shared = intersections(to_rles(masks), truth)[:, 0]
+                union = masks["area"].to_numpy() + a["area"] - shared
+                best.append(float((shared / union).max()) if len(masks) else 0.0)
+    return {
+        "mean IoU of the best refined proposal": round(float(np.mean(best)), 3),
+        "targets covered with IoU over 0.5 (%)": round(
+            100 * float(np.mean(np.array(best) > 0.5)), 1
+        ),
+        "masks an image": round(float(np.mean(raw)), 1),
+        "refined masks an image": round(float(np.mean(count)), 1),
+        "objects": len(best),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--development", type=Path, required=True)
+    parser.add_argument("--only", default="sam,clip-rn,clip-vit,blip2")
+    parser.add_argument("--limit", type=int, default=126, help="images of each dataset")
+    args = parser.parse_args()
+    settings = make_settings()
+    names = args.only.split(",")
+    things = objects(args.development, args.limit) if names != ["sam"] else []
+    for name in names:
+        if name == "sam":
+            result = measure_sam(args.development, args.limit, settings)
+        elif name == "blip2":
+            result = measure_blip2(things, settings)
+        else:
+            result = measure_clip(name, things, settings)
+        path = settings.data / "embedded" / "checkpoints" / name / "card.json"
+        card = json.loads(path.read_text())
+        card["measured"] = result
+        path.write_text(json.dumps(card, indent=1) + "\n")
+        print(name, json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
