@@ -1,0 +1,95 @@
+"""Cards and digests of checkpoints, on a folder made by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tasnb.checkpoints import checkpoint_folder, model_digest
+from tasnb.settings import InputError, Settings, make_settings
+
+FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256))}
+
+
+def checkpoint(settings: Settings, name: str, files: dict[str, bytes]) -> Path:
+    folder = settings.data / "embedded" / "checkpoints" / name
+    folder.mkdir(parents=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    (folder / "card.json").write_text(json.dumps({"name": name, "files": digests}))
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = make_settings(data=str(tmp_path))
+    checkpoint(settings, "tiny", FILES)
+    return settings
+
+
+def message_of(model: str, settings: Settings) -> str:
+    for find in (checkpoint_folder, model_digest):
+        with pytest.raises(InputError) as error:
+            find(model, settings)
+        assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_whole_checkpoint(settings: Settings) -> None:
+    folder = settings.data / "embedded" / "checkpoints" / "tiny"
+    assert checkpoint_folder("sam:embedded/tiny", settings) == folder
+    digest = model_digest("sam:embedded/tiny", settings)
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert model_digest("blip2:embedded/tiny", settings) == digest
+
+
+def test_the_digest_is_that_of_the_weights(settings: Settings) -> None:
+    digest = model_digest("sam:embedded/tiny", settings)
+    checkpoint(settings, "same", FILES)
+    checkpoint(settings, "other", {**FILES, "model.safetensors": b"other"})
+    assert model_digest("sam:embedded/same", settings) == digest
+    assert model_digest("sam:embedded/other", settings) != digest
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_changed_byte(settings: Settings, file: str) -> None:
+    path = settings.data / "embedded" / "checkpoints" / "tiny" / file
+    content = FILES[file][:-1] + b"\x00"
+    path.write_bytes(content)
+    told, found = (hashlib.sha256(c).hexdigest()[:12] for c in (FILES[file], content))
+    assert message_of("sam:embedded/tiny", settings) == (
+        f"{path} has SHA-256 {found}..., its card says {told}...; "
+        f"restore it with `git checkout -- {path.parent}`"
+    )
+
+
+def test_a_missing_file(settings: Settings) -> None:
+    path = settings.data / "embedded" / "checkpoints" / "tiny" / "model.safetensors"
+    path.unlink()
+    assert message_of("sam:embedded/tiny", settings) == (
+        f"{path} is missing; restore it with `git checkout -- {path.parent}`"
+    )
+
+
+@pytest.mark.parametrize("name", ["embedded/tidy", "tiny", "embedded/", "elsewhere/tiny", "x"])
+def test_an_unknown_name(settings: Settings, name: str) -> None:
+    message = message_of(f"sam:{name}", settings)
+    assert message.startswith(f"unknown checkpoint '{name}': ")
+    assert message.endswith("there is embedded/tiny")
+
+
+def test_no_checkpoints_at_all(tmp_path: Path) -> None:
+    settings = make_settings(data=str(tmp_path / "nowhere"))
+    assert message_of("sam:embedded/tiny", settings).endswith("data/ is incomplete")
+
+
+@pytest.mark.xfail(raises=(ValueError, KeyError, AttributeError), reason="not yet an InputError")
+@pytest.mark.parametrize("card", ["{", "{}", '{"files": 3}', ""])
+def test_a_broken_card(settings: Settings, card: str) -> None:
+    (settings.data / "embedded" / "checkpoints" / "tiny" / "card.json").write_text(card)
+    message_of("sam:embedded/tiny", settings)
