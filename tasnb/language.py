@@ -101,15 +101,15 @@ class Phrase(NamedTuple):
 def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]]:
     """The noun chunks of each caption, in order and each text once.
 
-    Chunks that are a pronoun name nothing. Nor does the caption's own frame, "a photo of ...":
-    it would become the negative "a photo of a photo", which repels whatever looks like one.
+    Left out are chunks that name nothing: pronouns, a bare "kneeling", and the caption's own frame,
+    "a photo of ...". It would become the negative "a photo of a photo", which is true of each mask.
     """
     return [
         list(
             dict.fromkeys(
                 Phrase(chunk.text, _head(chunk, chunk.root).lemma_.lower())
                 for chunk in doc.noun_chunks
-                if chunk.root.pos_ != "PRON" and not _is_frame(chunk)
+                if _names_something(chunk)
             )
         )
         for doc in parser.pipe(caption.strip() for caption in captions)
@@ -133,9 +133,11 @@ def _is_action(token: Token) -> bool:
     return token.text.endswith("ing") and token.text not in NOT_ACTIONS
 
 
-def _is_frame(chunk: Span) -> bool:
-    after = chunk.doc[chunk.end : chunk.end + 1].text
-    return chunk.root.lemma_.lower() in FRAME_NOUNS and after == "of"
+def _names_something(chunk: Span) -> bool:
+    following = chunk.doc[chunk.end : chunk.end + 1].text
+    is_frame = chunk.root.lemma_.lower() in FRAME_NOUNS and following == "of"
+    is_action = len(chunk) == 1 and _is_action(chunk.root)
+    return chunk.root.pos_ != "PRON" and not is_frame and not is_action
 
 
 def are_synonyms(head_a: str, head_b: str, wordnet: WordNetCorpusReader) -> bool:
@@ -171,6 +173,14 @@ NO_ARTICLE = word_set(
     "a an the this that these those both all some any another every each no one two three four "
     "his her its my our your their who which whose what he she they it there "
     "in on at to from by near with of under behind above below next"
+)
+
+
+# What the small parser now and then takes for the noun that it describes.
+MODIFIERS = (
+    COLOURS
+    | SIDES.keys()
+    | word_set("haired bald bearded old young big large small little biggest")
 )
 
 
@@ -226,20 +236,24 @@ def _subject(doc: Doc, start: int) -> tuple[str, str]:
     if head is None:
         return doc[start:].text, root.lemma_
     begin = max(start, chunks[head.i].start if head.i in chunks else head.left_edge.i)
-    head = _head(doc[begin : head.i + 1], head)
-    head = _behind_modifiers(head)
-    return doc[begin : head.i + 1].text.strip(" ,"), head.lemma_
+    head = _behind_modifiers(_head(doc[begin : head.i + 1], head))
+    lemma = head.lemma_ if head.pos_ in NOUN else head.text  # of "moped", read as a verb: mop
+    return doc[begin : head.i + 1].text.strip(" ,"), lemma
 
 
 def _behind_modifiers(head: Token) -> Token:
-    """The noun that the parser took for a verb: "rightmost *pear*", "teddy *bear* on a chair"."""
+    """The noun that the parser cut off: "rightmost *pear*", "teddy *bear* on a chair"."""
     last = head
     while last.i + 1 < len(last.doc) and (
-        last.text in COLOURS | SIDES.keys()
-        or _is_action(last)
-        # No singular goes with such a verb form.
-        or (last.tag_ in ("NN", "NNP") and last.nbor().tag_ == "VBP" and last.nbor().pos_ == "VERB")
+        last.text in MODIFIERS or _is_action(last) or _is_cut_off(last, last.nbor())
     ):
         last = last.nbor()
-    is_name = last.pos_ in (*NOUN, "VERB") and last.text not in SIDES and not _is_action(last)
+    is_name = last.pos_ in (*NOUN, "VERB") and last.text not in MODIFIERS and not _is_action(last)
     return last if is_name else head
+
+
+def _is_cut_off(noun: Token, following: Token) -> bool:
+    """Whether two words are one name: "alarm clock"; "teddy bear", with bear read as a verb."""
+    if following.tag_ == "VBP":
+        return noun.tag_ in ("NN", "NNP") and following.pos_ == "VERB"  # no singular goes with it
+    return noun.pos_ in NOUN and is_thing(following) and not _is_action(following)

@@ -198,7 +198,7 @@ def test_a_whole_split_takes_well_under_a_second() -> None:
             "center_y": rng.uniform(0, 480, sentences * masks),
         }
     )
-    start = time.perf_counter()
+    start = time.process_time()
     chosen = rectify_grouped(frame, rng.normal(size=len(frame)))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert len(chosen) == sentences

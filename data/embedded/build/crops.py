@@ -67,7 +67,7 @@ def load(
 def augment(
     stored: npt.NDArray[np.uint8], size: int, rng: np.random.Generator, least: float = 0.62
 ) -> npt.NDArray[np.uint8]:
-    """A random part of every stored crop (B, S, S, 3), half of them mirrored; (B, size, size, 3)."""
+    """A random part of every stored crop (B, S, S, 3), half of them mirrored, (B, s, s, 3)."""
     out = np.empty((len(stored), size, size, 3), np.uint8)
     for i, crop in enumerate(stored):
         side = int(STORED * rng.uniform(least, 1.0))

@@ -1,4 +1,4 @@
-"""Composes scenes: a backdrop, three to eight objects, nearer ones larger and in front."""
+"""Composes scenes: a backdrop, three to seven objects, nearer ones larger and in front."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from pictures import VOCABULARY, Look, all_looks, paint, read_picture
 
 SIZES = ((320, 240), (320, 240), (320, 240), (352, 256), (320, 288))  # width, height in pixels
-STANDING = 0.46  # height of a person at the front, as a share of the image's height
-VISIBLE = (0.85, 0.4)  # share of an object that shall show, and that must show after some tries
+STANDING = 0.42  # height of a person at the front, as a share of the image's height
+VISIBLE = (0.93, 0.55)  # share of an object that shall show, and that must after some tries
 LEAST_AREA = 0.005  # least share of the image that an object covers; a target needs 0.01
 
 
@@ -84,7 +84,7 @@ class Composer:
 
     def _cast(self, rng: np.random.Generator) -> list[tuple[Look, str]]:
         """Who stands in the scene: groups of rivals, look-alikes and passers-by."""
-        count = int(rng.integers(4, 9))
+        count = int(rng.integers(3, 8))
         cast: list[tuple[Look, str]] = []
         while len(cast) < count:
             noun = self._noun(rng)
@@ -140,8 +140,8 @@ class Composer:
             stamp = cv2.resize(rgba, (w, h), interpolation=cv2.INTER_AREA)
             if rng.random() < 0.5:
                 stamp = stamp[:, ::-1]
-            for attempt in range(12):
-                visible = VISIBLE[attempt > 4]
+            for attempt in range(16):
+                visible = VISIBLE[attempt > 8]
                 x, y = int(rng.integers(0, max(1, width - w))), int(base) - h
                 if y < 0 or x + w > width:
                     continue

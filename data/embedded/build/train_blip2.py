@@ -2,9 +2,10 @@
 
     python train_blip2.py --pool /tmp/pool --out runs/train/blip2 --minutes 35
 
-Goes on from ``<out>/state.pt`` when it is there. Vision tower, Q-Former and language model are
-trained together from scratch, where the real ones start from trained towers; so two linear heads,
-thrown away afterwards, ask the vision tower and the queries which nouns the picture shows.
+Goes on from ``<out>/state.pt`` when it is there. The vision tower starts from the
+trained CLIP-ViT, as the real one starts from a CLIP; Q-Former and language model start from nothing,
+so two linear heads, thrown away afterwards, ask the vision tower and the queries which nouns the
+picture shows.
 Captions are of the form "a red car" for crops and "a red car, a woman running and a tree" for
 scenes.
 """
@@ -33,7 +34,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-SIZE, QUERIES = 96, 8
+SIZE, QUERIES = 84, 8
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
@@ -82,6 +83,42 @@ def build() -> tuple[Blip2ForConditionalGeneration, PreTrainedTokenizerFast]:
     return model, tokenizer
 
 
+def start_vision(model: Blip2ForConditionalGeneration, clip: dict[str, torch.Tensor]) -> None:
+    """Puts the image tower of a trained CLIP-ViT into BLIP-2's vision tower, weight by weight."""
+    names = {
+        "embeddings.class_embedding": "class_embedding",
+        "embeddings.position_embedding": "positional_embedding",
+        "embeddings.patch_embedding.weight": "conv1.weight",
+        "post_layernorm.weight": "ln_post.weight",
+        "post_layernorm.bias": "ln_post.bias",
+    }
+    parts = {
+        "self_attn.qkv.weight": "attn.in_proj_weight",
+        "self_attn.qkv.bias": "attn.in_proj_bias",
+        "self_attn.projection.weight": "attn.out_proj.weight",
+        "self_attn.projection.bias": "attn.out_proj.bias",
+        "layer_norm1.weight": "ln_1.weight",
+        "layer_norm1.bias": "ln_1.bias",
+        "layer_norm2.weight": "ln_2.weight",
+        "layer_norm2.bias": "ln_2.bias",
+        "mlp.fc1.weight": "mlp.c_fc.weight",
+        "mlp.fc1.bias": "mlp.c_fc.bias",
+        "mlp.fc2.weight": "mlp.c_proj.weight",
+        "mlp.fc2.bias": "mlp.c_proj.bias",
+    }
+    tower = model.vision_model
+    for layer in range(len(tower.encoder.layers)):
+        names |= {
+            f"encoder.layers.{layer}.{ours}": f"transformer.resblocks.{layer}.{theirs}"
+            for ours, theirs in parts.items()
+        }
+    own = tower.state_dict()
+    with torch.no_grad():
+        for ours, theirs in names.items():
+            own[ours].copy_(clip[f"visual.{theirs}"].reshape(own[ours].shape))
+        own["embeddings.patch_embedding.bias"].zero_()  # CLIP's convolution has none
+
+
 def save(
     model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path
 ) -> None:
@@ -120,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--vision-from", type=Path, help="folder of a finished CLIP-ViT training")
     parser.add_argument("--minutes", type=float, default=35)
     parser.add_argument("--scenes", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=64)
@@ -132,6 +170,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model, tokenizer = build()
+    if args.vision_from:
+        trained = torch.load(args.vision_from / "state.pt", weights_only=True)["model"]
+        start_vision(model, trained)
     nouns = Nouns(model.config.qformer_config.hidden_size)
     learning = [*model.parameters(), *nouns.parameters()]
     optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))

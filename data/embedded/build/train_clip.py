@@ -32,7 +32,14 @@ TOWERS = {
         "patch_size": None,
         "head_width": 32,
     },
-    "vit": {"image_size": 84, "layers": 4, "width": 128, "patch_size": 12, "head_width": 32},
+    "vit": {
+        "image_size": 84,
+        "layers": 4,
+        "width": 128,
+        "patch_size": 12,
+        "head_width": 32,
+        "no_ln_pre": True,  # as in BLIP-2's vision tower, which starts from this one
+    },
 }
 
 
@@ -67,6 +74,20 @@ def build(folder: Path, tower: str) -> tuple[torch.nn.Module, open_clip.tokenize
     return model, open_clip.get_tokenizer(f"local-dir:{folder}")
 
 
+def waves(grid: int, width: int) -> torch.Tensor:
+    """Sine-cosine positions of a class token and a grid of patches, (grid^2 + 1, width).
+
+    What a small image tower starts from instead of noise: places that are near look alike.
+    """
+    rates = 1 / 100 ** (torch.arange(width // 4) / (width // 4))
+    angles = torch.arange(grid)[:, None] * rates
+    along = torch.cat([angles.sin(), angles.cos()], 1)  # (grid, width / 2)
+    rows = along[:, None].expand(-1, grid, -1)
+    columns = along[None].expand(grid, -1, -1)
+    places = torch.cat([rows, columns], -1).reshape(grid * grid, width)
+    return 0.3 * torch.cat([torch.zeros(1, width), places])
+
+
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
 
@@ -89,6 +110,9 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     size = TOWERS[args.tower]["image_size"]
     model, tokenize = build(args.out, args.tower)
+    if args.tower == "vit":
+        positions = model.visual.positional_embedding
+        positions.data.copy_(waves(int(len(positions) ** 0.5), positions.shape[1]))
     if args.text_from:
         trained = torch.load(args.text_from / "state.pt", weights_only=True)["model"]
         tower = {k: v for k, v in trained.items() if not k.startswith("visual.")}
