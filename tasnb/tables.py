@@ -213,7 +213,7 @@ def save(frame: pd.DataFrame, name: str, out: Path, note: str = "") -> pd.DataFr
     Returns:
         The frame in that layout, to be shown.
     """
-    shown = layout(frame) if "metric" in frame else frame
+    shown = layout(frame) if "metric" in frame else frame.round(1)
     with atomic_write(out / "tables" / f"{name}.csv") as path:
         frame.to_csv(path, index=False, float_format="%.4f")
     with atomic_write(out / "tables" / f"{name}.parquet") as path:

@@ -14,7 +14,18 @@ from tasnb.datasets import REFS
 DATA = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = DATA / "embedded"
 COLUMNS = [(d, s, *where) for d, splits in REFS.items() for s, where in splits.items()]
-PLACES = {"left", "right", "leftmost", "rightmost", "top", "bottom", "upper", "lower", "middle", "center"}
+PLACES = {
+    "left",
+    "right",
+    "leftmost",
+    "rightmost",
+    "top",
+    "bottom",
+    "upper",
+    "lower",
+    "middle",
+    "center",
+}
 
 
 def read(*parts: str):

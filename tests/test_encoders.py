@@ -1,0 +1,110 @@
+"""The embedded image-text encoders: unit vectors that depend on nothing but their own item."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasnb.encoders import Encoder, load_encoder
+from tasnb.settings import InputError, make_settings
+
+NAMES = make_settings().encoders
+TEXTS = ["a cat", "the left dog", "a man in red", "a bird", "old car", "a photo of a tree"]
+
+
+def images(count: int) -> list[np.ndarray]:
+    """Noise over a colour, of different sizes and shapes, down to one pixel."""
+    rng = np.random.default_rng(0)
+    sizes = [(1, 1), (40, 64), (64, 40), (64, 64), (5, 3), (130, 90), (17, 90), (64, 65)]
+    return [
+        (rng.integers(0, 60, (*sizes[i % len(sizes)], 3)) + rng.integers(0, 196, 3)).astype(
+            np.uint8
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module", params=NAMES, ids=lambda name: name.rpartition("/")[2])
+def encoders(request: pytest.FixtureRequest) -> dict[int, Encoder]:
+    """One encoder, with batches of 64 and of 3."""
+    return {size: load_encoder(request.param, make_settings(batch_size=size)) for size in (64, 3)}
+
+
+def assert_units(vectors: np.ndarray, count: int) -> None:
+    assert vectors.dtype == np.float32 and vectors.shape[0] == count
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_images(encoders: dict[int, Encoder]) -> None:
+    pictures = images(8)
+    whole, small = (encoders[size].encode_images(pictures) for size in (64, 3))
+    assert_units(whole, 8)
+    np.testing.assert_allclose(small, whole, atol=1e-5)
+    backwards = encoders[3].encode_images(pictures[::-1])
+    np.testing.assert_allclose(backwards[::-1], whole, atol=1e-5)
+    assert abs(whole[:, None] - whole[None]).max(2)[~np.eye(8, dtype=bool)].min() > 1e-3
+
+
+def test_both_towers_meet_in_one_space(encoders: dict[int, Encoder]) -> None:
+    encoder = encoders[64]
+    assert encoder.encode_images(images(1)).shape == encoder.encode_texts(TEXTS[:1]).shape
+
+
+def test_nothing_gives_nothing(encoders: dict[int, Encoder]) -> None:
+    width = encoders[64].encode_texts(TEXTS[:1]).shape[1]
+    for found in (encoders[64].encode_texts([]), encoders[64].encode_images([])):
+        assert found.shape == (0, width) and found.dtype == np.float32
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.sampled_from(TEXTS) | st.text("abc def,.'é猫", max_size=12), min_size=1, max_size=8)
+)
+def test_texts(encoders: dict[int, Encoder], texts: list[str]) -> None:
+    """Any order, any company, any batch size: the same text has the same vector."""
+    whole, small = (encoders[size].encode_texts(texts) for size in (64, 3))
+    assert_units(whole, len(texts))
+    np.testing.assert_allclose(small, whole, atol=1e-5)
+    alone = {text: encoders[64].encode_texts([text])[0] for text in set(texts)}
+    np.testing.assert_allclose(whole, [alone[text] for text in texts], atol=1e-5)
+
+
+def test_different_texts_differ(encoders: dict[int, Encoder]) -> None:
+    vectors = encoders[64].encode_texts(TEXTS)
+    assert abs(vectors[:, None] - vectors[None]).max(2)[~np.eye(6, dtype=bool)].min() > 1e-3
+
+
+def test_a_text_beyond_the_encoders_length_is_cut_with_a_warning(
+    encoders: dict[int, Encoder],
+) -> None:
+    encoder = encoders[64]
+    long = " ".join(["the left cat"] * 30)
+    with pytest.warns(UserWarning, match=r"reads \d+ tokens; cut: 'the left cat .* \(\d+ tokens\)"):
+        cut = encoder.encode_texts([long])
+    assert_units(cut, 1)
+    with pytest.warns(UserWarning, match="cut"):  # what was cut off does not matter
+        np.testing.assert_allclose(encoder.encode_texts([long + " and a dog"]), cut, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode_texts(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("open_clop:embedded/clip-vit", "unknown kind of encoder 'open_clop': did you mean 'open_"),
+        (
+            "open_clip:embedded/clip-vat",
+            "unknown checkpoint 'embedded/clip-vat': did you mean 'emb",
+        ),
+        ("open_clip:ViT-B-32", "unknown checkpoint 'ViT-B-32': "),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_encoder(name, make_settings())
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
