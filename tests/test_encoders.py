@@ -60,7 +60,7 @@ def test_nothing_gives_nothing(encoders: dict[int, Encoder]) -> None:
         assert found.shape == (0, width) and found.dtype == np.float32
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     st.lists(st.sampled_from(TEXTS) | st.text("abc def,.'é猫", max_size=12), min_size=1, max_size=8)
 )
