@@ -150,7 +150,6 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork) -> pd.DataFr
     rles = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
     boxes = coco_mask.toBbox(rles).astype(int)
     areas = coco_mask.area(rles).astype(int)
-    across, down = masks.sum(1), masks.sum(2)  # pixels a column (M, W) and a row (M, H)
     frame = pd.DataFrame(
         {
             "mask_id": np.arange(len(masks)),
@@ -161,11 +160,28 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork) -> pd.DataFr
             "area": areas,
             "predicted_iou": predicted,
             "stability": stability,
-            "center_x": across @ np.arange(image.shape[1]) / areas,
-            "center_y": down @ np.arange(image.shape[0]) / areas,
+            **dict(zip(("center_x", "center_y"), mask_centers(masks).T, strict=True)),
         }
     )
     return frame.astype(COLUMNS)
+
+
+def mask_centers(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The mean pixel coordinates of each mask.
+
+    Args:
+        masks: (M, H, W) bool.
+
+    Returns:
+        (M, 2) float, x and y in pixels from the centre of the top left pixel; NaN for a mask
+        without pixels.
+    """
+    columns, rows = masks.sum(axis=1), masks.sum(axis=2)  # (M, W), (M, H) pixels
+    area = rows.sum(axis=1)
+    x = columns @ np.arange(masks.shape[2])
+    y = rows @ np.arange(masks.shape[1])
+    with np.errstate(invalid="ignore"):
+        return np.stack([x, y], axis=1) / area[:, None]
 
 
 def to_rles(masks: pd.DataFrame) -> list[dict[str, Any]]:

@@ -21,24 +21,6 @@ HALVES = {
 }
 
 
-def mask_centers(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """The mean pixel coordinates of each mask.
-
-    Args:
-        masks: (M, H, W) bool.
-
-    Returns:
-        (M, 2) float, x and y in pixels from the centre of the top left pixel; NaN for a mask
-        without pixels.
-    """
-    columns, rows = masks.sum(axis=1), masks.sum(axis=2)  # (M, W), (M, H) pixels
-    area = rows.sum(axis=1)
-    x = columns @ np.arange(masks.shape[2])
-    y = rows @ np.arange(masks.shape[1])
-    with np.errstate(invalid="ignore"):
-        return np.stack([x, y], axis=1) / area[:, None]
-
-
 def in_region(
     center_x: npt.ArrayLike, center_y: npt.ArrayLike, orientation: str
 ) -> npt.NDArray[np.bool_]:
@@ -102,7 +84,7 @@ def in_region_grouped(frame: pd.DataFrame, by: str | list[str] = "key") -> npt.N
     Returns:
         (rows,) bool, in the order of the rows. A group without any True has an empty region.
     """
-    group = _groups(frame, by)
+    group = frame.groupby(by, sort=False).ngroup().to_numpy()
     inside = np.ones(len(frame), bool)
     for side, (column, sign) in HALVES.items():
         named = frame["orientation"].str.contains(side, regex=False).to_numpy(bool)
@@ -110,28 +92,3 @@ def in_region_grouped(frame: pd.DataFrame, by: str | list[str] = "key") -> npt.N
             along = sign * frame[column]
             inside &= ~named | (along <= along.groupby(group).transform("median")).to_numpy()
     return inside
-
-
-def rectify_grouped(
-    frame: pd.DataFrame, scores: npt.ArrayLike, by: str | list[str] = "key"
-) -> npt.NDArray[np.int64]:
-    """`rectify` for a long table: the position of the row that each group chooses.
-
-    Args:
-        frame: As for `in_region_grouped`.
-        scores: (rows,) the overall scores S.
-        by: What identifies a group.
-
-    Returns:
-        (groups,) positions in `frame`, groups in the order in which they first occur.
-    """
-    group = _groups(frame, by)
-    inside = pd.Series(in_region_grouped(frame, by))
-    allowed = inside | ~inside.groupby(group).transform("any")  # empty region: all
-    kept = pd.Series(np.where(allowed, np.asarray(scores, float), -np.inf))
-    return kept.groupby(group).idxmax().to_numpy(np.int64)
-
-
-def _groups(frame: pd.DataFrame, by: str | list[str]) -> npt.NDArray[np.int64]:
-    """Each row's group, numbered by first occurrence."""
-    return frame.groupby(by, sort=False).ngroup().to_numpy()

@@ -20,6 +20,7 @@ from tasnb.proposals import (
     intersections_with_truth,
     least_area,
     load_proposal_network,
+    mask_centers,
     propose,
     refine,
     to_rles,
@@ -241,3 +242,16 @@ def test_a_tiny_sam_gives_well_formed_rows(shape: tuple[int, int]) -> None:
 def test_an_unknown_kind_of_network() -> None:
     with pytest.raises(InputError, match="unknown kind of proposal network 'sma': did you mean"):
         load_proposal_network(make_settings(proposal_network="sma:embedded/sam"))
+
+
+def test_mask_centers_are_mean_pixel_coordinates() -> None:
+    masks = np.zeros((3, 4, 6), bool)
+    masks[0, 1, 2] = True  # one pixel at x 2, y 1
+    masks[1, 0:2, 0:4] = True  # x 0..3, y 0..1
+    masks[2, 0, 0] = masks[2, 3, 0] = masks[2, 3, 5] = True  # x (0 + 0 + 5) / 3, y (0 + 3 + 3) / 3
+    np.testing.assert_allclose(mask_centers(masks), [[2, 1], [1.5, 0.5], [5 / 3, 2]])
+
+
+def test_mask_centers_of_no_masks_and_of_an_empty_mask() -> None:
+    assert mask_centers(np.zeros((0, 4, 6), bool)).shape == (0, 2)
+    assert np.isnan(mask_centers(np.zeros((1, 4, 6), bool))).all()

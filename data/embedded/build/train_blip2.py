@@ -2,10 +2,9 @@
 
     python train_blip2.py --pool /tmp/pool --out runs/train/blip2 --minutes 35
 
-Goes on from ``<out>/state.pt`` when it is there. The vision tower starts from the
-trained CLIP-ViT, as the real one starts from a CLIP; Q-Former and language model start from nothing,
-so two linear heads, thrown away afterwards, ask the vision tower and the queries which nouns the
-picture shows.
+Goes on from ``<out>/state.pt`` when it is there. The vision tower starts from the trained CLIP-ViT,
+as the real one starts from a CLIP; Q-Former and language model start from nothing, so two linear
+heads, thrown away afterwards, ask the vision tower and the queries which nouns the picture shows.
 Captions are of the form "a red car" for crops and "a red car, a woman running and a tree" for
 scenes.
 """
