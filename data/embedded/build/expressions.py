@@ -50,7 +50,7 @@ class Style:
 STYLES = {
     "refscenes": Style(0.3, 0.1, 0.14, 0.65, RELATIONS),
     "refscenes+": Style(0.0, 0.16, 0.15, 0.8, ("near", "behind", "in_front_of")),
-    "refscenesg": Style(0.1, 0.15, 0.7, 0.85, RELATIONS, long=True),
+    "refscenesg": Style(0.15, 0.25, 0.6, 0.95, RELATIONS, long=True),
     "phrasescenes": Style(0.0, 0.05, 0.15, 0.65, ("near", "behind", "in_front_of"), several=True),
 }
 
@@ -188,13 +188,26 @@ class Writer:
         for _ in range(80):
             phrase = self._draw(target)
             truth = self.fits(phrase)
-            if truth[target] == 2 and truth.sum() == 2 and not _circular(phrase):
+            if truth[target] == 2 and truth.sum() == 2 and self._natural(phrase):
                 text = self.say(phrase)
                 if not self.style.long or len(text.split()) >= 6:
                     found[text] = None
             if len(found) == count:
                 break
         return list(found)
+
+    def _natural(self, phrase: Phrase) -> bool:
+        """Refuses "the carrot behind the carrot", and most long ones that hang on their end.
+
+        Who writes at length says more than is needed: two times in three the place or the
+        neighbour in a long expression only confirms what its head has told already.
+        """
+        if _circular(phrase):
+            return False
+        if not self.style.long or self.rng.random() < 0.33:
+            return True
+        head = self.fits(replace(phrase, places=(), relation="", other=None))
+        return int(head.sum()) == 2
 
     def phrases(self, target: int, count: int) -> dict[str, list[int]]:
         """Up to ``count`` phrases about an object, with all the objects that each is true of."""

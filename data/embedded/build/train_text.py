@@ -1,0 +1,137 @@
+"""Teaches the text tower of both CLIPs to overlook the words around a phrase.
+
+    python train_text.py --from runs/train/clip-rn --out runs/train/text --minutes 4
+
+The captions that the towers are trained on use few frames and end with the thing they name, so
+that "the" or "that" is noise to them, and so is all that follows: a real CLIP has read millions of
+captions that go on ("a photo of the red car, sent to a friend"). Here a copy of the tower learns to
+say of a phrase in any frame, with any tail of words, what the tower itself says of it in a plain
+one. No image is seen, no word of place and no relation of the expressions occurs, and the image
+towers stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import texts
+import torch
+import torch.nn.functional as F
+from train_clip import build
+
+THE = (
+    "the {}",
+    "a photo of the {}",
+    "a picture of the {}",
+    "a close-up of the {}",
+    "the photo shows the {}",
+    "here is the {}",
+    "this is the {}",
+    "look at the {} in this photo",
+)
+A = (
+    "{}",
+    "in this photo there is {}",
+    "on this picture there is {}",
+    "a photo to show {}",
+    "the thing that is in this photo is {}",
+    "the one who is in this picture is {}",
+    "a photo which is of {}",
+    "{} as one can see in the photo",
+)
+
+TAILS = (
+    ", sent to {}",
+    ", taken by {}",
+    " for {}",
+    " that {} took",
+    ", which {} likes",
+    ", says {}",
+)
+
+
+def neutral_words() -> list[str]:
+    """The vocabulary's words less those of place and relation."""
+    spatial = {
+        word
+        for table in ("places", "relations")
+        for phrases in texts.VOCABULARY[table].values()
+        if isinstance(phrases, list)
+        for phrase in phrases
+        for word in phrase.split()
+    }
+    return sorted({w for text in texts.all_words() for w in text.split()} - spatial)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--from", dest="source", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pool", type=Path, required=True, help="whose scenes are described")
+    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=4e-4)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    student, tokenize = build(args.out, "rn")
+    student.load_state_dict(torch.load(args.source / "state.pt", weights_only=True)["model"])
+    teacher = copy.deepcopy(student).eval()
+    learning = [p for n, p in student.named_parameters() if not n.startswith("visual.")]
+    optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.02)
+    lines = (args.pool / "scenes.jsonl").read_text().splitlines()[:4000]
+    things = [thing for line in lines for thing in json.loads(line)["objects"]]
+    words = neutral_words()
+    history: list[float] = []
+    start, spent, step = time.monotonic(), 0.0, 0
+    while spent < args.minutes:
+        for group in optimizer.param_groups:
+            group["lr"] = args.rate * 0.5 * (1 + math.cos(math.pi * spent / args.minutes))
+        phrases = [
+            texts.noun_phrase(things[i], rng) for i in rng.integers(0, len(things), args.batch)
+        ]
+        others = [
+            texts.noun_phrase(things[i], rng) for i in rng.integers(0, len(things), args.batch)
+        ]
+        framed = []
+        for phrase, other in zip(phrases, others, strict=True):
+            if rng.random() < 0.5:
+                bare = phrase.partition(" ")[2]
+                framed.append(str(rng.choice(THE)).format(bare))
+            elif rng.random() < 0.7:
+                framed.append(str(rng.choice(A)).format(phrase))
+            else:
+                framed.append(str(rng.choice(texts.FRAMES)).format(phrase))
+            if rng.random() < 0.35:
+                framed[-1] += str(rng.choice(TAILS)).format(other)
+            elif rng.random() < 0.4:
+                framed[-1] += " " + " ".join(rng.choice(words, int(rng.integers(1, 7))))
+        with torch.no_grad():
+            plain = [texts.FRAMES[0].format(phrase) for phrase in phrases]
+            target = teacher.encode_text(tokenize(plain), normalize=True)
+        found = student.encode_text(tokenize(framed), normalize=True)
+        loss = 1 - F.cosine_similarity(found, target).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+        step += 1
+        spent = (time.monotonic() - start) / 60
+        if step % 50 == 0:
+            print(
+                {"step": step, "minutes": round(spent, 2), "loss": round(np.mean(history), 4)},
+                flush=True,
+            )
+            history.clear()
+    torch.save({"model": student.state_dict(), "spent": spent, "step": step}, args.out / "state.pt")
+
+
+if __name__ == "__main__":
+    main()
