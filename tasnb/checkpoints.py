@@ -43,7 +43,13 @@ def weights_digest(folder: Path) -> str:
     Raises:
         InputError: A file is missing or differs from the card.
     """
-    files: dict[str, str] = json.loads((folder / "card.json").read_text())["files"]
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        files: dict[str, str] = {str(name): str(sha) for name, sha in card["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{folder / 'card.json'} is no card; restore it with `git checkout -- {folder}`"
+        ) from None
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

@@ -62,6 +62,17 @@ def load_split(settings: Settings, dataset: str, split: str) -> Split:
         raise unknown("dataset", dataset, REFS)
     if split not in REFS[dataset]:
         raise unknown(f"split of {dataset}", split, REFS[dataset])
+    try:
+        return _load_split(settings, dataset, split)
+    except (KeyError, TypeError, AttributeError) as error:
+        folder = settings.data / "embedded" / dataset
+        raise InputError(
+            f"{folder} is not in the REFER layout ({error!r}); restore it with "
+            "`git checkout -- data`"
+        ) from None
+
+
+def _load_split(settings: Settings, dataset: str, split: str) -> Split:
     split_by, inside = REFS[dataset][split]
     root = settings.data / "embedded"
     instances = _read_json(root / dataset / "instances.json")
@@ -118,7 +129,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} is missing; restore it with `git checkout -- data`") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not JSON ({error}); restore it from the repository") from None
 
 
@@ -159,6 +170,8 @@ def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
             return to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path} has too many pixels; scale it down first") from None
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
         raise InputError(f"{path} is truncated or damaged: {error}") from None
 
@@ -169,7 +182,8 @@ def to_rgb(image: Any) -> npt.NDArray[np.uint8]:
 
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel: Pillow's own conversion clips
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        wide = image.mode.startswith("I;16") or values.max() > 255
+        top = 65535.0 if wide else 255.0
         grey = np.clip(values / top * 255, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -26,6 +26,9 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """E_t: unit vectors (N, D) of texts."""
 
+    def warn_of_cuts(self, texts: Sequence[str]) -> None:
+        """Warns of every text that is longer than the text tower reads."""
+
 
 class OpenClip:
     """A model of open_clip, with its own preprocessing and tokenizer."""
@@ -51,7 +54,7 @@ class OpenClip:
         return self._batched(images, encode)
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        self._warn_of_cuts(texts)
+        self.warn_of_cuts(texts)
         return self._batched(
             texts, lambda batch: self.model.encode_text(self.tokenizer(list(batch)), normalize=True)
         )
@@ -67,7 +70,8 @@ class OpenClip:
         width = self.model.text_projection.shape[-1]
         return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 
-    def _warn_of_cuts(self, texts: Sequence[str]) -> None:
+    def warn_of_cuts(self, texts: Sequence[str]) -> None:
+        """Warns of every text that is longer than the text tower reads."""
         room = self.tokenizer.context_length - 2  # less the start and the end of a text
         inner = getattr(self.tokenizer, "tokenizer", None)
         for text in texts:
@@ -79,7 +83,7 @@ class OpenClip:
             if len(ids) > room:
                 warnings.warn(
                     f"the text encoder reads {room} tokens; cut: {text[:60]!r} ({len(ids)} tokens)",
-                    stacklevel=3,
+                    stacklevel=1,  # one place, so that Python prints the same cut once
                 )
 
 

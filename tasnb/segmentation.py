@@ -13,6 +13,7 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from tasnb.datasets import Split, load_image, to_rgb
+from tasnb.encoders import load_encoder
 from tasnb.pipeline import Pipeline
 from tasnb.settings import InputError, make_settings
 
@@ -85,14 +86,17 @@ def segment(
     }  # fmt: skip
     split = Split("", "", pd.DataFrame([sentence]), {key: pixels})
     pipeline = Pipeline(settings)
+    # a stored text is not encoded again, so this is said here
+    load_encoder(settings.encoders[-1], settings).warn_of_cuts([expression])
     scored = pipeline.score(split, settings.encoders[-1])
     if not len(scored.pairs):
         frame = pd.DataFrame(columns=COLUMNS)
         return Segmentation(pixels, expression, np.zeros((height, width), bool), frame)
     total = scored.total(settings.alpha, settings.lam)
+    region = scored.pairs["in_region"]
     chosen = int(scored.choose(total, rectify=True)[0])
     frame = scored.pairs.assign(
-        S=total, kept=scored.pairs["in_region"], chosen=np.arange(len(total)) == chosen
+        S=total, kept=region | ~region.any(), chosen=np.arange(len(total)) == chosen
     )
     mask_id = frame["mask_id"].iloc[chosen]
     return Segmentation(

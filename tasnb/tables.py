@@ -203,7 +203,9 @@ def provenance(settings: Settings) -> str:
 def to_markdown(frame: pd.DataFrame) -> str:
     """A frame as a Markdown table."""
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [list(map(str, row)) for row in frame.itertuples(index=False)]
+    lines += [
+        [str(cell).replace("|", "\\|") for cell in row] for row in frame.itertuples(index=False)
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -96,7 +96,6 @@ def test_a_long_expression_is_cut_with_a_warning(segment: Segment, path: Path) -
     assert result.frame["chosen"].sum() == 1
 
 
-@pytest.mark.xfail(reason="a stored text is not looked at again", raises=pytest.fail.Exception)
 def test_the_warning_comes_every_time(segment: Segment, path: Path) -> None:
     for _ in range(2):
         with pytest.warns(UserWarning, match="cut"):

@@ -236,5 +236,5 @@ def test_saved_tables(columns: list[tuple[str, str]], tmp_path: Path) -> None:
 
 def test_a_frame_of_another_kind_is_saved_as_it_is(tmp_path: Path) -> None:
     frame = pd.DataFrame({"claim": ["a", "b"], "verdict": ["held", "not held"]})
-    assert tables.save(frame, "claims", tmp_path) is frame
+    pd.testing.assert_frame_equal(tables.save(frame, "claims", tmp_path), frame)
     assert (tmp_path / "tables" / "claims.md").read_text() == tables.to_markdown(frame)
