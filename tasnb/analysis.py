@@ -198,6 +198,35 @@ def steps(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["step", "better (%)", "worse (%)", "mIoU gained"])
 
 
+def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
+    """What P and N gain where the captions are right, and where they are not.
+
+    P is split by whether the caption of the target's best proposal holds the target's noun, N by
+    whether the target is among its own negatives. Targets that no proposal covers are left out.
+    """
+    v, vp, vpn = (
+        scored.outcome(tables.choose(name, scored, settings, dataset))["iou"].to_numpy()
+        for name in tables.MODULES[:3]
+    )
+    best = scored.best_possible()
+    covered = scored.outcome(best)["iou"].to_numpy() >= GOOD
+    caption = scored.pairs["caption"].reindex(best).fillna("")
+    target = scored.sentences["target"]
+    named = np.array([t in c for t, c in zip(target, caption, strict=True)], bool)
+    own = scored.sentences["own_negative"].to_numpy(bool)
+    cases = [
+        ("P", "the target's caption names it", named, vp - v),
+        ("P", "it does not", ~named, vp - v),
+        ("N", "the target is among the negatives", own, vpn - vp),
+        ("N", "it is not", ~own, vpn - vp),
+    ]
+    found = [
+        (module, case, int((rows & covered).sum()), 100 * pd.Series(gain[rows & covered]).mean())
+        for module, case, rows, gain in cases
+    ]
+    return pd.DataFrame(found, columns=["module", "where", "sentences", "mIoU gained"])
+
+
 def claims(pipeline: Pipeline, table1: pd.DataFrame) -> pd.DataFrame:
     """The paper's claims, each with what was measured here and whether it holds.
 

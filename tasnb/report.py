@@ -60,6 +60,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     """
     out = settings.out
     tables = _by_number(out.glob("tables/*.csv"))
+    tables.sort(key=lambda csv: not csv.stem.startswith("table"))  # the paper's first
     figures = _by_number(out.glob("figures/*.png"))
     pages = _by_number(out.glob("notebooks/*.html"))
     changed = settings.model_dump(mode="json")

@@ -156,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
     parser.add_argument("--vision-from", type=Path, help="folder of a finished CLIP-ViT training")
     parser.add_argument("--minutes", type=float, default=35)
     parser.add_argument("--scenes", type=int, default=9000)
@@ -169,6 +170,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     model, tokenizer = build()
+    if args.start:
+        model = Blip2ForConditionalGeneration.from_pretrained(args.start, dtype="float32")
     if args.vision_from:
         trained = torch.load(args.vision_from / "state.pt", weights_only=True)["model"]
         start_vision(model, trained)

@@ -22,6 +22,7 @@ import open_clip
 import texts
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 CONTEXT_LENGTH = 24
 TOWERS = {
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tower", choices=TOWERS, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
     parser.add_argument("--text-from", type=Path, help="folder of a finished training")
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--scenes", type=int, default=9000)
@@ -113,6 +115,9 @@ def main() -> None:
     if args.tower == "vit":
         positions = model.visual.positional_embedding
         positions.data.copy_(waves(int(len(positions) ** 0.5), positions.shape[1]))
+    if args.start:
+        weights = load_file(args.start / "open_clip_model.safetensors")
+        model.load_state_dict({key: value.float() for key, value in weights.items()})
     if args.text_from:
         trained = torch.load(args.text_from / "state.pt", weights_only=True)["model"]
         tower = {k: v for k, v in trained.items() if not k.startswith("visual.")}

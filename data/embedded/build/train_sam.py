@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from tasnb.proposals import build_sam
@@ -126,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
     parser.add_argument("--minutes", type=float, default=60, help="length of the whole schedule")
     parser.add_argument("--scenes", type=int, default=8000)
     parser.add_argument("--rate", type=float, default=8e-4)
@@ -137,6 +139,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     sam = build_sam(CONFIG)
+    if args.start:
+        weights = load_file(args.start / "model.safetensors")
+        sam.load_state_dict({key: value.float() for key, value in weights.items()})
     average = torch.optim.swa_utils.AveragedModel(
         sam, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
