@@ -16,7 +16,10 @@ def test_defaults_are_those_of_the_paper():
     settings = make_settings()
     assert (settings.alpha, settings.lam, settings.lam_g) == (0.1, 0.7, 1.0)
     assert settings.points_per_side == 8
-    assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.7
+    fields = Settings.model_fields
+    assert fields["pred_iou_thresh"].default == fields["stability_score_thresh"].default == 0.7
+    # the embedded profile's small SAM has thresholds of its own
+    assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.5
     assert (settings.caption_input, settings.clip_input) == ("blur", "crop")
 
 
