@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.checkpoints import checkpoint_folder
-from tasnb.settings import Settings, unknown
+from tasnb.checkpoints import checkpoint_folder, registered
+from tasnb.settings import Settings
 
 
 class Captioner(Protocol):
@@ -65,7 +65,4 @@ def load_captioner(settings: Settings) -> Captioner:
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    kind = settings.captioner.partition(":")[0]
-    if kind not in CAPTIONERS:
-        raise unknown("kind of captioner", kind, CAPTIONERS)
-    return CAPTIONERS[kind](settings)
+    return registered("captioner", settings.captioner, CAPTIONERS)(settings)

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from tasnb.settings import InputError, Settings, unknown
 from tasnb.store import file_digest, fingerprint
 
 EMBEDDED = "embedded/"
+
+T = TypeVar("T")
+
+
+def registered(what: str, model: str, registry: Mapping[str, T]) -> T:
+    """The entry of a registry for a model such as ``"open_clip:embedded/clip-vit"``.
+
+    Raises:
+        InputError: The kind, before the colon, is none of the registry's.
+    """
+    kind = model.partition(":")[0]
+    if kind not in registry:
+        raise unknown(f"kind of {what}", kind, registry)
+    return registry[kind]
 
 
 def checkpoint_folder(model: str, settings: Settings) -> Path:

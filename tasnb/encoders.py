@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.checkpoints import checkpoint_folder
-from tasnb.settings import Settings, unknown
+from tasnb.checkpoints import checkpoint_folder, registered
+from tasnb.settings import Settings
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -97,7 +97,4 @@ def load_encoder(name: str, settings: Settings) -> Encoder:
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    kind = name.partition(":")[0]
-    if kind not in ENCODERS:
-        raise unknown("kind of encoder", kind, ENCODERS)
-    return ENCODERS[kind](name, settings)
+    return registered("encoder", name, ENCODERS)(name, settings)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.checkpoints import checkpoint_folder
-from tasnb.settings import Settings, unknown
+from tasnb.checkpoints import checkpoint_folder, registered
+from tasnb.settings import Settings
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -129,10 +129,7 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    kind = settings.proposal_network.partition(":")[0]
-    if kind not in PROPOSAL_NETWORKS:
-        raise unknown("kind of proposal network", kind, PROPOSAL_NETWORKS)
-    return PROPOSAL_NETWORKS[kind](settings)
+    return registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)(settings)
 
 
 def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork) -> pd.DataFrame:

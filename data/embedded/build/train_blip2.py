@@ -12,7 +12,6 @@ scenes.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import texts
 import torch
 import torch.nn.functional as F
+import training
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -232,29 +232,14 @@ def main() -> None:
         step += 1
         spent = (time.monotonic() - start) / 60
         if step % 100 == 0:
-            means = np.mean(history, 0)
+            loss, right, found = np.mean(history, 0)
             history.clear()
-            row = {
-                "step": step,
-                "minutes": round(spent, 2),
-                "loss": float(means[0]),
-                "right": float(means[1]),
-                "nouns": float(means[2]),
-            }
-            with (args.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print({k: round(v, 3) for k, v in row.items()}, flush=True)
+            training.log(args.out, step, spent, loss=loss, right=right, nouns=found)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            state = {
-                "model": model.state_dict(),
-                "nouns": nouns.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "spent": spent,
-                "step": step,
-            }
-            torch.save(state, state_path.with_suffix(".tmp"))
-            state_path.with_suffix(".tmp").rename(state_path)
+            training.save_state(
+                state_path, spent, step, model=model, nouns=nouns, optimizer=optimizer
+            )
     save(model, tokenizer, args.out / "model")
 
 

@@ -22,6 +22,7 @@ import open_clip
 import texts
 import torch
 import torch.nn.functional as F
+import training
 from safetensors.torch import load_file
 
 CONTEXT_LENGTH = 24
@@ -181,27 +182,12 @@ def main() -> None:
         step += 1
         spent = (time.monotonic() - start) / 60
         if step % 100 == 0:
-            means = np.mean(history, 0)
+            loss_mean, right_mean = np.mean(history, 0)
             history.clear()
-            row = {
-                "step": step,
-                "minutes": round(spent, 2),
-                "loss": float(means[0]),
-                "right": float(means[1]),
-            }
-            with (args.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print({k: round(v, 3) for k, v in row.items()}, flush=True)
+            training.log(args.out, step, spent, loss=loss_mean, right=right_mean)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "spent": spent,
-                "step": step,
-            }
-            torch.save(state, state_path.with_suffix(".tmp"))
-            state_path.with_suffix(".tmp").rename(state_path)
+            training.save_state(state_path, spent, step, model=model, optimizer=optimizer)
 
 
 if __name__ == "__main__":

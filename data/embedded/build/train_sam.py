@@ -12,7 +12,6 @@ every place of a scene teaches the encoder so, and not only the few that are pro
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+import training
 from safetensors.torch import load_file
 from tqdm import tqdm
 
@@ -209,31 +209,20 @@ def main() -> None:
         step += 1
         spent = (time.monotonic() - start) / 60
         if step % 50 == 0:
-            loss, iou, error, together = np.mean(history, 0).tolist()
+            loss, iou, error, together = np.mean(history, 0)
             history.clear()
-            row = {
-                "step": step,
-                "minutes": round(spent, 2),
-                "loss": loss,
-                "iou": iou,
-                "error": error,
-                "affinity": together,
-            }
-            with (args.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print({k: round(v, 3) for k, v in row.items()}, flush=True)
+            training.log(args.out, step, spent, loss=loss, iou=iou, error=error, affinity=together)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            state = {
-                "sam": sam.state_dict(),
-                "average": average.state_dict(),
-                "affinity": affinity.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "spent": spent,
-                "step": step,
-            }
-            torch.save(state, state_path.with_suffix(".tmp"))
-            state_path.with_suffix(".tmp").rename(state_path)
+            training.save_state(
+                state_path,
+                spent,
+                step,
+                sam=sam,
+                average=average,
+                affinity=affinity,
+                optimizer=optimizer,
+            )
 
 
 if __name__ == "__main__":
