@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -145,9 +146,14 @@ def test_bad_input_in_a_shell(clone):
 
 def test_interrupt(clone):
     path = clone / "notebooks" / "05_full_eval.ipynb"
-    write(new_notebook(cells=[new_code_cell("import time\ntime.sleep(60)")]), path)
+    running = clone / "running"
+    cell = f"import pathlib, time\npathlib.Path({str(running)!r}).touch()\ntime.sleep(60)"
+    write(new_notebook(cells=[new_code_cell(cell)]), path)
     process = tasnb(clone, "run")
     assert process.stdout.readline() == "[1/1] 05_full_eval\n"
+    while not running.exists():  # in the middle of a cell, not of an import
+        assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
