@@ -23,8 +23,8 @@ class Encoder(Protocol):
     def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
         """E_v: unit vectors (N, D) of RGB images (H, W, 3)."""
 
-    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """E_t: unit vectors (N, D) of texts."""
+    def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
+        """E_t: vectors (N, D) of texts, of unit length if ``normalize``."""
 
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
         """Warns of every text that is longer than the text tower reads."""
@@ -53,10 +53,10 @@ class OpenClip:
 
         return self._batched(images, encode)
 
-    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+    def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
         self.warn_of_cuts(texts)
         return self._batched(
-            texts, lambda batch: self.model.encode_text(self.tokenizer(list(batch)), normalize=True)
+            texts, lambda batch: self.model.encode_text(self.tokenizer(list(batch)), normalize)
         )
 
     def _batched(self, items: Sequence, encode: Callable) -> Embeddings:

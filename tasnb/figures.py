@@ -1,9 +1,9 @@
-"""Every picture of the workbook; each function returns a matplotlib Figure."""
+"""Pictures of images, masks and maps; each function returns a matplotlib Figure."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tasnb.scores import ScoreTable
 from tasnb.store import atomic_write
 
 Image = npt.NDArray[np.uint8]
@@ -82,28 +81,6 @@ def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Fig
         _show(line[0], image, "image")
         _show(line[1], paint_masks(image, masks), f"{len(masks)} proposals")
         _show(line[2], paint_masks(image, masks[kept]), f"{int(kept.sum())} after refinement")
-    return figure
-
-
-def best_iou(frame: pd.DataFrame) -> Figure:
-    """How good the best proposal is, by the size of what it should cover.
-
-    Args:
-        frame: Columns ``iou`` (best, 0 to 1) and ``share`` (target's share of the image).
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    left.hist(frame["iou"], bins=np.linspace(0, 1, 21), color=TAS, edgecolor="white")
-    left.axvline(frame["iou"].mean(), color=CLIP, lw=2)
-    left.annotate(
-        f"mean {frame['iou'].mean():.2f}", (frame["iou"].mean(), 0.95),
-        xycoords=("data", "axes fraction"), ha="right", va="top", color=CLIP,
-        xytext=(-5, 0), textcoords="offset points",
-    )  # fmt: skip
-    left.set(xlabel="IoU of the best proposal", ylabel="targets", xlim=(0, 1))
-    right.scatter(100 * frame["share"], frame["iou"], s=12, alpha=0.5, color=TAS, lw=0)
-    right.set(xlabel="target's share of the image (%)", ylabel="IoU of the best proposal")
-    right.set(xscale="log", ylim=(0, 1.02))
-    right.xaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -240,86 +217,6 @@ def examples(found: Sequence[Example]) -> Figure:
     return figure
 
 
-def columns(frame: pd.DataFrame, metric: str) -> Figure:
-    """Table 1 as bars: a panel an encoder, a group a split, a bar a method; the paper's as ticks.
-
-    Args:
-        frame: A tidy table.
-    """
-    frame = frame[frame["metric"] == metric]
-    encoders = sorted(set(frame["encoder"]) - {""})
-    frame = frame.assign(column=frame["dataset"] + "\n" + frame["split"])
-    groups = list(dict.fromkeys(frame["column"]))
-    figure, axes = plt.subplots(
-        len(encoders),
-        1,
-        figsize=(11, 2.6 * len(encoders)),
-        squeeze=False,
-        layout="constrained",
-        sharex=True,
-    )
-    bars = (("Text-only", "#adb5bd"), ("CLIP-only", CLIP), ("TAS", TAS))
-    for ax, encoder in zip(axes[:, 0], encoders, strict=True):
-        for k, (method, colour) in enumerate(bars):
-            mine = frame[(frame["method"] == method) & frame["encoder"].isin([encoder, ""])]
-            mine = mine.set_index("column").reindex(groups)
-            where = np.arange(len(groups)) + 0.27 * (k - 1)
-            ax.bar(where, mine["value"], 0.25, color=colour, label=method)
-            ticks = "the paper, on its own data" if k == 2 else None
-            ax.hlines(mine["paper"], where - 0.12, where + 0.12, color=INK, lw=1.6, label=ticks)
-        ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=f"{metric} (%)", title=encoder)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(
-        ncols=4, fontsize=8, loc="upper left", bbox_to_anchor=(0, 1.32), frameon=False
-    )
-    return figure
-
-
-def sensitivity(frame: pd.DataFrame) -> Figure:
-    """Table 3 as lines: ours solid, the paper's dashed, oIoU and mIoU over alpha and lambda."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
-    for ax, name in zip(axes, ("alpha", "lambda"), strict=True):
-        rows = frame[frame["method"].str.startswith(name) & frame["metric"].isin(["oIoU", "mIoU"])]
-        rows = rows.assign(x=rows["method"].str.rpartition("= ")[2].astype(float))
-        for metric, colour in (("oIoU", CLIP), ("mIoU", TAS)):
-            mine = rows[rows["metric"] == metric]
-            ax.plot(mine["x"], mine["value"], "o-", color=colour, label=metric)
-            ax.plot(
-                mine["x"],
-                mine["paper"],
-                "--",
-                color=colour,
-                alpha=0.5,
-                label=f"{metric}, the paper",
-            )
-        ax.axvline(0.1 if name == "alpha" else 0.7, color=PAPER, lw=6, zorder=0)
-        ax.set(xlabel=name)
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("% (the paper's on its own data)")
-    axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def modules(frame: pd.DataFrame) -> Figure:
-    """Table 4 or 5 as bars: ours beside the paper's."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", sharey=True)
-    for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
-        rows = frame[frame["metric"] == metric].reset_index(drop=True)
-        ax.barh(rows.index - 0.19, rows["value"], 0.36, color=TAS, label="here")
-        ax.barh(
-            rows.index + 0.19, rows["paper"], 0.36, color=PAPER, label="the paper, on RefCOCO val"
-        )
-        ax.set(
-            yticks=rows.index,
-            yticklabels=rows["method"],
-            ylim=(len(rows) - 0.5, -0.5),
-            xlabel=f"{metric} (%)",
-        )
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[1].legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0.3, 1.0), ncols=2)
-    return figure
-
-
 def whole_captions(images: Sequence[Image], texts: Sequence[str]) -> Figure:
     """Images side by side, each with the caption of the whole."""
     figure, axes = _grid(1, len(images), 2.9, 2.9)
@@ -328,48 +225,26 @@ def whole_captions(images: Sequence[Image], texts: Sequence[str]) -> Figure:
     return figure
 
 
-def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
-    """How far each score lifts the mask of the target above the image's other masks.
+def activation_maps(
+    image: Image,
+    expression: str,
+    truth: npt.NDArray[np.bool_],
+    maps: Mapping[str, Mapping[str, npt.NDArray[np.floating]]],
+) -> Figure:
+    """Maps of one expression over its image: a row an encoder, a column a method.
 
-    Scores are taken relative to their mean over the masks of the sentence, and targets that no
-    mask covers with an IoU of 0.5 are left out.
+    Args:
+        maps: Encoder -> method -> map (h, w); each is shown from its least to its largest value,
+            enlarged as it is for the scores. The ground truth is outlined.
     """
-    pairs = scored.pairs
-    best = scored.best_possible()
-    covered = scored.outcome(best)["iou"].to_numpy() >= 0.5
-    target = np.zeros(len(pairs), bool)
-    target[best[covered]] = True
-    use = covered[pairs["sentence"].to_numpy()]
-    parts = {"V": pairs["V"], "P": pairs["P"], "N": pairs["N"], "S": scored.total(alpha, lam)}
-    figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
-    for ax, (name, values) in zip(axes, parts.items(), strict=True):
-        values = pd.Series(np.asarray(values, float))
-        relative = (values - values.groupby(pairs["sentence"]).transform("mean")).to_numpy()
-        bins = np.linspace(*np.percentile(relative[use], [0.5, 99.5]), 30)
-        for rows, colour, label in ((~target, PAPER, "other masks"), (target, TAS, "target")):
-            ax.hist(relative[use & rows], bins, density=True, color=colour, alpha=0.75, label=label)
-        ax.set(title=name, yticks=[])
-        ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].legend(fontsize=8, frameon=False)
-    figure.supxlabel("score less the mean over the sentence's masks", fontsize=9)
-    return figure
-
-
-def heat_map(grid: pd.DataFrame, alpha: float, lam: float) -> Figure:
-    """oIoU and mIoU over the grid of ``tables.grid``; the paper's point is framed."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
-    for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
-        wide = grid.pivot(index="alpha", columns="lambda", values=metric)
-        shown = ax.imshow(wide, cmap="viridis", aspect="auto")
-        middle = (wide.to_numpy().min() + wide.to_numpy().max()) / 2
-        for (i, k), value in np.ndenumerate(wide.to_numpy()):
-            ink = "white" if value < middle else "black"
-            ax.text(k, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color=ink)
-        ax.set(xticks=range(wide.shape[1]), xticklabels=[f"{x:g}" for x in wide.columns])
-        ax.set(yticks=range(wide.shape[0]), yticklabels=[f"{x:g}" for x in wide.index])
-        ax.set(xlabel="lambda", ylabel="alpha", title=f"{metric} (%)")
-        if alpha in wide.index and lam in wide.columns:
-            at = wide.columns.get_loc(lam) - 0.5, wide.index.get_loc(alpha) - 0.5
-            ax.add_patch(Rectangle(at, 1, 1, fill=False, edgecolor=CLIP, lw=3))
-        figure.colorbar(shown, ax=ax)
+    columns = max(map(len, maps.values()))
+    figure, axes = _grid(len(maps), columns + 1)
+    height, width = image.shape[:2]
+    for line, (encoder, found) in zip(axes, maps.items(), strict=True):
+        _show(line[0], paint_mask(image, truth, TRUTH), f"“{expression}”, {encoder}", TRUTH)
+        for ax, (method, values) in zip(line[1:], found.items(), strict=False):
+            _show(ax, image, method)
+            large = cv2.resize(values.astype(np.float32), (width, height))
+            ax.imshow(large, cmap="inferno", alpha=0.65)
+            ax.contour(truth, [0.5], colors=TRUTH, linewidths=1.6)
     return figure

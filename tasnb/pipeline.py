@@ -37,8 +37,8 @@ class Pipeline:
     # -- image side ----------------------------------------------------------------------------
 
     @cached_property
-    def _proposal_stage(self) -> Stage:
-        return self._stage(
+    def proposal_stage(self) -> Stage:
+        return self.stage(
             "proposals",
             ["points_per_side", "pred_iou_thresh", "stability_score_thresh"],
             model=self.settings.proposal_network,
@@ -58,7 +58,7 @@ class Pipeline:
             ]
             return {"masks": pd.concat(frames, ignore_index=True)}
 
-        stage = self._proposal_stage
+        stage = self.proposal_stage
         stage.compute(images, work, self.settings.shard_size, "proposals (images)")
         masks = stage.read(images, "masks").rename(columns={"key": "image"})
         kept = [
@@ -82,9 +82,9 @@ class Pipeline:
         names = ["num_beams", "max_new_tokens"]
         model = self.settings.captioner
         if form == "whole":
-            return self._stage("captions-whole", names, model=model)
-        return self._stage(
-            f"captions-{form}", [*names, *self._on_masks(form)], self._proposal_stage, model
+            return self.stage("captions-whole", names, model=model)
+        return self.stage(
+            f"captions-{form}", [*names, *self.on_masks(form)], self.proposal_stage, model
         )
 
     def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
@@ -131,13 +131,14 @@ class Pipeline:
             vectors = encoders.load_encoder(encoder, self.settings).encode_images(pictures)
             return {"rows": rows, "vectors": (vectors, list(rows["key"]))}
 
-        stage = self._stage(f"crops-{form}", self._on_masks(form), self._proposal_stage, encoder)
+        stage = self.stage(f"crops-{form}", self.on_masks(form), self.proposal_stage, encoder)
         name = encoder.rpartition("/")[2]
         stage.compute(images, work, self.settings.shard_size, f"{name}, {form} (images)")
         vectors, _ = stage.read(images, "vectors")
         return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
 
-    def _on_masks(self, form: str) -> list[str]:
+    def on_masks(self, form: str = "crop") -> list[str]:
+        """The settings that masked images of the refined masks depend on."""
         refinement = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
         return [*refinement, "blur_kernel"] if form == "blur" else refinement
 
@@ -156,15 +157,16 @@ class Pipeline:
     # -- text side -----------------------------------------------------------------------------
 
     def text_embeddings(
-        self, texts: Iterable[str], encoder: str
+        self, texts: Iterable[str], encoder: str, normalize: bool = True
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """E_t of every distinct text: unit vectors (D,)."""
+        """E_t of every distinct text: vectors (D,), of unit length if ``normalize``."""
         texts = sorted(set(texts))
 
         def work(keys: list[str]) -> dict[str, Any]:
-            return {"vectors": encoders.load_encoder(encoder, self.settings).encode_texts(keys)}
+            loaded = encoders.load_encoder(encoder, self.settings)
+            return {"vectors": loaded.encode_texts(keys, normalize)}
 
-        stage = self._stage("texts", [], model=encoder)
+        stage = self.stage("texts" if normalize else "texts-raw", [], model=encoder)
         stage.compute(texts, work, 1024, f"{encoder.rpartition('/')[2]} (texts)")
         vectors, keys = stage.read(texts, "vectors")
         return dict(zip(keys, vectors, strict=True))
@@ -177,7 +179,7 @@ class Pipeline:
             parser = language.load_parser(self.settings.spacy_model)
             return {"expressions": language.read_expressions(keys, parser)}
 
-        stage = self._stage("expressions", ["spacy_model"])
+        stage = self.stage("expressions", ["spacy_model"])
         stage.compute(texts, work, 1024, "read expressions (texts)")
         return stage.read(texts, "expressions").set_index("key")
 
@@ -193,7 +195,7 @@ class Pipeline:
             ]
             return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
 
-        stage = self._stage("phrases", ["spacy_model"])
+        stage = self.stage("phrases", ["spacy_model"])
         stage.compute(texts, work, 1024, "noun phrases (texts)")
         rows = stage.read(texts, "phrases")
         found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
@@ -305,7 +307,7 @@ class Pipeline:
             own_negative=own,
         )
 
-    def _stage(
+    def stage(
         self, name: str, fields: list[str], inputs: Stage | None = None, model: str | None = None
     ) -> Stage:
         """A stage whose results depend on some settings, a model's weights and another stage."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasnb import baselines
 from tasnb.metrics import evaluate
 from tasnb.pipeline import Pipeline
 from tasnb.scores import ScoreTable
@@ -26,10 +28,15 @@ COUNTERPARTS = {
 }
 """The paper's dataset that each embedded one stands for."""
 
+FAMILY = ("refscenes", "refscenes+", "refscenesg")  # the columns of Table 1
+
 TITLES = {"refscenes": "RefScenes", "refscenes+": "RefScenes+", "refscenesg": "RefScenesg"}
 TITLES["phrasescenes"] = "PhraseScenes"
 
-METHODS = ("Text-only", "CLIP-only", "TAS")
+OWN = ("Text-only", "CLIP-only", "TAS")
+METHODS = ("Text-only", *baselines.METHODS, "CLIP-only", "TAS")
+"""Rows of Table 1, in the paper's order; those between are of `tasnb.baselines`."""
+EXTRA = ("CLIP Surgery", "Score Map", "Grad-CAM")  # with a ViT: rows that the paper does not have
 ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.4)
 LAMBDAS = (0.0, 0.3, 0.5, 0.7, 0.9)
 MODULES = ("V", "V + P", "V + P + N", "V + P + N + spatial")
@@ -95,31 +102,95 @@ def rows(
 
 
 def table1(pipeline: Pipeline) -> pd.DataFrame:
-    """Table 1: Text-only, CLIP-only and TAS on every split of the RefCOCO family."""
-    return _main_table(pipeline, "table1", lambda d: d != "phrasescenes")
+    """Table 1: every method of the paper on every split of the RefCOCO family.
+
+    TSEG, which is trained, is cited: its rows hold the paper's number and none of ours.
+    """
+    found = _main_table(pipeline, "table1", FAMILY, lambda e: _methods(pipeline, e, extra=False))
+    return pd.concat([found, _cited("TSEG", found)], ignore_index=True)
+
+
+def table1_extra(pipeline: Pipeline) -> pd.DataFrame:
+    """Rows of Table 1 that the paper does not have: activation maps of the ViT."""
+    return _main_table(
+        pipeline, "table1_extra", FAMILY, lambda e: _methods(pipeline, e, extra=True)
+    )
 
 
 def table2(pipeline: Pipeline) -> pd.DataFrame:
-    """Table 2: the same methods on phrases that may mean several things."""
-    return _main_table(pipeline, "table2", lambda d: d == "phrasescenes")
+    """Table 2: Global-Local and TAS on phrases that may mean several things.
+
+    Global-Local's number in the paper is cited from its authors, without its encoder.
+    """
+    wanted = ("Global-Local", "TAS")
+    found = _main_table(
+        pipeline,
+        "table2",
+        ("phrasescenes",),
+        lambda e: [m for m in _methods(pipeline, e, extra=False) if m in wanted],
+    )
+    return pd.concat([found, _cited("Global-Local", found)], ignore_index=True)
 
 
-def _main_table(pipeline: Pipeline, table: str, wanted: Callable[[str], bool]) -> pd.DataFrame:
+def table2_extra(pipeline: Pipeline) -> pd.DataFrame:
+    """The other methods of Table 1 on the data of Table 2."""
+    wanted = ("Global-Local", "TAS")
+    return _main_table(
+        pipeline,
+        "table2_extra",
+        ("phrasescenes",),
+        lambda e: [m for m in _methods(pipeline, e) if m not in wanted],
+    )
+
+
+def _methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list[str]:
+    """Rows of an encoder: the paper's, those beyond it, or (None) all."""
     settings = pipeline.settings
+    there = baselines.methods_of(encoder, settings)
+    rows = [m for m in METHODS if m in there or m in OWN]
+    if encoder != settings.encoders[-1]:
+        rows.remove("Text-only")  # no image tower in it: one row, with the last text tower
+    beyond = EXTRA if "Region Token" in there else ()
+    return [m for m in rows if extra is None or (m in beyond) == extra]
+
+
+def _main_table(
+    pipeline: Pipeline,
+    table: str,
+    datasets: Container[str],
+    methods: Callable[[str], Sequence[str]],
+) -> pd.DataFrame:
     found = []
-    for dataset, split in settings.columns:
-        if not wanted(dataset):
-            continue
-        for encoder in settings.encoders:
+    chosen = {encoder: methods(encoder) for encoder in pipeline.settings.encoders}
+    for dataset, split in pipeline.settings.columns:
+        for encoder, names in chosen.items():
+            if dataset not in datasets or not names:
+                continue
             scored = pipeline.scored(dataset, split, encoder)
-            for method in METHODS:
-                last = encoder == settings.encoders[-1]
-                if method == "Text-only" and not last:
-                    continue  # no image tower in it: one row, with the last encoder's text tower
+            for method in names:
+                if method in OWN:
+                    pick = choose(method, scored, pipeline.settings, dataset)
+                else:
+                    data = pipeline.split(dataset, split)
+                    score = baselines.scores(pipeline, method, data, encoder, scored)
+                    pick = scored.choose(score, rectify=False)
                 name = "" if method == "Text-only" else encoder
-                outcome = scored.outcome(choose(method, scored, settings, dataset))
-                found.append(rows(table, method, name, dataset, split, outcome))
+                found.append(rows(table, method, name, dataset, split, scored.outcome(pick)))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+
+
+def _cited(method: str, beside: pd.DataFrame) -> pd.DataFrame:
+    """The paper's numbers of a method on the columns of a table, with no value of ours."""
+    columns = beside[["table", "dataset", "split"]].drop_duplicates()
+    known = paper_numbers().rename("paper").reset_index()
+    known = known[known["method"] == method]
+    known = known[~known["encoder"].isin(["RN50", "ViT-B/32"])]  # those are measured
+    named = columns.assign(theirs=columns["dataset"].map(COUNTERPARTS))
+    found = named.merge(
+        known.rename(columns={"dataset": "theirs"}), on=["table", "theirs", "split"]
+    )
+    found = found.assign(method=f"{method} (cited)", value=np.nan, n=0)
+    return found[COLUMNS] if len(found) else pd.DataFrame(columns=COLUMNS)
 
 
 def table3(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
@@ -179,13 +250,20 @@ def layout(frame: pd.DataFrame) -> pd.DataFrame:
     if frame.empty:
         return frame
     paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
-    frame["cell"] = frame["value"].map("{:.2f}".format) + paper
+    ours = frame["value"].map(lambda x: "" if pd.isna(x) else f"{x:.2f}")
+    frame["cell"] = (ours + paper).str.strip()
     frame["column"] = frame["dataset"].map(lambda d: TITLES.get(d, d)) + " " + frame["split"]
     one = frame["column"].nunique() == 1
     index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
-    for name in [*index, "column", "metric"]:  # the order of first appearance, not the alphabet's
-        values = ["oIoU", "mIoU"] if name == "metric" else list(dict.fromkeys(frame[name]))
-        values = sorted(values) if name == "encoder" else values
+    measured = frame.groupby("encoder")["value"].count().to_dict()
+    orders: dict[str, Callable[[str], Any]] = {
+        "metric": ("oIoU", "mIoU").index,
+        "encoder": lambda e: (not measured[e], e),  # cited rows last
+        "method": lambda m: METHODS.index(m) if m in METHODS else -1,
+    }
+    for name in [*index, "column", "metric"]:  # else the order of first appearance
+        values = list(dict.fromkeys(frame[name]))
+        values = sorted(values, key=orders[name]) if name in orders else values
         frame[name] = pd.Categorical(frame[name], values, ordered=True)
     wide = frame.pivot(index=index, columns="metric" if one else "column", values="cell")
     return wide.reset_index().rename_axis(columns=None).astype(object).fillna("")

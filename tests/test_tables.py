@@ -123,7 +123,7 @@ def test_what_each_method_chooses(scored: ScoreTable) -> None:
     """V 0.30 0.29 0.25; V + 0.1 P 0.30 0.31 0.34; V + 0.1 P + 0.7 N 0.23 0.17 0.20."""
     chosen = {
         method: int(tables.choose(method, scored, make_settings(), "refscenes")[0])
-        for method in [*tables.METHODS, *tables.MODULES]
+        for method in [*tables.OWN, *tables.MODULES]
     }
     assert chosen == {
         "Text-only": 2, "CLIP-only": 0, "TAS": 1,
@@ -170,7 +170,7 @@ def main_table(columns: list[tuple[str, str]]) -> pd.DataFrame:
     """IoU 1/2 and 3/4 for every method of Table 1 on some columns."""
     found = []
     for (dataset, split), encoder in product(columns, (RN, VIT)):
-        for method in tables.METHODS:
+        for method in tables.OWN:
             if method == "Text-only" and encoder == RN:
                 continue
             name = "" if method == "Text-only" else encoder
@@ -190,6 +190,39 @@ def test_table_1_in_the_papers_layout() -> None:
     ]
     assert wide["RefScenes val"][:3].tolist() == ["66.67 (18.65)", "66.67 (23.41)", "66.67 (29.75)"]
     assert wide["RefScenesg test(G)"][9] == "62.50 (48.05)"
+
+
+def test_rows_stand_in_the_papers_order() -> None:
+    """Whatever the order in which they were computed; what is only cited comes last."""
+    names = [
+        (VIT, "TAS"), (VIT, "Region Token"), (RN, "TAS"), (RN, "Grad-CAM"), (RN, "CLIP Surgery"),
+        ("", "Text-only"), (RN, "Global-Local"), (RN, "Score Map"), (RN, "CLIP-only"),
+    ]  # fmt: skip
+    cells = outcome((1, 2))
+    found = [tables.rows("table1", m, e, "refscenes", "val", cells) for e, m in names]
+    frame = pd.concat(found)
+    frame = pd.concat([frame, tables._cited("TSEG", frame)])
+    wide = tables.layout(frame)
+    assert wide[["encoder", "method"]].values.tolist() == [
+        ["", "Text-only"],
+        *(["clip-rn", m] for m in ("CLIP Surgery", "Score Map", "Grad-CAM", "Global-Local")),
+        ["clip-rn", "CLIP-only"], ["clip-rn", "TAS"], ["clip-vit", "Region Token"],
+        ["clip-vit", "TAS"], ["ViT-S/16", "TSEG (cited)"],
+    ]  # fmt: skip
+    assert wide["oIoU"].iloc[-1] == "(25.95)" and wide["mIoU"].iloc[-1] == ""
+
+
+def test_what_is_cited_has_no_value_of_ours() -> None:
+    columns = main_table([("refscenes", "val"), ("refscenes", "testA"), ("refscenesg", "val(U)")])
+    tseg = tables._cited("TSEG", columns)
+    assert tseg["value"].isna().all() and (tseg["n"] == 0).all()
+    assert tseg[["dataset", "split", "metric", "paper"]].values.tolist() == [
+        ["refscenes", "val", "oIoU", 25.95],
+        ["refscenesg", "val(U)", "oIoU", 23.41],
+    ]
+    phrases = columns.iloc[:1].assign(table="table2", dataset="phrasescenes", split="test")
+    assert tables._cited("Global-Local", phrases)["paper"].tolist() == [23.64]
+    assert tables._cited("TSEG", phrases).empty
 
 
 def test_one_column_has_the_metrics_across(scored: ScoreTable) -> None:

@@ -5,7 +5,9 @@
 Goes on from ``<out>/state.pt`` when it is there. With ``--text-from DIR`` the text tower is that of
 a finished training and stays as it is, so that only the image tower has to learn. Never sees a
 masked crop: the gap between natural and masked images, which the paper is about, is left open.
-Captions that recur in a batch share their targets instead of counting as negatives.
+Captions that recur in a batch share their targets instead of counting as negatives. A batch of
+captions seldom holds the nouns that look alike, so every crop is also held against the plain
+caption of every noun, as the text tower read it a few steps ago.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import training
 from safetensors.torch import load_file
 
 CONTEXT_LENGTH = 24
+BANK_STEPS = 20  # between two readings of all nouns by the text tower
 TOWERS = {
     "rn": {
         "image_size": 64,
@@ -90,6 +93,13 @@ def waves(grid: int, width: int) -> torch.Tensor:
     return 0.3 * torch.cat([torch.zeros(1, width), places])
 
 
+def noun_bank(model, tokenize) -> torch.Tensor:
+    """What the text tower says now of every noun's plain caption, (nouns, D), no gradient."""
+    captions = [texts.FRAMES[0].format(texts.article(noun)) for noun in texts.VOCABULARY["nouns"]]
+    with torch.no_grad():
+        return model.encode_text(tokenize(captions), normalize=True)
+
+
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
 
@@ -144,7 +154,9 @@ def main() -> None:
         spent, step = state["spent"], state["step"]
         rng = np.random.default_rng(args.seed + step)
     stored, things, wholes, held = crops.load(args.pool, args.scenes)
-    history: list[tuple[float, float]] = []
+    noun_codes = {noun: code for code, noun in enumerate(texts.VOCABULARY["nouns"])}
+    nouns = torch.tensor([noun_codes[thing["noun"]] for thing in things])
+    history: list[tuple[float, float, float]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()
     scenes_in_batch = args.batch // 8
     model.train()
@@ -155,9 +167,12 @@ def main() -> None:
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
-        pick = rng.integers(0, len(stored), args.batch - scenes_in_batch)
-        images = crops.augment(stored[np.sort(pick)], size, rng)
-        captions = [texts.region_caption(things[i], rng) for i in np.sort(pick)]
+        if step % BANK_STEPS == 0 or not history:
+            bank = noun_bank(model, tokenize)
+        pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
+        images = crops.augment(stored[pick], size, rng)
+        captions = [texts.region_caption(things[i], rng) for i in pick]
+        named = nouns[pick]
         pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
         images = np.concatenate([images, crops.augment(wholes[pick], size, rng, least=0.95)])
         captions += [
@@ -171,20 +186,22 @@ def main() -> None:
         same = torch.from_numpy(codes[:, None] == codes[None]).float()
         targets = same / same.sum(1, keepdim=True)
         loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        guess = model.logit_scale.exp() * image[: len(named)] @ bank.T
         optimizer.zero_grad()
-        loss.backward()
+        (loss + F.cross_entropy(guess, named)).backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
         right = same.gather(1, logits.argmax(1, keepdim=True)).mean().item()
-        history.append((loss.item(), right))
+        noun_right = (guess.argmax(1) == named).float().mean().item()
+        history.append((loss.item(), right, noun_right))
         step += 1
         spent = (time.monotonic() - start) / 60
         if step % 100 == 0:
-            loss_mean, right_mean = np.mean(history, 0)
+            loss, right, noun_right = np.mean(history, 0)
             history.clear()
-            training.log(args.out, step, spent, loss=loss_mean, right=right_mean)
+            training.log(args.out, step, spent, loss=loss, right=right, nouns=noun_right)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             training.save_state(state_path, spent, step, model=model, optimizer=optimizer)

@@ -187,11 +187,14 @@ def main() -> None:
             target = (small[None] == torch.from_numpy(numbers)[:, None, None]).float()
             loss, iou = losses(logits, target)
             best = loss.argmin(1, keepdim=True)
-            spread = 0.3 * (1 - progress) * loss.mean()  # keeps the three masks alive at first
+            # Objects have no parts here, so a point is not ambiguous: the other two masks should be
+            # the object as well, and not some heap of objects that would swallow it later.
+            spread = 0.5 * loss.mean()
             step_of = CONFIG["patch_size"]
             coarse = label[step_of // 2 :: step_of, step_of // 2 :: step_of].astype(int)
             together = affinity(embedding, torch.from_numpy(coarse))
-            masks = loss.gather(1, best).mean() + spread + F.mse_loss(predicted, iou)
+            # twice: the automatic masks are sorted by these predictions
+            masks = loss.gather(1, best).mean() + spread + 2 * F.mse_loss(predicted, iou)
             total = total + (masks + together) / SCENES
             history.append(
                 (
