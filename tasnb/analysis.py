@@ -1,4 +1,4 @@
-"""What the paper's tables do not show: upper bounds, captions, negatives, the rectifier, claims."""
+"""What the paper's tables do not show: upper bounds, captions, negatives, the rectifier."""
 
 from __future__ import annotations
 
@@ -225,80 +225,6 @@ def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
         for module, case, rows, gain in cases
     ]
     return pd.DataFrame(found, columns=["module", "where", "sentences", "mIoU gained"])
-
-
-def claims(pipeline: Pipeline, table1: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claims, each with what was measured here and whether it holds.
-
-    Args:
-        table1: From ``tables.table1``; Tables 3 to 5 are made here, with the last encoder.
-    """
-    settings, encoder = pipeline.settings, pipeline.settings.encoders[-1]
-    scored = pipeline.scored(*tables.ABLATED, encoder)
-    table3 = tables.table3(scored, encoder, settings)
-    table4 = tables.table4(scored, encoder, settings)
-    table5 = tables.table5(pipeline, encoder)
-    found: list[tuple[str, str, str]] = []
-
-    def add(claim: str, measured: str, held: bool) -> None:
-        found.append((claim, measured, "held" if held else "not held"))
-
-    main = table1[table1["metric"].isin(["oIoU", "mIoU"]) & table1["value"].notna()]
-    for encoder in sorted(set(main["encoder"]) - {""}):
-        wide = main[main["encoder"] == encoder].pivot_table(
-            index=["dataset", "split", "metric"], columns="method", values="value"
-        )
-        gain = wide["TAS"] - wide["CLIP-only"]
-        add(
-            f"TAS beats CLIP-only in every column, oIoU and mIoU ({encoder}; Table 1)",
-            f"in {(gain > 0).sum()} of {len(gain)}; {gain.mean():+.1f} points on average",
-            bool((gain > 0).all()),
-        )
-        others = wide.drop(columns=["TAS", "CLIP-only"])
-        if others.shape[1]:
-            best = others.mean().idxmax()
-            ahead = wide["TAS"] - others.max(axis=1)
-            add(
-                f"TAS beats every other method in every column ({encoder}; Table 1)",
-                f"in {(ahead > 0).sum()} of {len(ahead)}; the best of them, {best}, is "
-                f"{(wide['TAS'] - wide[best]).mean():+.1f} points behind on average",
-                bool((ahead > 0).all()),
-            )
-    steps = _mean(table4, list(tables.MODULES))
-    for before, after in zip(tables.MODULES, tables.MODULES[1:], strict=False):
-        add(
-            f"{after.rpartition('+ ')[2]} helps (Table 4: {before} -> {after})",
-            f"mIoU {steps[before]:.1f} -> {steps[after]:.1f}",
-            steps[after] > steps[before],
-        )
-    lambdas = _mean(table3, [f"lambda = {x:g}" for x in tables.LAMBDAS])
-    moved = max(lambdas[1:]) - min(lambdas[1:])
-    add(
-        "lambda matters little (Table 3)",
-        f"mIoU within {moved:.1f} points from 0.3 to 0.9",
-        moved < 2,
-    )
-    alphas = _mean(table3, [f"alpha = {x:g}" for x in tables.ALPHAS])
-    add(
-        "a large alpha harms (Table 3)",
-        f"mIoU {alphas['alpha = 0.1']:.1f} at 0.1, {alphas['alpha = 0.4']:.1f} at 0.4",
-        alphas["alpha = 0.4"] < alphas["alpha = 0.1"],
-    )
-    inputs = _mean(table5, [f"BLIP-2 {a}, CLIP {b}" for a, b in tables.INPUTS])
-    ours = "BLIP-2 blur, CLIP crop"
-    best = inputs.idxmax()
-    add(
-        "blur for the captioner and crop for CLIP is best (Table 5)",
-        f"mIoU {inputs[ours]:.1f}; best: {best}, {inputs[best]:.1f}",
-        best == ours,
-    )
-    return pd.DataFrame(found, columns=["the paper says", "measured here", "verdict"])
-
-
-def _mean(table: pd.DataFrame, methods: list[str]) -> pd.Series:
-    """mIoU by method."""
-    rows = table[table["metric"] == "mIoU"].groupby("method")["value"].mean()
-    return rows.reindex(methods)
 
 
 def targets(split: Split) -> pd.DataFrame:

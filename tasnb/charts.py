@@ -79,6 +79,54 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
+def ahead(frame: pd.DataFrame, method: str) -> Figure:
+    """How far TAS is ahead of a method in mIoU, with intervals; a colour an encoder.
+
+    Args:
+        frame: From ``comparison.intervals``.
+    """
+    rows = frame[(frame["method"] == method) & (frame["metric"] == "mIoU")]
+    columns = list(dict.fromkeys(rows["dataset"] + " " + rows["split"]))
+    figure, ax = plt.subplots(figsize=(8, 0.7 + 0.38 * len(columns)), layout="constrained")
+    encoders = list(dict.fromkeys(rows["encoder"]))
+    for k, encoder in enumerate(encoders):
+        mine = rows[rows["encoder"] == encoder]
+        where = np.arange(len(mine)) + 0.22 * (k - (len(encoders) - 1) / 2)
+        value = mine["TAS ahead by"]
+        error = [value - mine["at least"], mine["at most"] - value]
+        ax.errorbar(value, where, xerr=error, fmt="o", color=(TAS, CLIP)[k % 2], label=encoder)
+    ax.axvline(0, color=INK, lw=1)
+    ax.set(yticks=range(len(columns)), yticklabels=columns, ylim=(len(columns) - 0.5, -0.5))
+    ax.set_xlabel(f"TAS less {method}, points of mIoU (95 % interval)")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def causes(frame: pd.DataFrame) -> Figure:
+    """What becomes of the sentences of each column, as shares of a bar.
+
+    Args:
+        frame: From ``breakdown.causes``.
+    """
+    names = frame["dataset"] + " " + frame["split"]
+    figure, ax = plt.subplots(figsize=(9, 0.9 + 0.34 * len(frame)), layout="constrained")
+    left = np.zeros(len(frame))
+    colours = (TAS, PAPER, CLIP, "#9c36b5")
+    for name, colour in zip(frame.columns[2:], colours, strict=True):
+        ax.barh(names, frame[name], left=left, color=colour, label=name)
+        for k, (start, share) in enumerate(zip(left, frame[name], strict=True)):
+            if share >= 5:
+                ink = INK if colour == PAPER else "white"
+                ax.text(start + share / 2, k, f"{share:.0f}", ha="center", va="center", color=ink)
+        left += frame[name].to_numpy()
+    ax.set(xlim=(0, 100), xlabel="% of the sentences")
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0))
+    return figure
+
+
 def sensitivity(frame: pd.DataFrame) -> Figure:
     """Table 3 as lines: ours solid, the paper's dashed, oIoU and mIoU over alpha and lambda."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)

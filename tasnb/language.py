@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from tasnb.orientation import COLOURS, FRAME_NOUNS, NOUN, SIDES, is_thing, orientation, word_set
+from tasnb.orientation import (
+    COLOURS,
+    DEGREES,
+    FRAME_NOUNS,
+    NOUN,
+    SIDES,
+    is_thing,
+    orientation,
+    word_set,
+)
 from tasnb.settings import InputError
 
 if TYPE_CHECKING:
@@ -176,6 +185,9 @@ NO_ARTICLE = word_set(
 )
 
 
+# Adjectives to the parser that say where something is.
+NOT_ATTRIBUTES = SIDES.keys() | DEGREES | word_set("second third first last next other same close")
+
 # What the small parser now and then takes for the noun that it describes.
 MODIFIERS = (
     COLOURS
@@ -191,16 +203,27 @@ def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
         One row a text, in order, with the columns `key` (the text as given), `subject` (the noun
         chunk that contains the root, else that of the root's first child; where these name a
         place, the first noun that does not; else the whole expression), `head` (lemma of the
-        subject's head noun) and `orientation` (words among left, right, top, bottom, joined by a
-        space, the horizontal one first; "" for none).
+        subject's head noun), `orientation` (words among left, right, top, bottom, joined by a
+        space, the horizontal one first; "" for none), `attribute` (whether an adjective or a
+        colour says what something looks like) and `relation` (whether a second thing is named, as
+        in "next to the dog" or "with an umbrella").
     """
-    return pd.DataFrame(
-        [
-            (text, *_subject(doc, start), orientation(doc, start))
-            for text, (doc, start) in zip(texts, _parse(texts, parser), strict=True)
-        ],
-        columns=["key", "subject", "head", "orientation"],
+    names = ["key", "subject", "head", "orientation", "attribute", "relation"]
+    found = [
+        (text, *_subject(doc, start), orientation(doc, start), *_kinds(doc, start))
+        for text, (doc, start) in zip(texts, _parse(texts, parser), strict=True)
+    ]
+    return pd.DataFrame(found, columns=names)
+
+
+def _kinds(doc: Doc, start: int) -> tuple[bool, bool]:
+    """Whether an attribute is named, and whether a second thing is."""
+    attribute = any(
+        (token.pos_ == "ADJ" or token.text in COLOURS) and token.text not in NOT_ATTRIBUTES
+        for token in doc[start:]
     )
+    relation = any(token.dep_ in ("pobj", "dobj") and is_thing(token) for token in doc[start:])
+    return attribute, relation
 
 
 def _parse(texts: Iterable[str], parser: Language) -> Iterator[tuple[Doc, int]]:

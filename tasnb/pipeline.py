@@ -179,7 +179,7 @@ class Pipeline:
             parser = language.load_parser(self.settings.spacy_model)
             return {"expressions": language.read_expressions(keys, parser)}
 
-        stage = self.stage("expressions", ["spacy_model"])
+        stage = self.stage("expressions", ["spacy_model"], version=2)
         stage.compute(texts, work, 1024, "read expressions (texts)")
         return stage.read(texts, "expressions").set_index("key")
 
@@ -286,7 +286,7 @@ class Pipeline:
         return scores.ScoreTable(sentences, pairs)
 
     def _read(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
-        """Adds what language says: subject, head, orientation, caption, negatives, own_negative."""
+        """Adds what language says of a sentence, and of its image's caption for it."""
         read = self.expressions(sentences["sentence"]).loc[sentences["sentence"]]
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
@@ -302,19 +302,26 @@ class Pipeline:
             subject=read["subject"].to_numpy(),
             head=read["head"].to_numpy(),
             orientation=read["orientation"].to_numpy(),
+            attribute=read["attribute"].to_numpy(bool),
+            relation=read["relation"].to_numpy(bool),
             caption=caption,
             negatives=negatives,
             own_negative=own,
         )
 
     def stage(
-        self, name: str, fields: list[str], inputs: Stage | None = None, model: str | None = None
+        self,
+        name: str,
+        fields: list[str],
+        inputs: Stage | None = None,
+        model: str | None = None,
+        version: int = 1,
     ) -> Stage:
         """A stage whose results depend on some settings, a model's weights and another stage."""
         chosen = {field: getattr(self.settings, field) for field in fields}
         if model:
             chosen |= {"model": model, "weights": model_digest(model, self.settings)}
-        return self.store.stage(name, 1, chosen, [inputs.fingerprint] if inputs else [])
+        return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])
 
 
 def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from tasnb import baselines
 from tasnb.metrics import evaluate
@@ -74,6 +75,24 @@ def choose(
     return scored.choose(*scores[method])
 
 
+def outcome(
+    pipeline: Pipeline, method: str, encoder: str, dataset: str, split: str
+) -> pd.DataFrame:
+    """What any method of Tables 1, 2 and 4 scores, a row a sentence.
+
+    Returns:
+        ``ScoreTable.outcome`` with the sentence's image.
+    """
+    scored = pipeline.scored(dataset, split, encoder)
+    if method in baselines.METHODS:
+        data = pipeline.split(dataset, split)
+        score = baselines.scores(pipeline, method, data, encoder, scored)
+        pick = scored.choose(score, rectify=False)
+    else:
+        pick = choose(method, scored, pipeline.settings, dataset)
+    return scored.outcome(pick).assign(image=scored.sentences["image"].to_numpy())
+
+
 @lru_cache(maxsize=1)
 def paper_numbers() -> pd.Series:
     """Every number of the paper's tables by (table, method, encoder, dataset, split, metric)."""
@@ -106,15 +125,13 @@ def table1(pipeline: Pipeline) -> pd.DataFrame:
 
     TSEG, which is trained, is cited: its rows hold the paper's number and none of ours.
     """
-    found = _main_table(pipeline, "table1", FAMILY, lambda e: _methods(pipeline, e, extra=False))
+    found = _main_table(pipeline, "table1", FAMILY, lambda e: methods(pipeline, e, extra=False))
     return pd.concat([found, _cited("TSEG", found)], ignore_index=True)
 
 
 def table1_extra(pipeline: Pipeline) -> pd.DataFrame:
     """Rows of Table 1 that the paper does not have: activation maps of the ViT."""
-    return _main_table(
-        pipeline, "table1_extra", FAMILY, lambda e: _methods(pipeline, e, extra=True)
-    )
+    return _main_table(pipeline, "table1_extra", FAMILY, lambda e: methods(pipeline, e, extra=True))
 
 
 def table2(pipeline: Pipeline) -> pd.DataFrame:
@@ -127,7 +144,7 @@ def table2(pipeline: Pipeline) -> pd.DataFrame:
         pipeline,
         "table2",
         ("phrasescenes",),
-        lambda e: [m for m in _methods(pipeline, e, extra=False) if m in wanted],
+        lambda e: [m for m in methods(pipeline, e, extra=False) if m in wanted],
     )
     return pd.concat([found, _cited("Global-Local", found)], ignore_index=True)
 
@@ -139,11 +156,11 @@ def table2_extra(pipeline: Pipeline) -> pd.DataFrame:
         pipeline,
         "table2_extra",
         ("phrasescenes",),
-        lambda e: [m for m in _methods(pipeline, e) if m not in wanted],
+        lambda e: [m for m in methods(pipeline, e) if m not in wanted],
     )
 
 
-def _methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list[str]:
+def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list[str]:
     """Rows of an encoder: the paper's, those beyond it, or (None) all."""
     settings = pipeline.settings
     there = baselines.methods_of(encoder, settings)
@@ -158,24 +175,16 @@ def _main_table(
     pipeline: Pipeline,
     table: str,
     datasets: Container[str],
-    methods: Callable[[str], Sequence[str]],
+    names: Callable[[str], Sequence[str]],
 ) -> pd.DataFrame:
     found = []
-    chosen = {encoder: methods(encoder) for encoder in pipeline.settings.encoders}
+    wanted = {encoder: names(encoder) for encoder in pipeline.settings.encoders}
     for dataset, split in pipeline.settings.columns:
-        for encoder, names in chosen.items():
-            if dataset not in datasets or not names:
-                continue
-            scored = pipeline.scored(dataset, split, encoder)
-            for method in names:
-                if method in OWN:
-                    pick = choose(method, scored, pipeline.settings, dataset)
-                else:
-                    data = pipeline.split(dataset, split)
-                    score = baselines.scores(pipeline, method, data, encoder, scored)
-                    pick = scored.choose(score, rectify=False)
+        for encoder, some in wanted.items() if dataset in datasets else ():
+            for method in some:
                 name = "" if method == "Text-only" else encoder
-                found.append(rows(table, method, name, dataset, split, scored.outcome(pick)))
+                result = outcome(pipeline, method, encoder, dataset, split)
+                found.append(rows(table, method, name, dataset, split, result))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
 
 
@@ -293,7 +302,7 @@ def save(frame: pd.DataFrame, name: str, out: Path, note: str = "") -> pd.DataFr
     Returns:
         The frame in that layout, to be shown.
     """
-    shown = layout(frame) if "metric" in frame else frame.round(1)
+    shown = layout(frame) if "paper" in frame else frame.round(2)
     with atomic_write(out / "tables" / f"{name}.csv") as path:
         frame.to_csv(path, index=False, float_format="%.4f")
     with atomic_write(out / "tables" / f"{name}.parquet") as path:
@@ -301,3 +310,13 @@ def save(frame: pd.DataFrame, name: str, out: Path, note: str = "") -> pd.DataFr
     with atomic_write(out / "tables" / f"{name}.md") as path:
         path.write_text(to_markdown(shown) + (f"\n{note}\n" if note else ""))
     return shown
+
+
+def compact(shown: pd.DataFrame) -> Styler:
+    """A wide table in small print, so that a page holds all of its columns."""
+    small = [("font-size", "10px"), ("padding", "1px 4px")]
+    styles = [
+        {"selector": "th", "props": [*small, ("white-space", "normal")]},
+        {"selector": "td", "props": [*small, ("white-space", "nowrap")]},
+    ]
+    return shown.style.hide(axis="index").set_table_styles(styles)

@@ -144,13 +144,35 @@ def test_subject(expression, subject, head, parser) -> None:
     assert (row["subject"], row["head"]) == (subject, head)
 
 
+@pytest.mark.parametrize(
+    ("expression", "attribute", "relation"),
+    [
+        ("the man", False, False),
+        ("red car", True, False),
+        ("the old lady", True, False),
+        ("pink bucket", True, False),
+        ("left cat", False, False),
+        ("the man at the bottom", False, False),
+        ("cat on the left side of the picture", False, False),
+        ("cat next to the dog", False, True),
+        ("woman with a black umbrella", True, True),
+        ("gentleman behind scientist", False, True),
+        ("", False, False),
+    ],
+)
+def test_kinds_of_expressions(expression, attribute, relation, parser) -> None:
+    row = read_expressions([expression], parser).iloc[0]
+    assert (row["attribute"], row["relation"]) == (attribute, relation)
+
+
 def test_read_expressions_keeps_the_order_and_repeats(parser) -> None:
     frame = read_expressions(["the dog", "left cat", "the dog"], parser)
-    assert frame.columns.tolist() == ["key", "subject", "head", "orientation"]
+    names = ["key", "subject", "head", "orientation", "attribute", "relation"]
+    assert frame.columns.tolist() == names
     assert frame.to_numpy().tolist() == [
-        ["the dog", "the dog", "dog", ""],
-        ["left cat", "left cat", "cat", "left"],
-        ["the dog", "the dog", "dog", ""],
+        ["the dog", "the dog", "dog", "", False, False],
+        ["left cat", "left cat", "cat", "left", False, False],
+        ["the dog", "the dog", "dog", "", False, False],
     ]
     assert read_expressions([], parser).columns.tolist() == frame.columns.tolist()
 

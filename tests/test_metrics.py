@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from tasnb.metrics import THRESHOLDS, evaluate
+from tasnb.metrics import THRESHOLDS, difference, evaluate, interval
 
 
 def test_by_hand() -> None:
@@ -70,3 +71,83 @@ def test_against_a_slow_loop(pairs: list[tuple[int, int]]) -> None:
 def test_errors(intersection: list[int], union: list[int]) -> None:
     with pytest.raises(ValueError, match="at least one sentence and positive unions"):
         evaluate(intersection, union)
+
+
+# --- How sure a number is
+
+
+def outcome(rng: np.random.Generator, images: int, each: int, good: float) -> pd.DataFrame:
+    """Some sentences an image; a harder image is harder for all of its sentences."""
+    hard = np.repeat(rng.uniform(0, 0.4, images), each)
+    iou = np.clip(good - hard + rng.normal(0, 0.1, images * each), 0, 1)
+    union = rng.integers(500, 5000, images * each)
+    keys = np.repeat([f"i{k}" for k in range(images)], each)
+    return pd.DataFrame({"image": keys, "intersection": np.rint(iou * union), "union": union})
+
+
+@pytest.mark.parametrize("metric", ["oIoU", "mIoU"])
+def test_interval_against_a_slow_bootstrap(metric: str) -> None:
+    frame = outcome(np.random.default_rng(0), 30, 4, 0.7)
+    groups = [rows for _, rows in frame.groupby("image")]
+    rng = np.random.default_rng(1)
+    drawn = []
+    for _ in range(800):
+        rows = pd.concat([groups[k] for k in rng.integers(0, 30, 30)])
+        drawn.append(evaluate(rows["intersection"], rows["union"])[metric])
+    low, high = interval(frame, metric)
+    assert low == pytest.approx(np.percentile(drawn, 2.5), abs=0.7)
+    assert high == pytest.approx(np.percentile(drawn, 97.5), abs=0.7)
+    assert low < evaluate(frame["intersection"], frame["union"])[metric] < high
+
+
+def test_an_interval_is_over_images_and_not_over_sentences() -> None:
+    """Each sentence ten times over says nothing new: the interval stays."""
+    frame = outcome(np.random.default_rng(2), 20, 3, 0.6)
+    again = pd.concat([frame] * 10)
+    assert interval(again, "mIoU") == pytest.approx(interval(frame, "mIoU"))
+
+
+@pytest.mark.parametrize("metric", ["oIoU", "mIoU"])
+def test_difference(metric: str) -> None:
+    rng = np.random.default_rng(3)
+    first = outcome(rng, 40, 5, 0.7)
+    worse = np.rint(np.clip(first["intersection"] - 0.05 * first["union"], 0, None))
+    second = first.assign(intersection=worse)
+    values = [evaluate(f["intersection"], f["union"])[metric] for f in (first, second)]
+    found = difference(first, second, metric)
+    assert found.value == pytest.approx(values[0] - values[1])
+    assert found.low < found.value < found.high
+    assert found.verdict == "held" and found.p < 0.01
+    back = difference(second, first, metric)
+    assert back.verdict == "not held" and back.p == found.p
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-found.value, -found.high, -found.low)
+    )
+    none = difference(first, first, metric)
+    assert none.value == 0 and none.verdict == "undecided" and none.p == 1
+
+
+def test_pairing_finds_what_two_intervals_do_not() -> None:
+    """Images differ much, the two methods little but always the same way."""
+    first = outcome(np.random.default_rng(4), 25, 4, 0.8)
+    second = first.assign(intersection=np.rint(0.97 * first["intersection"]))
+    (low, high), (other_low, other_high) = interval(first, "mIoU"), interval(second, "mIoU")
+    assert low < other_high and other_low < high
+    assert difference(first, second, "mIoU").verdict == "held"
+
+
+def test_the_permutation_test_is_honest() -> None:
+    """Two methods that are equally good come out below 0.05 in about one of twenty cases."""
+    rng = np.random.default_rng(5)
+    count = 0
+    for _ in range(200):
+        first, second = (outcome(rng, 20, 3, 0.6) for _ in range(2))
+        count += difference(first, second.assign(image=first["image"]), "mIoU").p < 0.05
+    assert 2 <= count <= 22
+
+
+def test_other_sentences_have_an_interval_but_no_paired_test() -> None:
+    rng = np.random.default_rng(6)
+    easy, hard = outcome(rng, 30, 2, 0.8), outcome(rng, 30, 3, 0.5)
+    found = difference(easy, hard, "mIoU")
+    assert found.verdict == "held" and np.isnan(found.p)

@@ -271,3 +271,10 @@ def test_a_frame_of_another_kind_is_saved_as_it_is(tmp_path: Path) -> None:
     frame = pd.DataFrame({"claim": ["a", "b"], "verdict": ["held", "not held"]})
     pd.testing.assert_frame_equal(tables.save(frame, "claims", tmp_path), frame)
     assert (tmp_path / "tables" / "claims.md").read_text() == tables.to_markdown(frame)
+
+
+def test_a_compact_table_shows_every_cell_and_no_index() -> None:
+    shown = tables.layout(main_table([("refscenes", "val"), ("refscenesg", "test(G)")]))
+    html = tables.compact(shown).to_html()
+    assert all(str(cell) in html for cell in shown.to_numpy().ravel())
+    assert "row_heading" not in html and "font-size" in html

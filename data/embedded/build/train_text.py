@@ -126,7 +126,11 @@ def main() -> None:
         spent = (time.monotonic() - start) / 60
         if step % 50 == 0:
             print(
-                {"step": step, "minutes": round(spent, 2), "loss": round(np.mean(history), 4)},
+                {
+                    "step": step,
+                    "minutes": round(spent, 2),
+                    "loss": round(float(np.mean(history)), 4),
+                },
                 flush=True,
             )
             history.clear()

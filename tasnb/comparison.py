@@ -1,0 +1,159 @@
+"""Which differences can be relied on: intervals, paired tests, and the paper's claims (section 4).
+
+Everything is resampled over images, since the sentences of an image share its proposals and its
+captions; the images of RefScenes and RefScenes+ are the same and are drawn as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from tasnb import tables
+from tasnb.metrics import Difference, difference, evaluate, interval
+from tasnb.pipeline import Pipeline
+
+SMALL = 0.04  # share of the image under which a target is called small
+
+
+def intervals(pipeline: Pipeline) -> pd.DataFrame:
+    """Every number of Tables 1 and 2 with its interval, and what TAS has beyond that method.
+
+    Returns:
+        method, encoder, dataset, split, metric, value, low, high (95 % interval); ``TAS ahead by``
+        with its own low and high, and p of the paired test; NaN for TAS itself.
+    """
+    found = []
+    for dataset, split in pipeline.settings.columns:
+        for encoder in pipeline.settings.encoders:
+            tas = tables.outcome(pipeline, "TAS", encoder, dataset, split)
+            for method in tables.methods(pipeline, encoder):
+                own = tables.outcome(pipeline, method, encoder, dataset, split)
+                values = evaluate(own["intersection"], own["union"])
+                for metric in ("oIoU", "mIoU"):
+                    ahead = (float("nan"),) * 4
+                    if method != "TAS":
+                        ahead = difference(tas, own, metric)
+                    name = "" if method == "Text-only" else tables.short(encoder)
+                    key = (method, name, dataset, split, metric)
+                    found.append((*key, values[metric], *interval(own, metric), *ahead))
+    names = ["method", "encoder", "dataset", "split", "metric", "value", "low", "high"]
+    return pd.DataFrame(found, columns=[*names, "TAS ahead by", "at least", "at most", "p"])
+
+
+def claims(pipeline: Pipeline) -> pd.DataFrame:
+    """The paper's claims, each with what was measured here and whether it holds.
+
+    A claim is held if the 95 % interval of the difference that it is about lies on the claimed
+    side, not held if it lies on the other, and undecided in between. Claims about Tables 3 to 5 are
+    about the first split with the last encoder, as in the paper.
+    """
+    found: list[tuple[str, str, str]] = []
+    for encoder in pipeline.settings.encoders:
+        found += _against_others(pipeline, encoder)
+    found += _modules(pipeline) + _weights(pipeline) + _inputs(pipeline) + _small_targets(pipeline)
+    return pd.DataFrame(found, columns=["the paper says", "measured here", "verdict"])
+
+
+Row = tuple[str, str, str]
+
+
+def _points(d: Difference) -> str:
+    return f"{d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}] points of mIoU"
+
+
+def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
+    """A method's outcome over all columns of Table 1."""
+    columns = [c for c in pipeline.settings.columns if c[0] in tables.FAMILY]
+    parts = [tables.outcome(pipeline, method, encoder, *column) for column in columns]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
+    name = tables.short(encoder)
+    others = tables.methods(pipeline, encoder, extra=False)
+    pooled = {method: _pooled(pipeline, method, encoder) for method in others}
+    tas = pooled.pop("TAS")
+    ahead = difference(tas, pooled.pop("CLIP-only"), "mIoU")
+    found = [(f"TAS beats CLIP-only with {name} (Table 1)", _points(ahead), ahead.verdict)]
+    if pooled:
+        gaps = {method: difference(tas, own, "mIoU") for method, own in pooled.items()}
+        best = min(gaps, key=lambda method: gaps[method].value)
+        text = f"the next best is {best}: {_points(gaps[best])}"
+        found.append(
+            (f"TAS beats every other method with {name} (Table 1)", text, gaps[best].verdict)
+        )
+    return found
+
+
+def _on_ablated(pipeline: Pipeline, method: str) -> pd.DataFrame:
+    encoder = pipeline.settings.encoders[-1]
+    return tables.outcome(pipeline, method, encoder, *tables.ABLATED)
+
+
+def _modules(pipeline: Pipeline) -> list[Row]:
+    outcomes = [_on_ablated(pipeline, method) for method in tables.MODULES]
+    found = []
+    for name, before, after in zip(tables.MODULES[1:], outcomes, outcomes[1:], strict=False):
+        gain = difference(after, before, "mIoU")
+        module = {"P": "P", "N": "N", "spatial": "the rectifier"}[name.rpartition("+ ")[2]]
+        found.append((f"{module} helps (Table 4)", _points(gain), gain.verdict))
+    return found
+
+
+def _weights(pipeline: Pipeline) -> list[Row]:
+    settings = pipeline.settings
+    scored = pipeline.scored(*tables.ABLATED, settings.encoders[-1])
+    image = scored.sentences["image"].to_numpy()
+
+    def at(alpha: float, lam: float) -> pd.DataFrame:
+        chosen = scored.choose(scored.total(alpha, lam), rectify=True)
+        return scored.outcome(chosen).assign(image=image)
+
+    lambdas = {lam: at(settings.alpha, lam) for lam in tables.LAMBDAS[1:]}
+    values = {lam: evaluate(o["intersection"], o["union"])["mIoU"] for lam, o in lambdas.items()}
+    best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
+    moved = difference(lambdas[best], lambdas[worst], "mIoU")
+    little = "held" if moved.high < 2 else "not held" if moved.low > 2 else "undecided"
+    text = f"from {worst:g} (worst) to {best:g} (best) {_points(moved)}; little is under 2"
+    harm = difference(at(0.1, settings.lam), at(0.4, settings.lam), "mIoU")
+    return [
+        ("lambda matters little from 0.3 to 0.9 (Table 3)", text, little),
+        ("a large alpha harms: 0.1 beats 0.4 (Table 3)", _points(harm), harm.verdict),
+    ]
+
+
+def _inputs(pipeline: Pipeline) -> list[Row]:
+    encoder = pipeline.settings.encoders[-1]
+    outcomes = {}
+    for caption_input, clip_input in tables.INPUTS:
+        scored = pipeline.scored(*tables.ABLATED, encoder, caption_input, clip_input)
+        chosen = tables.choose("TAS", scored, pipeline.settings, tables.ABLATED[0])
+        image = scored.sentences["image"].to_numpy()
+        outcomes[caption_input, clip_input] = scored.outcome(chosen).assign(image=image)
+    pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = (
+        ("blur beats crop for the captioner", ("blur", "crop"), ("crop", "crop")),
+        ("crop beats blur for CLIP", ("blur", "crop"), ("blur", "blur")),
+    )
+    found = []
+    for claim, one, other in pairs:
+        gain = difference(outcomes[one], outcomes[other], "mIoU")
+        found.append((f"{claim} (Table 5)", _points(gain), gain.verdict))
+    return found
+
+
+def _small_targets(pipeline: Pipeline) -> list[Row]:
+    encoder = pipeline.settings.encoders[-1]
+    shares = []
+    for column in pipeline.settings.columns:
+        if column[0] in tables.FAMILY:
+            sentences = pipeline.scored(*column, encoder).sentences
+            shares.append(sentences["truth_area"] / (sentences["height"] * sentences["width"]))
+    small = (pd.concat(shares) < SMALL).to_numpy()
+    tas = _pooled(pipeline, "TAS", encoder)
+    if small.all() or not small.any():
+        return []
+    gap = difference(tas[~small], tas[small], "mIoU")
+    text = f"the others less those under {SMALL:.0%} of the image: {_points(gap)}"
+    return [("targets that are not salient are hard (section 5)", text, gap.verdict)]
