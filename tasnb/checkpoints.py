@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from tasnb.settings import InputError, Settings, unknown
+from tasnb.settings import ROOT, InputError, Settings, unknown
 from tasnb.store import file_digest, fingerprint
 
 EMBEDDED = "embedded/"
@@ -45,7 +45,20 @@ def checkpoint_folder(model: str, settings: Settings) -> Path:
 
 
 def model_digest(model: str, settings: Settings) -> str:
-    """What identifies the weights of a model, found without loading them."""
+    """What identifies the weights of a model, found without loading them.
+
+    Of a file or a folder that is named by its path, its content; of a model of a hub, its name; ""
+    for a method that has no weights.
+    """
+    kind, _, name = model.partition(":")
+    path = ROOT / Path(name).expanduser()
+    if not name:
+        return ""
+    if kind == "file":
+        return file_digest(path) if path.is_file() else ""
+    if kind == "hf":
+        files = sorted(path.iterdir()) if path.is_dir() else []
+        return fingerprint([name, {f.name: file_digest(f) for f in files if f.is_file()}])
     return weights_digest(checkpoint_folder(model, settings))
 
 

@@ -15,6 +15,7 @@ from tasnb import captions, encoders, language, proposals, rectifier, scores
 from tasnb.checkpoints import model_digest
 from tasnb.datasets import Split, load_image, load_split
 from tasnb.masked_images import masked_images
+from tasnb.proposal_networks import load_proposal_network
 from tasnb.settings import Settings
 from tasnb.store import Stage, Store, atomic_write
 
@@ -52,9 +53,10 @@ class Pipeline:
         """
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
-            network = proposals.load_proposal_network(self.settings)
+            network = load_proposal_network(self.settings)
             frames = [
-                proposals.propose(_pixels(images[key]), network).assign(key=key) for key in keys
+                proposals.propose(_pixels(images[key]), network, key).assign(key=key)
+                for key in keys
             ]
             return {"masks": pd.concat(frames, ignore_index=True)}
 

@@ -1,22 +1,16 @@
-"""The mask proposal network (section 3.2) and the refinement of its masks (section 4.2)."""
+"""Mask proposals of an image as a table (section 3.2), and their refinement (section 4.2)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.checkpoints import checkpoint_folder, registered
+from tasnb.proposal_networks import ProposalNetwork
 from tasnb.settings import Settings
-
-if TYPE_CHECKING:
-    from segment_anything.modeling import Sam
 
 COLUMNS = {
     "mask_id": "int64",
@@ -35,113 +29,17 @@ COLUMNS = {
 }
 
 
-class ProposalNetwork(Protocol):
-    """Finds masks in an image, knowing nothing of any expression."""
-
-    def propose(
-        self, image: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Masks (M, H, W), predicted IoU (M,) and stability (M,) of an image (H, W, 3)."""
-
-
-def build_sam(config: dict[str, Any]) -> Sam:
-    """A ``Sam`` of any size, from the fields of an embedded checkpoint's ``config.json``."""
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
-    )
-
-    size, patch, width = config["image_size"], config["patch_size"], config["prompt_width"]
-    grid = size // patch
-    return Sam(
-        image_encoder=ImageEncoderViT(
-            img_size=size,
-            patch_size=patch,
-            embed_dim=config["encoder_width"],
-            depth=config["encoder_depth"],
-            num_heads=config["encoder_heads"],
-            out_chans=width,
-            use_rel_pos=True,
-            window_size=config["window_size"],
-            global_attn_indexes=tuple(config["global_attention"]),
-        ),
-        prompt_encoder=PromptEncoder(
-            embed_dim=width,
-            image_embedding_size=(grid, grid),
-            input_image_size=(size, size),
-            mask_in_chans=16,
-        ),
-        mask_decoder=MaskDecoder(
-            transformer_dim=width,
-            transformer=TwoWayTransformer(
-                depth=config["decoder_depth"],
-                embedding_dim=width,
-                num_heads=config["decoder_heads"],
-                mlp_dim=config["decoder_mlp"],
-            ),
-            iou_head_hidden_dim=config["iou_head_width"],
-        ),
-    )
-
-
-class SamProposals:
-    """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
-
-    def __init__(self, settings: Settings) -> None:
-        from safetensors.torch import load_file
-        from segment_anything import SamAutomaticMaskGenerator
-
-        folder = checkpoint_folder(settings.proposal_network, settings)
-        sam = build_sam(json.loads((folder / "config.json").read_text()))
-        weights = load_file(folder / "model.safetensors")
-        sam.load_state_dict({key: value.float() for key, value in weights.items()})
-        self.generator = SamAutomaticMaskGenerator(
-            sam.eval(),
-            points_per_side=settings.points_per_side,
-            pred_iou_thresh=settings.pred_iou_thresh,
-            stability_score_thresh=settings.stability_score_thresh,
-            output_mode="binary_mask",
-        )
-
-    def propose(
-        self, image: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        import torch
-
-        with torch.inference_mode():
-            found = self.generator.generate(image)
-        found = [row for row in found if row["area"] > 0]
-        masks = np.array([row["segmentation"] for row in found], bool).reshape(-1, *image.shape[:2])
-        predicted = np.array([row["predicted_iou"] for row in found], float)
-        return masks, predicted, np.array([row["stability_score"] for row in found], float)
-
-
-PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {"sam": SamProposals}
-
-
-@lru_cache(maxsize=2)
-def load_proposal_network(settings: Settings) -> ProposalNetwork:
-    """The network that ``settings.proposal_network`` names, as ``kind:checkpoint``.
-
-    Raises:
-        InputError: The kind or the checkpoint is unknown.
-    """
-    return registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)(settings)
-
-
-def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork) -> pd.DataFrame:
+def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "") -> pd.DataFrame:
     """All of a network's masks of one image as rows of the mask table.
 
     Args:
         image: RGB, uint8 (H, W, 3).
+        key: The image's, from ``datasets.image_key``; for networks that look masks up by it.
 
     Returns:
         A row a mask: see ``COLUMNS``. Boxes hold the first and the last pixel; areas are pixels.
     """
-    masks, predicted, stability = network.propose(image)
+    masks, predicted, stability = network.propose(image, key)
     if not len(masks):
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
     rles = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))

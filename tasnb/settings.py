@@ -159,7 +159,7 @@ class Settings(BaseModel):
     @classmethod
     def _library_and_name(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in [names] if isinstance(names, str) else names:
-            if not re.fullmatch(r"\w+:\S+", name):
+            if not re.fullmatch(r"\w+:\S.*|felzenszwalb", name):
                 raise InputError(
                     f"{shown(name)} is no model: write library:name, as open_clip:embedded/clip-vit"
                 )

@@ -11,21 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
+from tasnb.proposal_networks import build_sam
 from tasnb.proposals import (
     COLUMNS,
     best_proposals,
-    build_sam,
     decode,
     intersections,
     intersections_with_truth,
     least_area,
-    load_proposal_network,
     mask_centers,
     propose,
     refine,
     to_rles,
 )
-from tasnb.settings import InputError, Settings, make_settings
+from tasnb.settings import Settings, make_settings
 
 Masks = npt.NDArray[np.bool_]
 HEIGHT, WIDTH = 10, 12
@@ -42,7 +41,7 @@ class Given:
     def __init__(self, masks: Masks) -> None:
         self.masks = masks
 
-    def propose(self, image: npt.NDArray[np.uint8]) -> tuple:
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> tuple:
         count = len(self.masks)
         return self.masks, np.linspace(0.9, 0.5, count), np.linspace(0.5, 0.9, count)
 
@@ -237,11 +236,6 @@ def test_a_tiny_sam_gives_well_formed_rows(shape: tuple[int, int]) -> None:
         assert (row.y, row.y + row.h - 1) == (ys.min(), ys.max())
         assert (row.center_x, row.center_y) == pytest.approx((xs.mean(), ys.mean()))
         assert mask.shape == shape and mask.sum() == row.area
-
-
-def test_an_unknown_kind_of_network() -> None:
-    with pytest.raises(InputError, match="unknown kind of proposal network 'sma': did you mean"):
-        load_proposal_network(make_settings(proposal_network="sma:embedded/sam"))
 
 
 def test_mask_centers_are_mean_pixel_coordinates() -> None:

@@ -22,7 +22,8 @@ from tasnb.captions import load_captioner
 from tasnb.datasets import load_image
 from tasnb.encoders import load_encoder
 from tasnb.masked_images import masked_images
-from tasnb.proposals import intersections, load_proposal_network, propose, refine, to_rles
+from tasnb.proposal_networks import load_proposal_network
+from tasnb.proposals import intersections, propose, refine, to_rles
 from tasnb.settings import make_settings
 
 LEAST_SHARE = 0.01  # of the image, for an object to be counted

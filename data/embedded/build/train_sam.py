@@ -24,7 +24,7 @@ import training
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from tasnb.proposals import build_sam
+from tasnb.proposal_networks import build_sam
 
 CONFIG = {
     "image_size": 192,

@@ -1,0 +1,248 @@
+"""Proposal networks, each by its name in the settings (section 3.2): what finds masks in an image.
+
+``sam:...`` is Segment Anything by its authors' code, ``hf:...`` any mask-generation model of
+transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...), ``felzenszwalb`` a segmentation of 2004 that has
+learnt nothing, ``file:...`` whatever masks anybody has written into a file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from tasnb.checkpoints import checkpoint_folder, model_digest, registered
+from tasnb.settings import ROOT, InputError, Settings
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+Proposed = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+class ProposalNetwork(Protocol):
+    """Finds masks in an image, knowing nothing of any expression."""
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        """Masks (M, H, W), predicted IoU (M,) and stability (M,) of an image (H, W, 3).
+
+        Args:
+            image: RGB, uint8.
+            key: Which image it is, from ``datasets.image_key``; "" for one of no dataset.
+        """
+
+
+def build_sam(config: dict[str, Any]) -> Sam:
+    """A ``Sam`` of any size, from the fields of an embedded checkpoint's ``config.json``."""
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
+    size, patch, width = config["image_size"], config["patch_size"], config["prompt_width"]
+    grid = size // patch
+    return Sam(
+        image_encoder=ImageEncoderViT(
+            img_size=size,
+            patch_size=patch,
+            embed_dim=config["encoder_width"],
+            depth=config["encoder_depth"],
+            num_heads=config["encoder_heads"],
+            out_chans=width,
+            use_rel_pos=True,
+            window_size=config["window_size"],
+            global_attn_indexes=tuple(config["global_attention"]),
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=width,
+            image_embedding_size=(grid, grid),
+            input_image_size=(size, size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            transformer_dim=width,
+            transformer=TwoWayTransformer(
+                depth=config["decoder_depth"],
+                embedding_dim=width,
+                num_heads=config["decoder_heads"],
+                mlp_dim=config["decoder_mlp"],
+            ),
+            iou_head_hidden_dim=config["iou_head_width"],
+        ),
+    )
+
+
+class SamProposals:
+    """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
+
+    def __init__(self, settings: Settings) -> None:
+        from safetensors.torch import load_file
+        from segment_anything import SamAutomaticMaskGenerator
+
+        folder = checkpoint_folder(settings.proposal_network, settings)
+        sam = build_sam(json.loads((folder / "config.json").read_text()))
+        weights = load_file(folder / "model.safetensors")
+        sam.load_state_dict({key: value.float() for key, value in weights.items()})
+        self.generator = SamAutomaticMaskGenerator(
+            sam.eval(),
+            points_per_side=settings.points_per_side,
+            pred_iou_thresh=settings.pred_iou_thresh,
+            stability_score_thresh=settings.stability_score_thresh,
+            output_mode="binary_mask",
+        )
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        import torch
+
+        with torch.inference_mode():
+            found = self.generator.generate(image)
+        found = [row for row in found if row["area"] > 0]
+        masks = np.array([row["segmentation"] for row in found], bool).reshape(-1, *image.shape[:2])
+        predicted = np.array([row["predicted_iou"] for row in found], float)
+        return masks, predicted, np.array([row["stability_score"] for row in found], float)
+
+
+class MaskGeneration:
+    """A mask-generation model of transformers, on the same grid of points as SAM."""
+
+    def __init__(self, settings: Settings) -> None:
+        from transformers import pipeline
+        from transformers.utils import logging
+
+        name = settings.proposal_network.partition(":")[2]
+        folder = ROOT / name
+        logging.disable_progress_bar()
+        try:
+            self.generate = pipeline("mask-generation", str(folder) if folder.is_dir() else name)
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(
+                f"cannot load hf:{name} ({first}); name a folder, or a mask-generation model of "
+                "the hub with a network in reach"
+            ) from None
+        self.settings = settings
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        from PIL import Image
+
+        found = self.generate(
+            Image.fromarray(image),
+            points_per_crop=self.settings.points_per_side,
+            points_per_batch=self.settings.batch_size,
+            pred_iou_thresh=self.settings.pred_iou_thresh,
+            stability_score_thresh=self.settings.stability_score_thresh,
+        )
+        masks = np.array([np.asarray(mask) for mask in found["masks"]], bool)
+        masks = masks.reshape(-1, *image.shape[:2])
+        scores = np.array([float(score) for score in found["scores"]])
+        some = masks.any((1, 2))
+        return masks[some], scores[some], np.full(some.sum(), np.nan)
+
+
+class Felzenszwalb:
+    """Felzenszwalb and Huttenlocher's graph segmentation, at several scales, every region a mask.
+
+    It joins pixels of like colour and knows nothing of objects: what proposals are worth without
+    learning. All regions have a predicted IoU of 1, since nothing is predicted.
+    """
+
+    SCALES = (100, 300, 1000)  # larger: fewer regions
+    SIGMA = 0.8  # of the smoothing before, pixels
+    LEAST = 0.004  # share of the image that a region has at least
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        from skimage.segmentation import felzenszwalb
+
+        least = int(self.LEAST * image.shape[0] * image.shape[1])
+        found: list[npt.NDArray[np.bool_]] = []
+        for scale in self.SCALES:
+            labels = felzenszwalb(image, scale=scale, sigma=self.SIGMA, min_size=least)
+            found += [labels == label for label in range(labels.max() + 1)]
+        masks = np.unique(np.array(found), axis=0)
+        return masks, np.ones(len(masks)), np.full(len(masks), np.nan)
+
+
+class MasksFromFile:
+    """Masks that somebody has made already: a JSON list in COCO's format of results.
+
+    Each row has image_id, segmentation (run lengths with size and counts) and maybe score. An
+    image's id is the number at the end of its file's name, as in COCO_train2014_000000581857.jpg.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        path = ROOT / Path(settings.proposal_network.partition(":")[2]).expanduser()
+        self.path = path
+        self.rows: dict[int, list[dict[str, Any]]] = {}
+        try:
+            for row in json.loads(path.read_text()):
+                size, counts = row["segmentation"]["size"], row["segmentation"]["counts"]
+                kept = {"size": size, "counts": counts, "score": float(row.get("score", 1.0))}
+                self.rows.setdefault(int(row["image_id"]), []).append(kept)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} is no list of COCO results ({type(error).__name__}: {error}): each row "
+                "needs image_id and segmentation with size and counts"
+            ) from None
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        number = re.search(r"(\d+)(-[0-9a-f]{12})?$", key)
+        rows = self.rows.get(int(number[1]), []) if number else []
+        height, width = image.shape[:2]
+        for row in rows:
+            if list(row["size"]) != [height, width]:
+                raise InputError(
+                    f"{self.path}: a mask of image {key} has size {row['size']}, the image "
+                    f"{[height, width]}"
+                )
+        masks = [coco_mask.decode(_compressed(row)).astype(bool) for row in rows]
+        masks = np.array(masks, bool).reshape(-1, height, width)
+        some = masks.any((1, 2))
+        scores = np.array([row["score"] for row in rows], float)
+        return masks[some], scores[some], np.full(some.sum(), np.nan)
+
+
+def _compressed(row: dict[str, Any]) -> dict[str, Any]:
+    """COCO's run lengths as its C code wants them; results may hold them as a list or a string."""
+    if isinstance(row["counts"], list):
+        return coco_mask.frPyObjects({"size": row["size"], "counts": row["counts"]}, *row["size"])
+    return {"size": row["size"], "counts": row["counts"].encode()}
+
+
+PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {
+    "sam": SamProposals,
+    "hf": MaskGeneration,
+    "felzenszwalb": Felzenszwalb,
+    "file": MasksFromFile,
+}
+
+
+def load_proposal_network(settings: Settings) -> ProposalNetwork:
+    """The network that ``settings.proposal_network`` names, as ``kind:checkpoint`` or ``kind``.
+
+    Raises:
+        InputError: The kind or the checkpoint is unknown.
+    """
+    registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
+    return _loaded(settings, model_digest(settings.proposal_network, settings))
+
+
+@lru_cache(maxsize=2)
+def _loaded(settings: Settings, digest: str) -> ProposalNetwork:
+    """Loaded once for each content of the file or folder that is named."""
+    kind = settings.proposal_network.partition(":")[0]
+    return PROPOSAL_NETWORKS[kind](settings)

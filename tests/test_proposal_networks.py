@@ -1,0 +1,193 @@
+"""Every kind of proposal network that a name in the settings may stand for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from tasnb import Pipeline
+from tasnb.proposal_networks import load_proposal_network
+from tasnb.proposals import decode, propose
+from tasnb.settings import InputError, make_settings
+
+HEIGHT, WIDTH = 48, 64
+
+
+def picture() -> np.ndarray:
+    """A red box and a green one on blue, with a little noise."""
+    image = np.full((HEIGHT, WIDTH, 3), (40, 60, 200), np.uint8)
+    image[8:28, 6:30] = (220, 30, 30)
+    image[20:44, 38:60] = (30, 200, 60)
+    noise = np.random.default_rng(0).integers(0, 8, image.shape, dtype=np.uint8)
+    return image + noise
+
+
+def boxes() -> list[np.ndarray]:
+    masks = np.zeros((2, HEIGHT, WIDTH), bool)
+    masks[0, 8:28, 6:30] = masks[1, 20:44, 38:60] = True
+    return list(masks)
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(InputError, match="unknown kind of proposal network 'sma': did you mean"):
+        load_proposal_network(make_settings(proposal_network="sma:embedded/sam"))
+
+
+def test_felzenszwalb_finds_regions_of_one_colour() -> None:
+    network = load_proposal_network(make_settings(proposal_network="felzenszwalb"))
+    frame = propose(picture(), network)
+    masks = decode(frame)
+    assert len(np.unique(masks.reshape(len(masks), -1), axis=0)) == len(masks)
+    for box in boxes():
+        ious = (masks & box).sum((1, 2)) / (masks | box).sum((1, 2))
+        assert ious.max() > 0.8  # its smoothing blurs the edges
+    assert (frame["predicted_iou"] == 1).all() and frame["stability"].isna().all()
+
+
+# --- masks from a file
+
+
+def results(path: Path, rows: list[dict]) -> str:
+    path.write_text(json.dumps(rows))
+    return f"file:{path}"
+
+
+def compressed(mask: np.ndarray) -> dict:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def as_list(mask: np.ndarray) -> dict:
+    """Uncompressed run lengths, zeros first, down the columns."""
+    flat = np.concatenate([[0], mask.T.ravel().astype(int), [-1]])
+    ends = np.flatnonzero(np.diff(flat)) if not mask.T.ravel()[0] else None
+    counts = np.diff(np.concatenate([[0], ends])).tolist()
+    return {"size": [HEIGHT, WIDTH], "counts": counts}
+
+
+def test_masks_from_a_file(tmp_path: Path) -> None:
+    one, two = boxes()
+    name = results(
+        tmp_path / "masks.json",
+        [
+            {"image_id": 581857, "segmentation": compressed(one), "score": 0.75},
+            {"image_id": 581857, "segmentation": as_list(two)},
+            {"image_id": 2, "segmentation": compressed(two), "category_id": 1},
+        ],
+    )
+    network = load_proposal_network(make_settings(proposal_network=name))
+    masks, scores, _ = network.propose(picture(), "COCO_train2014_000000581857-0123456789ab")
+    np.testing.assert_array_equal(masks, [one, two])
+    assert scores.tolist() == [0.75, 1.0]
+    assert len(network.propose(picture(), "000002-0123456789ab")[0]) == 1
+    for key in ("000003-0123456789ab", "", "mine-0123456789ab"):
+        assert network.propose(picture(), key)[0].shape == (0, HEIGHT, WIDTH)
+
+
+def test_bad_files_of_masks(tmp_path: Path) -> None:
+    def message(name: str) -> str:
+        with pytest.raises(InputError) as error:
+            load_proposal_network(make_settings(proposal_network=name))
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "cannot read" in message(f"file:{tmp_path / 'none.json'}")
+    (tmp_path / "cut.json").write_text('[{"image_id": 1, ')
+    assert "no list of COCO results" in message(f"file:{tmp_path / 'cut.json'}")
+    assert "needs image_id" in message(results(tmp_path / "a.json", [{"image_id": 1}]))
+    small = results(
+        tmp_path / "b.json",
+        [{"image_id": 1, "segmentation": compressed(np.ones((4, 4), bool))}],
+    )
+    network = load_proposal_network(make_settings(proposal_network=small))
+    with pytest.raises(InputError, match=r"has size \[4, 4\], the image \[48, 64\]"):
+        network.propose(picture(), "000001-0123456789ab")
+
+
+def test_a_run_on_masks_of_a_file(tmp_path: Path) -> None:
+    """The ground truth as proposals: the best one is perfect; another file is another result."""
+    base = {"limit": 2, "store": str(tmp_path / "store"), "out": str(tmp_path)}
+    split = Pipeline(make_settings(**base)).split("refscenes", "val")
+    rows = []
+    for row in range(len(split.sentences)):
+        number = int(split.sentences["image"][row].partition("-")[0])
+        rows.append({"image_id": number, "segmentation": compressed(split.ground_truth(row))})
+    name = results(tmp_path / "truth.json", rows)
+    kept = {"proposal_network": name, "subset_overlap": 1.0, "min_mask_area": 0.0}
+    masks = Pipeline(make_settings(**base, **kept)).proposals(split.images)
+    assert masks["kept"].any()
+    best = [
+        max(
+            (m & split.ground_truth(r)).sum() / (m | split.ground_truth(r)).sum()
+            for m in decode(masks[masks["image"] == split.sentences["image"][r]])
+        )
+        for r in range(len(split.sentences))
+    ]
+    assert best == [1.0] * len(best)
+    results(tmp_path / "truth.json", rows[:1])
+    again = Pipeline(make_settings(**base, **kept)).proposals(split.images)
+    assert len(again) == 1
+
+
+# --- transformers
+
+
+@pytest.fixture(scope="module")
+def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SAM of transformers' own class, saved as its hub would have it."""
+    import torch
+    from transformers import (
+        SamConfig,
+        SamImageProcessor,
+        SamMaskDecoderConfig,
+        SamModel,
+        SamProcessor,
+        SamPromptEncoderConfig,
+        SamVisionConfig,
+    )
+
+    torch.manual_seed(0)
+    vision = SamVisionConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16,
+        output_channels=16, window_size=2, global_attn_indexes=[1], mlp_dim=32, num_pos_feats=8,
+    )  # fmt: skip
+    prompt = SamPromptEncoderConfig(
+        hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4
+    )
+    decoder = SamMaskDecoderConfig(
+        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2,
+        iou_head_hidden_dim=16,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("hub") / "sam"
+    config = SamConfig(
+        vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
+    )
+    SamModel(config).save_pretrained(folder)
+    processor = SamImageProcessor(
+        size={"longest_edge": 64}, pad_size={"height": 64, "width": 64},
+        mask_size={"longest_edge": 16}, mask_pad_size={"height": 16, "width": 16},
+    )  # fmt: skip
+    SamProcessor(processor).save_pretrained(folder)
+    return folder
+
+
+def test_a_mask_generation_model_of_transformers(tiny_sam: Path) -> None:
+    settings = make_settings(
+        proposal_network=f"hf:{tiny_sam}",
+        points_per_side=3,
+        pred_iou_thresh=0.0,
+        stability_score_thresh=0.0,
+    )
+    frame = propose(picture(), load_proposal_network(settings))
+    assert len(frame) and (frame[["height", "width"]] == [HEIGHT, WIDTH]).all(axis=None)
+    assert (frame["area"] > 0).all() and frame["predicted_iou"].notna().all()
+
+
+def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="cannot load hf:nobody/nothing"):
+        load_proposal_network(make_settings(proposal_network="hf:nobody/nothing"))
