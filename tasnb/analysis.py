@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from tasnb import tables
 from tasnb.datasets import Split
-from tasnb.figures import Example, Rectified
+from tasnb.figures import Bested, Example, Rectified
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import best_proposals, decode
 from tasnb.scores import ScoreTable
@@ -31,6 +33,60 @@ def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
             table.loc[len(table)] = (*extra, np.nan, len(data.images))
             found.append(table)
     return pd.concat(found, ignore_index=True)
+
+
+def networks(
+    pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str
+) -> pd.DataFrame:
+    """What proposal networks offer on one column: best IoU and masks an image, refined or not.
+
+    Args:
+        names: What each is called -> its name in the settings.
+    """
+    found = []
+    for called, name in names.items():
+        other = pipeline.variant(proposal_network=name)
+        data = other.split(dataset, split)
+        masks = other.proposals(data.images)
+        for step, rows in (("all", masks), ("refined", masks[masks["kept"]])):
+            best = best_proposals(data.sentences, rows)
+            count = len(rows) / len(data.images)
+            covered = 100 * (best["iou"] >= GOOD).mean()
+            found.append((called, step, count, 100 * best["iou"].mean(), covered))
+    names_ = ["network", "proposals", "masks an image", "best IoU (%)", f"IoU from {GOOD} (%)"]
+    return pd.DataFrame(found, columns=names_)
+
+
+def pick_bested(
+    pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str, count: int
+) -> list[Bested]:
+    """Expressions on which the networks differ most, one an image: the first ahead, then behind.
+
+    Args:
+        names: What each is called -> its name in the settings, two or more.
+    """
+    data = pipeline.split(dataset, split)
+    best, masks = {}, {}
+    for called, name in names.items():
+        table = pipeline.variant(proposal_network=name).proposals(data.images)
+        masks[called] = table[table["kept"]].set_index(["image", "mask_id"])
+        best[called] = best_proposals(data.sentences, table[table["kept"]])
+    first, *others = names
+    gap = best[first]["iou"] - pd.concat([best[o]["iou"] for o in others], axis=1).max(axis=1)
+    order = data.sentences.assign(gap=gap).sort_values("gap", ascending=False, kind="stable")
+    ahead = order[order["image"] != order["image"].iloc[-1]].drop_duplicates("image")
+    found = []
+    for index in [*ahead.index[: count - 1], order.index[-1]]:
+        row = data.sentences.loc[index]
+        shown = {}
+        for called in names:
+            mask_id = best[called]["mask_id"][index]
+            shown[called] = np.zeros((row["height"], row["width"]), bool)
+            if mask_id >= 0:
+                shown[called] = decode(masks[called].loc[[(row["image"], mask_id)]])[0]
+        pixels = pipeline.pixels(data.images, row["image"])
+        found.append(Bested(pixels, row["sentence"], data.ground_truth(index), shown))
+    return found
 
 
 def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:

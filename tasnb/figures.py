@@ -84,6 +84,27 @@ def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Fig
     return figure
 
 
+@dataclass(frozen=True)
+class Bested:
+    """One expression, its ground truth (H, W), and the best proposal of every network by name."""
+
+    image: Image
+    expression: str
+    truth: npt.NDArray[np.bool_]
+    best: Mapping[str, npt.NDArray[np.bool_]]
+
+
+def networks(found: Sequence[Bested]) -> Figure:
+    """The best that each proposal network offers, a row an expression (in the manner of Fig. 3)."""
+    figure, axes = _grid(len(found), 1 + len(found[0].best))
+    for line, one in zip(axes, found, strict=True):
+        _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
+        for ax, (name, mask) in zip(line[1:], one.best.items(), strict=True):
+            iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
+            _show(ax, paint_mask(one.image, mask, TAS), f"{name}: IoU {iou:.2f}", TAS)
+    return figure
+
+
 def captions(
     crops: Sequence[Image], blurs: Sequence[Image], crop_texts: Sequence[str],
     blur_texts: Sequence[str],

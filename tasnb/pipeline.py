@@ -16,7 +16,7 @@ from tasnb.checkpoints import model_digest
 from tasnb.datasets import Split, load_image, load_split
 from tasnb.masked_images import masked_images
 from tasnb.proposal_networks import load_proposal_network
-from tasnb.settings import Settings
+from tasnb.settings import Settings, make_settings
 from tasnb.store import Stage, Store, atomic_write
 
 Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
@@ -34,6 +34,14 @@ class Pipeline:
         self.settings = settings
         self.store = Store(settings.store)
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
+
+    def variant(self, **changes: Any) -> Pipeline:
+        """The same pipeline with some settings changed; what they do not touch is stored already.
+
+        Raises:
+            InputError: As from ``make_settings``.
+        """
+        return Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
 
     # -- image side ----------------------------------------------------------------------------
 

@@ -167,11 +167,12 @@ class Felzenszwalb:
         from skimage.segmentation import felzenszwalb
 
         least = int(self.LEAST * image.shape[0] * image.shape[1])
-        found: list[npt.NDArray[np.bool_]] = []
+        found: dict[bytes, npt.NDArray[np.bool_]] = {}  # each region once
         for scale in self.SCALES:
             labels = felzenszwalb(image, scale=scale, sigma=self.SIGMA, min_size=least)
-            found += [labels == label for label in range(labels.max() + 1)]
-        masks = np.unique(np.array(found), axis=0)
+            regions = labels == np.arange(labels.max() + 1)[:, None, None]
+            found |= {region.tobytes(): region for region in regions}
+        masks = np.array(list(found.values()))
         return masks, np.ones(len(masks)), np.full(len(masks), np.nan)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,19 @@ def table5(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         outcome = scored.outcome(choose("TAS", scored, pipeline.settings, dataset))
         name = f"BLIP-2 {caption_input}, CLIP {clip_input}"
         found.append(rows("table5", name, encoder, dataset, split, outcome))
+    return pd.concat(found, ignore_index=True)
+
+
+def networks(pipeline: Pipeline, names: Mapping[str, str], encoder: str) -> pd.DataFrame:
+    """TAS on the proposals of several networks, on the column of the ablations.
+
+    Args:
+        names: What each is called -> its name in the settings.
+    """
+    found = []
+    for called, name in names.items():
+        result = outcome(pipeline.variant(proposal_network=name), "TAS", encoder, *ABLATED)
+        found.append(rows("networks", f"TAS on {called}", encoder, *ABLATED, result))
     return pd.concat(found, ignore_index=True)
 
 

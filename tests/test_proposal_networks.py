@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from tasnb import Pipeline
+from tasnb import Pipeline, analysis, figures
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.proposals import decode, propose
 from tasnb.settings import InputError, make_settings
@@ -131,6 +131,39 @@ def test_a_run_on_masks_of_a_file(tmp_path: Path) -> None:
     results(tmp_path / "truth.json", rows[:1])
     again = Pipeline(make_settings(**base, **kept)).proposals(split.images)
     assert len(again) == 1
+
+
+def test_networks_side_by_side(tmp_path: Path) -> None:
+    """The ground truth against the ground truth of one sentence only."""
+    base = {"limit": 3, "store": str(tmp_path / "store"), "out": str(tmp_path)}
+    kept = {"subset_overlap": 1.0, "min_mask_area": 0.0}
+    pipeline = Pipeline(make_settings(**base, **kept))
+    split = pipeline.split("refscenes", "val")
+    rows = [
+        {
+            "image_id": int(split.sentences["image"][row].partition("-")[0]),
+            "segmentation": compressed(split.ground_truth(row)),
+        }
+        for row in range(len(split.sentences))
+    ]
+    names = {
+        "all": results(tmp_path / "all.json", rows),
+        "one": results(tmp_path / "one.json", rows[:1]),
+    }
+    table = analysis.networks(pipeline, names, "refscenes", "val").set_index(
+        ["network", "proposals"]
+    )
+    assert (table.loc["all", "best IoU (%)"] == 100).all()
+    same = [row["segmentation"] == rows[0]["segmentation"] for row in rows]
+    assert table.loc[("one", "all"), "best IoU (%)"] == pytest.approx(100 * np.mean(same), abs=8)
+    assert table.loc[("one", "all"), "masks an image"] == pytest.approx(1 / 3)
+    found = analysis.pick_bested(pipeline, names, "refscenes", "val", 4)
+    assert len({one.image.tobytes() for one in found}) == len(found) == 3
+    for one in found:
+        np.testing.assert_array_equal(one.best["all"], one.truth)
+    first = found[-1]  # where the second network comes nearest: on the image that it knows
+    np.testing.assert_array_equal(first.best["one"], first.truth)
+    figures.networks(found)
 
 
 # --- transformers
