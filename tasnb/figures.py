@@ -269,3 +269,66 @@ def activation_maps(
             ax.imshow(large, cmap="inferno", alpha=0.65)
             ax.contour(truth, [0.5], colors=TRUTH, linewidths=1.6)
     return figure
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything that TAS makes of one expression.
+
+    Attributes:
+        pairs: A row a mask: caption, V, P, N, S, in_region, chosen.
+        crops, blurs: The masked images, in the same order.
+    """
+
+    image: Image
+    expression: str
+    orientation: str
+    caption: str
+    negatives: Sequence[str]
+    truth: npt.NDArray[np.bool_]
+    masks: Masks
+    crops: Sequence[Image]
+    blurs: Sequence[Image]
+    pairs: pd.DataFrame
+
+
+def overview(one: Overview) -> Figure:
+    """The pipeline on a real example (in the manner of Fig. 2): a column a mask, a row a step."""
+    count = len(one.masks)
+    figure = plt.figure(figsize=(2.6 + 1.55 * count + 2.6, 6.2), layout="constrained")
+    grid = figure.add_gridspec(
+        4, count + 2, width_ratios=[2.2, *[1.3] * count, 2.2], height_ratios=[1, 1, 1, 1.05]
+    )
+    left = [(one.image, f"“{one.expression}”"), (paint_masks(one.image, one.masks), "proposals")]
+    for k, (image, title) in enumerate(left):
+        _show(figure.add_subplot(grid[2 * k : 2 * k + 2, 0]), image, title, width=30)
+    steps = ("crop, seen by CLIP", "blur, seen by the captioner", "scores", "rectifier")
+    for i in range(count):
+        row, ink = one.pairs.iloc[i], TAS if one.pairs["chosen"].iloc[i] else INK
+        cells = [figure.add_subplot(grid[k, 1 + i]) for k in range(4)]
+        for ax in cells:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(color=ink, linewidth=2.2 if row["chosen"] else 0.6)
+        cells[0].imshow(one.crops[i])
+        cells[1].imshow(one.blurs[i])
+        cells[1].set_xlabel("\n".join(textwrap.wrap(row["caption"], 18)), fontsize=8)
+        lines = [f"{name} {row[name]:+.2f}" for name in "VPN"] + [f"S {row['S']:+.2f}"]
+        cells[2].text(0.5, 0.5, "\n".join(lines), ha="center", va="center", family="monospace",
+                      fontsize=9, color=ink)  # fmt: skip
+        kept = bool(row["in_region"]) or not one.orientation
+        shown = paint_mask(one.image, one.masks[i], ink if kept else PAPER)
+        cells[3].imshow(shown, alpha=1.0 if kept else 0.35)
+        words = "chosen" if row["chosen"] else "" if kept else f"not {one.orientation}"
+        cells[3].set_xlabel(words, fontsize=8, color=ink)
+        for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
+            ax.set_ylabel("\n".join(textwrap.wrap(step, 14)), fontsize=8)
+    best = one.masks[int(one.pairs["chosen"].to_numpy().argmax())]
+    iou = (best & one.truth).sum() / max(1, (best | one.truth).sum())
+    answer = figure.add_subplot(grid[2:, -1])
+    _show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
+    note = figure.add_subplot(grid[:2, -1])
+    note.axis("off")
+    words = [f"caption of the whole: {one.caption}", f"negatives: {', '.join(one.negatives)}"]
+    text = "\n\n".join("\n".join(textwrap.wrap(line, 32)) for line in words)
+    note.text(0.02, 0.5, text, va="center", fontsize=8, color=INK)
+    return figure
