@@ -62,8 +62,8 @@ def scores(
     mask_id = table.pairs["mask_id"].to_numpy()
     if METHODS[method] is None:
         return _grad_cam(pipeline, split, encoder, table.sentences, sentence, mask_id)
-    features, against = METHODS[method]
-    rows, stored = _features(pipeline, method, features, split, encoder)
+    against = METHODS[method][1]
+    rows, stored = features(pipeline, method, split, encoder)
     images = table.sentences["image"].to_numpy()[sentence]
     mask = pd.MultiIndex.from_frame(rows).get_indexer(pd.MultiIndex.from_arrays([images, mask_id]))
     texts, masks = against(Asked(pipeline, split.dataset, encoder, table.sentences), stored)
@@ -84,10 +84,14 @@ def methods_of(encoder: str, settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name != "Region Token" or not resnet)
 
 
-def _features(
-    pipeline: Pipeline, method: str, features: Callable, split: Split, encoder: str
+def features(
+    pipeline: Pipeline, method: str, split: Split, encoder: str
 ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
-    """Rows (image, mask_id) of the refined masks, and what the method stores of each, (M, D)."""
+    """Rows (image, mask_id) of the refined masks, and what the method stores of each, (M, D).
+
+    Args:
+        method: Any but Grad-CAM.
+    """
     from tasnb.towers import tower_of
 
     def work(keys: list[str]) -> dict:
@@ -98,7 +102,7 @@ def _features(
         for image, masks in _refined(pipeline, split, keys):
             with torch.inference_mode():
                 pixels = pipeline.pixels(split.images, image)
-                vectors.append(features(tower, pixels, decode(masks)))
+                vectors.append(METHODS[method][0](tower, pixels, decode(masks)))
             rows.append(pd.DataFrame({"key": image, "mask_id": masks["mask_id"]}))
         frame = pd.concat(rows) if rows else pd.DataFrame({"key": [], "mask_id": []})
         stored = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)

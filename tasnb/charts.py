@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -127,6 +129,31 @@ def causes(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
+    """Seconds an image of each method, by stage, stacked.
+
+    Args:
+        frame: From ``speed.measure``.
+        needed: Stage -> methods that need it.
+    """
+    methods = list(dict.fromkeys(m for some in needed.values() for m in some))
+    figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
+    left = dict.fromkeys(methods, 0.0)
+    colours = plt.get_cmap("tab10").colors
+    for k, (stage, seconds) in enumerate(
+        frame[["stage", "seconds an image"]].itertuples(index=False)
+    ):
+        mine = [m for m in methods if m in needed[stage]]
+        ax.barh(mine, [seconds] * len(mine), left=[left[m] for m in mine], color=colours[k],
+                label=stage)  # fmt: skip
+        left |= {m: left[m] + seconds for m in mine}
+    ax.invert_yaxis()
+    ax.set_xlabel("seconds an image, one expression each")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def sensitivity(frame: pd.DataFrame) -> Figure:
     """Table 3 as lines: ours solid, the paper's dashed, oIoU and mIoU over alpha and lambda."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
@@ -169,6 +196,31 @@ def modules(frame: pd.DataFrame) -> Figure:
         )
         ax.spines[["top", "right"]].set_visible(False)
     axes[1].legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0.3, 1.0), ncols=2)
+    return figure
+
+
+def steps(frame: pd.DataFrame) -> Figure:
+    """Share of sentences that each module mends (right) and spoils (left), a panel a module.
+
+    Args:
+        frame: From ``analysis.steps``.
+    """
+    names = list(dict.fromkeys(frame["step"]))
+    columns = list(dict.fromkeys(frame["dataset"] + " " + frame["split"]))
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(11, 0.9 + 0.3 * len(columns)), layout="constrained", sharey=True,
+        sharex=True,
+    )  # fmt: skip
+    for ax, name in zip(axes, names, strict=True):
+        rows = frame[frame["step"] == name]
+        ax.barh(columns, rows["better (%)"], color=TAS, label="better")
+        ax.barh(columns, -rows["worse (%)"], color=CLIP, label="worse")
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.set(title=name, xlabel="% of the sentences")
+        ax.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].invert_yaxis()
+    axes[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

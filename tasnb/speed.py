@@ -1,0 +1,158 @@
+"""Seconds an image and memory, by stage (last paragraph of section 4.5); nothing stored counts."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from tasnb import baselines, tables
+from tasnb.datasets import Split
+from tasnb.pipeline import Pipeline
+from tasnb.settings import Settings
+
+STAGES = {
+    "mask proposals": ("CLIP-only", "Global-Local", "TAS"),
+    "crops through CLIP": ("CLIP-only", "TAS"),
+    "global and local features": ("Global-Local",),
+    "captions of the masks": ("TAS",),
+    "caption of the image": ("TAS",),
+    "words: parse, phrases": ("TAS",),
+    "texts through CLIP, scores": ("CLIP-only", "Global-Local", "TAS"),
+}
+"""What is done for an image and one expression, and which methods need it."""
+
+
+@dataclass
+class Cost:
+    """Of one stage."""
+
+    seconds: float = 0.0
+    peak_gb: float = 0.0
+
+
+def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
+    """Runs every stage on some images with one expression each, in an empty store.
+
+    Models are loaded, and tried on one image more, before the clock starts.
+
+    Args:
+        count: Images, drawn from the column of the ablations with ``settings.seed``.
+
+    Returns:
+        A row a stage: stage, seconds an image, peak memory (GB, of the process; of the GPU where
+        there is one).
+    """
+    with tempfile.TemporaryDirectory(prefix="tasnb-speed-") as folder:
+        pipeline = Pipeline(settings).variant(store=folder, limit=0)
+        split = pipeline.split(*tables.ABLATED)
+        once = split.sentences.drop_duplicates("image")
+        picked = np.random.default_rng(settings.seed).permutation(len(once))[: count + 1]
+        rows = once.iloc[picked]
+        _run(pipeline, _part(split, rows.iloc[:1]), encoder)
+        timed = _part(split, rows.iloc[1:])
+        costs = _run(pipeline, timed, encoder)
+    images = max(1, len(timed.images))
+    found = [(name, cost.seconds / images, cost.peak_gb) for name, cost in costs.items()]
+    return pd.DataFrame(found, columns=["stage", "seconds an image", "peak memory (GB)"])
+
+
+def _part(split: Split, rows: pd.DataFrame) -> Split:
+    images = {image: split.images[image] for image in rows["image"]}
+    return replace(split, sentences=rows.reset_index(drop=True), images=images)
+
+
+def _run(pipeline: Pipeline, split: Split, encoder: str) -> dict[str, Cost]:
+    """Every stage in order; what a stage has stored, the next ones only read."""
+    sentences = split.sentences["sentence"]
+
+    def words() -> None:
+        pipeline.expressions(sentences)
+        pipeline.noun_phrases(pipeline.image_captions(split.images))
+
+    work: dict[str, Callable[[], object]] = {
+        "mask proposals": lambda: pipeline.proposals(split.images),
+        "crops through CLIP": lambda: pipeline.mask_embeddings(split.images, encoder),
+        "global and local features": lambda: baselines.features(
+            pipeline, "Global-Local", split, encoder
+        ),
+        "captions of the masks": lambda: pipeline.captions(split.images),
+        "caption of the image": lambda: pipeline.image_captions(split.images),
+        "words: parse, phrases": words,
+        "texts through CLIP, scores": lambda: pipeline.score(split, encoder),
+    }
+    costs = {}
+    for name, stage in work.items():
+        with _clock() as cost:
+            stage()
+        costs[name] = cost
+    return costs
+
+
+@contextmanager
+def _clock() -> Iterator[Cost]:
+    """Times the body and watches the memory meanwhile."""
+    import torch
+
+    cost, done = Cost(), threading.Event()
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+
+    def watch() -> None:
+        while True:
+            cost.peak_gb = max(cost.peak_gb, _resident_gb())
+            if done.wait(0.02):
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    began = time.perf_counter()
+    try:
+        yield cost
+        if gpu:
+            torch.cuda.synchronize()
+    finally:
+        cost.seconds = time.perf_counter() - began
+        done.set()
+        watcher.join()
+        if gpu:
+            cost.peak_gb = torch.cuda.max_memory_allocated() / 1e9
+
+
+def _resident_gb() -> float:
+    """Memory that this process holds now."""
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1e6
+
+
+def by_method(stages: pd.DataFrame) -> pd.DataFrame:
+    """Seconds an image and peak memory of CLIP-only, Global-Local and TAS, beside the paper's.
+
+    Args:
+        stages: From ``measure``.
+    """
+    known = tables.paper_numbers()
+    found = []
+    for method in ("CLIP-only", "Global-Local", "TAS"):
+        mine = stages[[method in STAGES[name] for name in stages["stage"]]]
+        key = ("speed", method, "", "", "")
+        found.append(
+            (
+                method,
+                mine["seconds an image"].sum(),
+                known.get((*key, "seconds"), np.nan),
+                mine["peak memory (GB)"].max(),
+                known.get((*key, "GB"), np.nan),
+            )
+        )
+    names = ["method", "seconds an image", "the paper's", "peak memory (GB)", "the paper's (GB)"]
+    return pd.DataFrame(found, columns=names)
