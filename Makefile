@@ -11,7 +11,7 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 .DELETE_ON_ERROR:
 .PHONY: tables test lint format lab clean help
 
-tables: $(STAMP)  ## run notebooks 01 to 06, write runs/embedded/ (ARGS="--limit 5" and the like)
+tables: $(STAMP)  ## run notebooks 01 to 07, write runs/embedded/ (ARGS="--limit 5" and the like)
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
 test: $(STAMP)  ## run the tests (ARGS="-m 'not slow'" for the quick ones)

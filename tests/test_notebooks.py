@@ -1,4 +1,4 @@
-"""The six notebooks, run through papermill on two images a split.
+"""The notebooks, run through papermill on two images a split.
 
 The numbers are pinned in tests/data/pinned.csv. Where a change is meant to move them, run this file
 with TASNB_PIN=1 and say in the commit why they moved.

@@ -3,8 +3,9 @@
     python train_sam.py --pool /tmp/pool --out runs/train/sam --minutes 60
 
 Goes on from ``<out>/state.pt`` when it is there. Every object of a scene is prompted with
-random points of its own, the best of the three masks is trained on (20 focal + dice, as SAM's
-authors do) and all three predicted IoUs are held to the measured ones. Beside it a linear head on
+random points of its own; the best of the three masks is trained on (20 focal + dice, as SAM's
+authors do), the other two with a smaller weight, since the objects here have no parts, and all
+three predicted IoUs are held to the measured ones. Beside it a linear head on
 the image embedding, thrown away afterwards, learns which two places belong to the same object:
 every place of a scene teaches the encoder so, and not only the few that are prompted.
 """
