@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.checkpoints import checkpoint_folder, registered
-from tasnb.settings import Settings
+from tasnb.checkpoints import model_source, registered
+from tasnb.settings import InputError, Settings
 
 
 class Captioner(Protocol):
@@ -20,19 +20,24 @@ class Captioner(Protocol):
         """A caption for each RGB image (H, W, 3)."""
 
 
-class Blip2Captions:
-    """BLIP-2 with its language model, prompted with nothing, by beam search."""
+class TransformersCaptions:
+    """A captioner of transformers (BLIP-2, GIT ...), prompted with nothing, by beam search."""
 
     def __init__(self, settings: Settings) -> None:
-        from transformers import AutoProcessor, Blip2ForConditionalGeneration
+        from transformers import AutoModelForImageTextToText, AutoProcessor
         from transformers.utils import logging
 
-        folder = checkpoint_folder(settings.captioner, settings)
         logging.disable_progress_bar()
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        self.model = Blip2ForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, dtype="float32"
-        ).eval()
+        source = model_source(settings.captioner, settings)
+        try:
+            self.processor = AutoProcessor.from_pretrained(source)
+            self.model = AutoModelForImageTextToText.from_pretrained(source, dtype="float32").eval()
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(
+                f"cannot load {settings.captioner} ({first}); name a folder, or an image-to-text "
+                "model of the hub with a network in reach"
+            ) from None
         self.settings = settings
 
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
@@ -55,7 +60,10 @@ class Blip2Captions:
         return captions
 
 
-CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {"blip2": Blip2Captions}
+CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {
+    "blip2": TransformersCaptions,
+    "hf": TransformersCaptions,
+}
 
 
 @lru_cache(maxsize=2)

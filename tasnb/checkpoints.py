@@ -51,15 +51,29 @@ def model_digest(model: str, settings: Settings) -> str:
     for a method that has no weights.
     """
     kind, _, name = model.partition(":")
-    path = ROOT / Path(name).expanduser()
     if not name:
         return ""
-    if kind == "file":
-        return file_digest(path) if path.is_file() else ""
-    if kind == "hf":
-        files = sorted(path.iterdir()) if path.is_dir() else []
+    if is_elsewhere(model):
+        path = ROOT / Path(name.partition("/")[2] if kind == "open_clip" else name).expanduser()
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
         return fingerprint([name, {f.name: file_digest(f) for f in files if f.is_file()}])
     return weights_digest(checkpoint_folder(model, settings))
+
+
+def is_elsewhere(model: str) -> bool:
+    """Whether a model is none of the workbook's own: on a hub, or named by its path."""
+    kind, _, name = model.partition(":")
+    named = kind in ("hf", "file") or (kind == "open_clip" and "/" in name)
+    return named and not name.startswith(EMBEDDED)
+
+
+def model_source(model: str, settings: Settings) -> str:
+    """What ``from_pretrained`` of transformers takes: a folder, or a hub's name as it stands."""
+    if not is_elsewhere(model):
+        return str(checkpoint_folder(model, settings))
+    name = model.partition(":")[2]
+    folder = ROOT / Path(name).expanduser()
+    return str(folder) if folder.is_dir() else name
 
 
 @lru_cache(maxsize=32)

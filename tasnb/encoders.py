@@ -6,13 +6,14 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.checkpoints import checkpoint_folder, registered
-from tasnb.settings import Settings
+from tasnb.checkpoints import checkpoint_folder, is_elsewhere, registered
+from tasnb.settings import ROOT, InputError, Settings, unknown
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -36,11 +37,23 @@ class OpenClip:
     def __init__(self, name: str, settings: Settings) -> None:
         import open_clip
 
-        folder = checkpoint_folder(name, settings)
-        model, _, self.preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        if is_elsewhere(name):
+            architecture, options = _hub_model(name)
+        else:
+            architecture, options = f"local-dir:{checkpoint_folder(name, settings)}", {}
+        try:
+            model, _, self.preprocess = open_clip.create_model_and_transforms(
+                architecture, **options
+            )
+        except (OSError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(
+                f"cannot load {name} ({first}); name a file of weights after the slash, or a tag "
+                "of open_clip with a network in reach"
+            ) from None
         self.model = model.eval()
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self.tokenizer = open_clip.get_tokenizer(architecture)
         self.batch_size = settings.batch_size
 
     def encode_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> Embeddings:
@@ -85,6 +98,26 @@ class OpenClip:
                     f"the text encoder reads {room} tokens; cut: {text[:60]!r} ({len(ids)} tokens)",
                     stacklevel=1,  # one place, so that Python prints the same cut once
                 )
+
+
+def _hub_model(name: str) -> tuple[str, dict[str, str]]:
+    """Architecture and weights of a name such as ``"open_clip:ViT-B-32/openai"``.
+
+    OpenAI's weights were trained with another GELU than open_clip's plain configurations have; with
+    those it only warns and then computes something else. So they get the ``-quickgelu`` ones.
+    """
+    import open_clip
+
+    architecture, _, tag = name.partition(":")[2].partition("/")
+    if tag == "openai" and f"{architecture}-quickgelu" in open_clip.list_models():
+        architecture += "-quickgelu"
+    if architecture not in open_clip.list_models():
+        raise unknown("open_clip model", architecture, open_clip.list_models())
+    weights = ROOT / Path(tag).expanduser()
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if not weights.is_file() and tag not in tags:
+        raise unknown(f"weights of {architecture}", tag, [*tags, "or the path of a file"])
+    return architecture, {"pretrained": str(weights) if weights.is_file() else tag}
 
 
 ENCODERS: dict[str, Callable[[str, Settings], Encoder]] = {"open_clip": OpenClip}

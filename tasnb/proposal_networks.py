@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from tasnb.checkpoints import checkpoint_folder, model_digest, registered
+from tasnb.checkpoints import checkpoint_folder, model_digest, model_source, registered
 from tasnb.settings import ROOT, InputError, Settings
 
 if TYPE_CHECKING:
@@ -119,16 +119,15 @@ class MaskGeneration:
         from transformers import pipeline
         from transformers.utils import logging
 
-        name = settings.proposal_network.partition(":")[2]
-        folder = ROOT / name
         logging.disable_progress_bar()
+        source = model_source(settings.proposal_network, settings)
         try:
-            self.generate = pipeline("mask-generation", str(folder) if folder.is_dir() else name)
+            self.generate = pipeline("mask-generation", source)
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(
-                f"cannot load hf:{name} ({first}); name a folder, or a mask-generation model of "
-                "the hub with a network in reach"
+                f"cannot load {settings.proposal_network} ({first}); name a folder, or a "
+                "mask-generation model of the hub with a network in reach"
             ) from None
         self.settings = settings
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasnb.encoders import Encoder, load_encoder
+from tasnb.checkpoints import model_digest
+from tasnb.encoders import Encoder, _hub_model, load_encoder
 from tasnb.settings import InputError, make_settings
 
 NAMES = make_settings().encoders
@@ -105,6 +107,65 @@ def test_a_text_beyond_the_encoders_length_is_cut_with_a_warning(
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_encoder(name, make_settings())
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+# --- models that are not the workbook's own
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A small architecture known to open_clip by a name, and random weights for it in a file."""
+    import json
+
+    import open_clip
+    import torch
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "patch_size": 8,
+                       "head_width": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2,
+                     "layers": 1},
+    }  # fmt: skip
+    for name, extra in (("tiny-clip", {}), ("tiny-clip-quickgelu", {"quick_gelu": True})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**config, **extra}))
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+    torch.manual_seed(0)
+    model = open_clip.create_model("tiny-clip")
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
+
+
+def test_any_model_of_open_clip_with_weights_from_a_file(tiny: Path) -> None:
+    name = f"open_clip:tiny-clip/{tiny}"
+    encoder = load_encoder(name, make_settings(encoders=[name]))
+    assert_units(encoder.encode_images(images(3)), 3)
+    assert_units(encoder.encode_texts(TEXTS), len(TEXTS))
+    first = model_digest(name, make_settings())
+    tiny.write_bytes(tiny.read_bytes() + b" ")
+    assert model_digest(name, make_settings()) != first
+
+
+def test_openais_weights_get_their_own_gelu(tiny: Path) -> None:
+    assert _hub_model("open_clip:ViT-B-32/openai")[0] == "ViT-B-32-quickgelu"
+    assert _hub_model("open_clip:RN50-quickgelu/openai")[0] == "RN50-quickgelu"
+    assert _hub_model("open_clip:ViT-B-32/laion2b_s34b_b79k")[0] == "ViT-B-32"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("open_clip:ViT-B-23/openai", "unknown open_clip model 'ViT-B-23': did you mean"),
+        (
+            "open_clip:ViT-B-32/opneai",
+            "unknown weights of ViT-B-32 'opneai': did you mean 'openai'",
+        ),
+    ],
+)
+def test_unknown_models_of_open_clip(name: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         load_encoder(name, make_settings())
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
