@@ -34,6 +34,7 @@ class Pipeline:
         self.settings = settings
         self.store = Store(settings.store)
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
+        self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # kept by tables.outcome
 
     def variant(self, **changes: Any) -> Pipeline:
         """The same pipeline with some settings changed; what they do not touch is stored already.

@@ -35,9 +35,9 @@ SPLITS: dict[str, tuple[str, ...]] = {
 """Dataset -> its splits, in the order of the columns of Tables 1 and 2."""
 
 PROFILES: dict[str, dict[str, Any]] = {
-    # The small SAM is less sure of itself than the real one: at the paper's 0.7 and 0.7 it keeps
-    # fewer than three masks an image (found on development scenes).
-    "embedded": {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.5},
+    # The small SAM is less sure of itself than the real one: at the paper's 0.7 and 0.7 the best of
+    # its masks covers a target in 60 cases of 100, instead of 82 (found on development scenes).
+    "embedded": {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.4},
 }
 """Profile -> what it changes in the defaults of `Settings`."""
 

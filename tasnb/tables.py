@@ -83,14 +83,18 @@ def outcome(
     Returns:
         ``ScoreTable.outcome`` with the sentence's image.
     """
-    scored = pipeline.scored(dataset, split, encoder)
-    if method in baselines.METHODS:
-        data = pipeline.split(dataset, split)
-        score = baselines.scores(pipeline, method, data, encoder, scored)
-        pick = scored.choose(score, rectify=False)
-    else:
-        pick = choose(method, scored, pipeline.settings, dataset)
-    return scored.outcome(pick).assign(image=scored.sentences["image"].to_numpy())
+    key = (method, encoder, dataset, split)
+    if key not in pipeline.outcomes:
+        scored = pipeline.scored(dataset, split, encoder)
+        if method in baselines.METHODS:
+            data = pipeline.split(dataset, split)
+            score = baselines.scores(pipeline, method, data, encoder, scored)
+            pick = scored.choose(score, rectify=False)
+        else:
+            pick = choose(method, scored, pipeline.settings, dataset)
+        found = scored.outcome(pick).assign(image=scored.sentences["image"].to_numpy())
+        pipeline.outcomes[key] = found
+    return pipeline.outcomes[key]
 
 
 @lru_cache(maxsize=1)

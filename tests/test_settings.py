@@ -19,7 +19,7 @@ def test_defaults_are_those_of_the_paper():
     fields = Settings.model_fields
     assert fields["pred_iou_thresh"].default == fields["stability_score_thresh"].default == 0.7
     # the embedded profile's small SAM has thresholds of its own
-    assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.5
+    assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.4
     assert (settings.caption_input, settings.clip_input) == ("blur", "crop")
 
 
