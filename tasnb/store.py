@@ -202,6 +202,7 @@ class Stage:
         rank = np.concatenate(ranks) if ranks else np.zeros(0, dtype=np.int64)
         take = np.argsort(rank, kind="stable")[np.count_nonzero(rank < 0) :]
         if pieces and isinstance(pieces[0], np.ndarray):
+            pieces = [piece for piece in pieces if len(piece)] or pieces[:1]  # of any width
             return np.concatenate(pieces)[take], [wanted[i] for i in rank[take]]
         return _joined(pieces).iloc[take].reset_index(drop=True)
 

@@ -156,6 +156,20 @@ def test_reading_no_keys(stage):
     assert lengths.shape == (0,) and keys == []
 
 
+def test_an_empty_arrays_width_does_not_matter(stage):
+    """A shard of images without masks cannot know how wide vectors are."""
+
+    def work(keys):
+        if keys == ["none"]:
+            return {"vectors": (np.zeros((0, 1), np.float32), [])}
+        return {"vectors": (np.ones((2 * len(keys), 5), np.float32), [*keys, *keys])}
+
+    stage.compute(["none", "a", "b"], work, shard_size=1)
+    vectors, keys = stage.read(["none", "a", "b"], "vectors")
+    assert vectors.shape == (4, 5) and keys == ["a", "a", "b", "b"]
+    assert stage.read(["none"], "vectors")[0].shape == (0, 1)
+
+
 def test_column_types_survive_an_empty_shard(stage):
     def work(keys):
         if keys == ["none"]:

@@ -111,6 +111,7 @@ def main() -> None:
             "minutes": round(EARLIER[name] + state["spent"], 1),
             "parameters": sum(t.numel() for part in weights for t in part.values()),
             "measured": {},
+            "aim": "",
             "notes": NOTES[name],
             "files": files,
         }
