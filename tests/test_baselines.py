@@ -83,6 +83,41 @@ def test_a_score_is_the_mean_of_the_map_in_the_mask(
         )
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Twelve targets by themselves on their scene's backdrop: image, mask, noun."""
+    import cv2
+
+    folder = str(tmp_path_factory.mktemp("alone"))
+    pipeline = Pipeline(make_settings(store=folder, out=folder))
+    split = pipeline.split("refscenes", "val")
+    rows = split.sentences.drop_duplicates("ref_id")
+    share = rows["truth_area"] / (rows["height"] * rows["width"])
+    found = []
+    for index, row in rows[share.between(0.03, 0.2)].head(12).iterrows():
+        image, mask = pipeline.pixels(split.images, row["image"]), split.ground_truth(index)
+        backdrop = np.median(image, axis=1, keepdims=True).astype(np.uint8)
+        soft = cv2.GaussianBlur(mask.astype(np.float32), (5, 5), 0)[..., None]
+        found.append(((soft * image + (1 - soft) * backdrop).astype(np.uint8), mask, row["target"]))
+    return found
+
+
+@pytest.mark.parametrize("method", ["Score Map", "CLIP Surgery", "Grad-CAM"])
+def test_the_resnets_maps_peak_on_the_only_object(
+    method: str, alone: list, pipeline: Pipeline
+) -> None:
+    import cv2
+
+    higher = peaks = 0
+    for image, mask, noun in alone:
+        map_ = baselines.maps(pipeline, RN, image, f"a photo of a {noun}")[method]
+        large = cv2.resize(map_, mask.shape[::-1])
+        higher += large[mask].mean() > large[~mask].mean()
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((15, 15), np.uint8))
+        peaks += near[np.unravel_index(large.argmax(), large.shape)]
+    assert higher >= 11 and peaks >= 7
+
+
 def test_region_token_is_a_cosine(pipeline: Pipeline) -> None:
     pairs = scored(pipeline, "Region Token", VIT)
     assert pairs["score"].between(-1, 1).all() and pairs["score"].std() > 0.01
