@@ -308,7 +308,8 @@ def to_markdown(frame: pd.DataFrame) -> str:
     """A frame as a Markdown table."""
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
     lines += [
-        [str(cell).replace("|", "\\|") for cell in row] for row in frame.itertuples(index=False)
+        ["" if pd.isna(cell) else str(cell).replace("|", "\\|") for cell in row]
+        for row in frame.itertuples(index=False)
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 

@@ -248,8 +248,8 @@ def test_a_missing_cell_is_blank() -> None:
 
 
 def test_markdown() -> None:
-    frame = pd.DataFrame({"a": ["x", ""], "b": [1, 2]})
-    assert tables.to_markdown(frame) == "| a | b |\n| --- | --- |\n| x | 1 |\n|  | 2 |\n"
+    frame = pd.DataFrame({"a": ["x", ""], "b": [1.5, np.nan]})
+    assert tables.to_markdown(frame) == "| a | b |\n| --- | --- |\n| x | 1.5 |\n|  |  |\n"
 
 
 @pytest.mark.parametrize("columns", [[("refscenes", "val")], []], ids=["some", "empty"])
