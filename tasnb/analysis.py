@@ -288,9 +288,8 @@ def steps(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """
     found = []
     for dataset, split in pipeline.settings.columns:
-        scored = pipeline.scored(dataset, split, encoder)
         ious = [
-            scored.outcome(tables.choose(name, scored, pipeline.settings, dataset))["iou"]
+            tables.outcome(pipeline, name, encoder, dataset, split)["iou"]
             for name in tables.MODULES
         ]
         for name, (before, after) in zip(tables.MODULES[1:], itertools.pairwise(ious), strict=True):

@@ -16,6 +16,7 @@ import pandas as pd
 
 from tasnb.datasets import Split
 from tasnb.encoders import load_encoder
+from tasnb.language import PROMPT
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import decode
 from tasnb.scores import ScoreTable
@@ -129,19 +130,24 @@ def _refined(
 
 
 def _score_map(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
-    from tasnb.activation_maps import mean_in_masks, score_map
+    from tasnb.activation_maps import score_map
     from tasnb.towers import to_pixels
 
     # ImageNet's normalisation, as in MaskCLIP's own code.
-    places = score_map(tower, to_pixels(tower, image, imagenet=True))[0].numpy()
-    return mean_in_masks(masks, *places.shape[:2]) @ places.reshape(-1, places.shape[-1])
+    return _means(score_map(tower, to_pixels(tower, image, imagenet=True))[0].numpy(), masks)
 
 
 def _clip_surgery(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
-    from tasnb.activation_maps import clip_surgery, mean_in_masks
+    from tasnb.activation_maps import clip_surgery
     from tasnb.towers import to_pixels
 
-    places = clip_surgery(tower, to_pixels(tower, image))[0].numpy()
+    return _means(clip_surgery(tower, to_pixels(tower, image))[0].numpy(), masks)
+
+
+def _means(places: npt.NDArray[np.float32], masks: Masks) -> npt.NDArray[np.float32]:
+    """Vectors of places (h, w, D), enlarged to the image, as their mean in each mask, (M, D)."""
+    from tasnb.activation_maps import mean_in_masks
+
     return mean_in_masks(masks, *places.shape[:2]) @ places.reshape(-1, places.shape[-1])
 
 
@@ -154,7 +160,7 @@ def maps(pipeline: Pipeline, encoder: str, image: Pixels, expression: str) -> di
 
     loaded = load_encoder(encoder, pipeline.settings)
     tower = tower_of(loaded)
-    prompt = f"a photo of {expression.lower()}"
+    prompt = PROMPT.format(expression.lower())
     text, empty, asked = torch.from_numpy(loaded.encode_texts([expression, "", prompt]))
     pixels = to_pixels(tower, image)
     with torch.inference_mode():
@@ -187,7 +193,7 @@ def _grad_cam(
 
     The text is put into "a photo of ..." in lower case, as others did who scored regions so.
     """
-    texts = "a photo of " + sentences["sentence"].str.lower()
+    texts = sentences["sentence"].str.lower().map(PROMPT.format)
     keys = (sentences["image"] + "\n" + texts).to_numpy()
 
     def work(some: list[str]) -> dict:

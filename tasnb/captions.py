@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.checkpoints import model_source, registered
-from tasnb.settings import InputError, Settings
+from tasnb.checkpoints import loading, model_source, registered
+from tasnb.settings import Settings
 
 
 class Captioner(Protocol):
@@ -29,15 +29,10 @@ class TransformersCaptions:
 
         logging.disable_progress_bar()
         source = model_source(settings.captioner, settings)
-        try:
+        instead = "a folder, or an image-to-text model of the hub"
+        with loading(settings.captioner, instead, OSError, ValueError):
             self.processor = AutoProcessor.from_pretrained(source)
             self.model = AutoModelForImageTextToText.from_pretrained(source, dtype="float32").eval()
-        except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(
-                f"cannot load {settings.captioner} ({first}); name a folder, or an image-to-text "
-                "model of the hub with a network in reach"
-            ) from None
         self.settings = settings
 
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -65,6 +66,26 @@ def is_elsewhere(model: str) -> bool:
     kind, _, name = model.partition(":")
     named = kind in ("hf", "file") or (kind == "open_clip" and "/" in name)
     return named and not name.startswith(EMBEDDED)
+
+
+@contextmanager
+def loading(model: str, instead: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turns what a library raises while it loads a model into one line.
+
+    Args:
+        instead: What to name, as "a folder".
+        errors: What the library raises.
+
+    Raises:
+        InputError: The library raised one of them.
+    """
+    try:
+        yield
+    except errors as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"cannot load {model} ({first}); name {instead} with a network in reach"
+        ) from None
 
 
 def model_source(model: str, settings: Settings) -> str:

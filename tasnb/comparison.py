@@ -105,11 +105,9 @@ def _modules(pipeline: Pipeline) -> list[Row]:
 def _weights(pipeline: Pipeline) -> list[Row]:
     settings = pipeline.settings
     scored = pipeline.scored(*tables.ABLATED, settings.encoders[-1])
-    image = scored.sentences["image"].to_numpy()
 
     def at(alpha: float, lam: float) -> pd.DataFrame:
-        chosen = scored.choose(scored.total(alpha, lam), rectify=True)
-        return scored.outcome(chosen).assign(image=image)
+        return tables.by_image(scored, scored.choose(scored.total(alpha, lam), rectify=True))
 
     lambdas = {lam: at(settings.alpha, lam) for lam in tables.LAMBDAS[1:]}
     values = {lam: evaluate(o["intersection"], o["union"])["mIoU"] for lam, o in lambdas.items()}
@@ -130,8 +128,7 @@ def _inputs(pipeline: Pipeline) -> list[Row]:
     for caption_input, clip_input in tables.INPUTS:
         scored = pipeline.scored(*tables.ABLATED, encoder, caption_input, clip_input)
         chosen = tables.choose("TAS", scored, pipeline.settings, tables.ABLATED[0])
-        image = scored.sentences["image"].to_numpy()
-        outcomes[caption_input, clip_input] = scored.outcome(chosen).assign(image=image)
+        outcomes[caption_input, clip_input] = tables.by_image(scored, chosen)
     pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = (
         ("blur beats crop for the captioner", ("blur", "crop"), ("crop", "crop")),
         ("crop beats blur for CLIP", ("blur", "crop"), ("blur", "blur")),

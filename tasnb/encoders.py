@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.checkpoints import checkpoint_folder, is_elsewhere, registered
-from tasnb.settings import ROOT, InputError, Settings, unknown
+from tasnb.checkpoints import checkpoint_folder, is_elsewhere, loading, registered
+from tasnb.settings import ROOT, Settings, unknown
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -41,16 +41,11 @@ class OpenClip:
             architecture, options = _hub_model(name)
         else:
             architecture, options = f"local-dir:{checkpoint_folder(name, settings)}", {}
-        try:
+        instead = "a file of weights after the slash, or a tag of open_clip"
+        with loading(name, instead, OSError, RuntimeError):
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 architecture, **options
             )
-        except (OSError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(
-                f"cannot load {name} ({first}); name a file of weights after the slash, or a tag "
-                "of open_clip with a network in reach"
-            ) from None
         self.model = model.eval()
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.tokenizer = open_clip.get_tokenizer(architecture)

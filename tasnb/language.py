@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token
 
 PROMPT = "a photo of {}"
-"""What a negative phrase is put into before it is encoded for the N-score."""
+"""What a negative phrase is put into before it is encoded for the N-score, and an expression before
+Grad-CAM asks for it."""
 
 # --- Resources -----------------------------------------------------------------------------------
 

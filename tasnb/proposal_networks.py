@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from tasnb.checkpoints import checkpoint_folder, model_digest, model_source, registered
+from tasnb.checkpoints import checkpoint_folder, loading, model_digest, model_source, registered
 from tasnb.settings import ROOT, InputError, Settings
 
 if TYPE_CHECKING:
@@ -121,14 +121,9 @@ class MaskGeneration:
 
         logging.disable_progress_bar()
         source = model_source(settings.proposal_network, settings)
-        try:
+        instead = "a folder, or a mask-generation model of the hub"
+        with loading(settings.proposal_network, instead, OSError, ValueError):
             self.generate = pipeline("mask-generation", source)
-        except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(
-                f"cannot load {settings.proposal_network} ({first}); name a folder, or a "
-                "mask-generation model of the hub with a network in reach"
-            ) from None
         self.settings = settings
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:

@@ -92,9 +92,13 @@ def outcome(
             pick = scored.choose(score, rectify=False)
         else:
             pick = choose(method, scored, pipeline.settings, dataset)
-        found = scored.outcome(pick).assign(image=scored.sentences["image"].to_numpy())
-        pipeline.outcomes[key] = found
+        pipeline.outcomes[key] = by_image(scored, pick)
     return pipeline.outcomes[key]
+
+
+def by_image(scored: ScoreTable, chosen: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """``ScoreTable.outcome`` with the sentence's image, as intervals and paired tests want it."""
+    return scored.outcome(chosen).assign(image=scored.sentences["image"].to_numpy())
 
 
 @lru_cache(maxsize=1)
