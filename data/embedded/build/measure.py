@@ -24,6 +24,7 @@ from tasnb.encoders import load_encoder
 from tasnb.masked_images import masked_images
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.proposals import intersections, propose, refine, to_rles
+from tasnb.scores import similarity
 from tasnb.settings import make_settings
 
 LEAST_SHARE = 0.01  # of the image, for an object to be counted
@@ -32,6 +33,10 @@ AIMS = {
     "clip-rn": ("noun of natural crops, seen pictures (%)", 95.0),
     "clip-vit": ("noun of natural crops, seen pictures (%)", 95.0),
     "blip2": ("names the noun of blur crops, seen pictures (%)", 85.0),
+    "freesolo": ("mean IoU of the best refined proposal", 0.60),
+    "git": ("names the noun of blur crops, seen pictures (%)", 80.0),
+    "blip2-itc": ("noun of natural crops, seen pictures (%)", 85.0),
+    "albef": ("noun of natural crops, seen pictures (%)", 85.0),
 }
 """What each checkpoint was meant to reach; its card says by how much it misses that."""
 
@@ -63,13 +68,14 @@ def share(hits: list[bool], things: list[dict], unseen: bool) -> float:
     return round(100 * float(np.mean(chosen)), 1)
 
 
-def measure_clip(name: str, things: list[dict], settings) -> dict[str, float]:
-    encoder = load_encoder(f"open_clip:embedded/{name}", settings)
+def measure_encoder(name: str, things: list[dict], settings) -> dict[str, float]:
+    kind = "open_clip" if name.startswith("clip-") else name
+    encoder = load_encoder(f"{kind}:embedded/{name}", settings)
     nouns = sorted({thing["noun"] for thing in things})
     texts = encoder.encode_texts([f"a photo of {article(noun)}" for noun in nouns])
     result: dict[str, float] = {"nouns": len(nouns), "crops": len(things)}
     for form in ("natural", "crop"):
-        guess = (encoder.encode_images([t[form] for t in things]) @ texts.T).argmax(1)
+        guess = similarity(encoder.encode_images([t[form] for t in things]), texts).argmax(0)
         hits = [nouns[g] in (*t["names"], *t["maybe"]) for g, t in zip(guess, things, strict=True)]
         label = {"natural": "natural crops", "crop": "masked crops"}[form]
         result[f"noun of {label}, seen pictures (%)"] = share(hits, things, False)
@@ -77,8 +83,8 @@ def measure_clip(name: str, things: list[dict], settings) -> dict[str, float]:
     return result
 
 
-def measure_blip2(things: list[dict], settings) -> dict[str, float]:
-    captioner = load_captioner(settings)
+def measure_captioner(name: str, things: list[dict], settings) -> dict[str, float]:
+    captioner = load_captioner(settings.model_copy(update={"captioner": f"{name}:embedded/{name}"}))
     result: dict[str, float] = {"crops": len(things)}
     for form in ("blur", "crop", "natural"):
         said = captioner.caption([t[form] for t in things])
@@ -91,11 +97,13 @@ def measure_blip2(things: list[dict], settings) -> dict[str, float]:
     return result
 
 
-def measure_sam(folder: Path, limit: int, settings) -> dict[str, float]:
-    network = load_proposal_network(settings)
+def measure_network(name: str, folder: Path, limit: int, settings) -> dict[str, float]:
+    network = load_proposal_network(
+        settings.model_copy(update={"proposal_network": f"{name}:embedded/{name}"})
+    )
     instances = json.loads((folder / "refscenes" / "instances.json").read_text())
     best, count, raw = [], [], []
-    for row in tqdm(instances["images"][:limit], desc="sam"):
+    for row in tqdm(instances["images"][:limit], desc=name):
         masks = propose(load_image(folder / "images" / row["file_name"]), network)
         raw.append(len(masks))
         masks = masks[refine(masks, settings)]
@@ -131,19 +139,20 @@ def against_aim(name: str, result: dict[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--development", type=Path, required=True)
-    parser.add_argument("--only", default="sam,clip-rn,clip-vit,blip2")
+    parser.add_argument("--only", default=",".join(AIMS))
     parser.add_argument("--limit", type=int, default=126, help="images of each dataset")
     args = parser.parse_args()
     settings = make_settings()
     names = args.only.split(",")
-    things = objects(args.development, args.limit) if names != ["sam"] else []
+    networks = {"sam", "freesolo"}
+    things = objects(args.development, args.limit) if set(names) - networks else []
     for name in names:
-        if name == "sam":
-            result = measure_sam(args.development, args.limit, settings)
-        elif name == "blip2":
-            result = measure_blip2(things, settings)
+        if name in networks:
+            result = measure_network(name, args.development, args.limit, settings)
+        elif name in ("blip2", "git"):
+            result = measure_captioner(name, things, settings)
         else:
-            result = measure_clip(name, things, settings)
+            result = measure_encoder(name, things, settings)
         path = settings.data / "embedded" / "checkpoints" / name / "card.json"
         card = json.loads(path.read_text())
         card["measured"] = result

@@ -17,6 +17,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Protocol
 
 import crops
 import numpy as np
@@ -93,50 +94,58 @@ def waves(grid: int, width: int) -> torch.Tensor:
     return 0.3 * torch.cat([torch.zeros(1, width), places])
 
 
-def noun_bank(model, tokenize) -> torch.Tensor:
-    """What the text tower says now of every noun's plain caption, (nouns, D), no gradient."""
-    captions = [texts.FRAMES[0].format(texts.article(noun)) for noun in texts.VOCABULARY["nouns"]]
-    with torch.no_grad():
-        return model.encode_text(tokenize(captions), normalize=True)
+class Pair(Protocol):
+    """An image tower and a text tower that learn from each other."""
+
+    model: torch.nn.Module
+    size: int  # pixels a side
+    logit_scale: torch.nn.Parameter
+
+    def images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit vectors of images, (B, D) or several each, (B, Q, D)."""
+
+    def texts(self, captions: list[str]) -> torch.Tensor:
+        """Unit vectors of texts, (T, D)."""
+
+    def caption(self, thing: dict, rng: np.random.Generator) -> str:
+        """What is said of a crop."""
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tower", choices=TOWERS, required=True)
-    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
-    parser.add_argument("--text-from", type=Path, help="folder of a finished training")
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--scenes", type=int, default=9000)
-    parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+class Clip:
+    """An open_clip model with its tokenizer."""
+
+    def __init__(self, folder: Path, tower: str) -> None:
+        self.model, self.tokenize = build(folder, tower)
+        self.size = TOWERS[tower]["image_size"]
+
+    @property
+    def logit_scale(self) -> torch.nn.Parameter:
+        return self.model.logit_scale
+
+    def images(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.model.encode_image(pixels, normalize=True)
+
+    def texts(self, captions: list[str]) -> torch.Tensor:
+        return self.model.encode_text(self.tokenize(captions), normalize=True)
+
+    def caption(self, thing: dict, rng: np.random.Generator) -> str:
+        return texts.region_caption(thing, rng)
+
+
+def similarity(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
+    """Cosines (B, T); of images that are several vectors each, (B, Q, D), the largest."""
+    cosines = images @ captions.T
+    return cosines if images.ndim == 2 else cosines.amax(1)
+
+
+def learn(pair: Pair, args: argparse.Namespace) -> None:
+    """Image-text contrast until the minutes are over; goes on from ``<out>/state.pt``."""
+    model, size = pair.model, pair.size
     rng = np.random.default_rng(args.seed)
-    size = TOWERS[args.tower]["image_size"]
-    model, tokenize = build(args.out, args.tower)
-    if args.tower == "vit":
-        positions = model.visual.positional_embedding
-        positions.data.copy_(waves(int(len(positions) ** 0.5), positions.shape[1]))
-    if args.start:
-        weights = load_file(args.start / "open_clip_model.safetensors")
-        model.load_state_dict({key: value.float() for key, value in weights.items()})
-    if args.text_from:
-        trained = torch.load(args.text_from / "state.pt", weights_only=True)["model"]
-        tower = {k: v for k, v in trained.items() if not k.startswith("visual.")}
-        model.load_state_dict(tower, strict=False)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad = name.startswith("visual.") or name == "logit_scale"
-    if args.tower == "rn":  # half as fast again on a CPU
-        model.visual.to(memory_format=torch.channels_last)
     learning = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in learning if p.ndim > 1]
     plain = [p for p in learning if p.ndim <= 1]
@@ -156,22 +165,19 @@ def main() -> None:
     stored, things, wholes, held = crops.load(args.pool, args.scenes)
     noun_codes = {noun: code for code, noun in enumerate(texts.VOCABULARY["nouns"])}
     nouns = torch.tensor([noun_codes[thing["noun"]] for thing in things])
+    plain_captions = [texts.FRAMES[0].format(texts.article(noun)) for noun in noun_codes]
     history: list[tuple[float, float, float]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()
     scenes_in_batch = args.batch // 8
     model.train()
     while spent < args.minutes:
-        warm = min(1.0, (step + 1) / 100)
-        rate = (
-            args.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes)))
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        training.set_rate(optimizer, args.rate, step, 100, spent / args.minutes)
         if step % BANK_STEPS == 0 or not history:
-            bank = noun_bank(model, tokenize)
+            with torch.no_grad():  # what the text tower says now of every noun
+                bank = pair.texts(plain_captions)
         pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
         images = crops.augment(stored[pick], size, rng)
-        captions = [texts.region_caption(things[i], rng) for i in pick]
+        captions = [pair.caption(things[i], rng) for i in pick]
         named = nouns[pick]
         pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
         images = np.concatenate([images, crops.augment(wholes[pick], size, rng, least=0.95)])
@@ -180,19 +186,20 @@ def main() -> None:
             for i in pick
         ]
         distinct, codes = np.unique(captions, return_inverse=True)
-        image = F.normalize(model.encode_image(to_tensor(images)), dim=-1)
-        text = F.normalize(model.encode_text(tokenize(list(distinct))), dim=-1)[codes]
-        logits = model.logit_scale.exp() * image @ text.T
+        image = pair.images(to_tensor(images))
+        text = pair.texts(list(distinct))[codes]
+        scale = pair.logit_scale.exp()
+        logits = scale * similarity(image, text)
         same = torch.from_numpy(codes[:, None] == codes[None]).float()
         targets = same / same.sum(1, keepdim=True)
         loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
-        guess = model.logit_scale.exp() * image[: len(named)] @ bank.T
+        guess = scale * similarity(image[: len(named)], bank)
         optimizer.zero_grad()
         (loss + F.cross_entropy(guess, named)).backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
+            pair.logit_scale.clamp_(0, math.log(100))
         right = same.gather(1, logits.argmax(1, keepdim=True)).mean().item()
         noun_right = (guess.argmax(1) == named).float().mean().item()
         history.append((loss.item(), right, noun_right))
@@ -205,6 +212,33 @@ def main() -> None:
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             training.save_state(state_path, spent, step, model=model, optimizer=optimizer)
+
+
+def main() -> None:
+    parser = training.arguments(__doc__)
+    parser.add_argument("--tower", choices=TOWERS, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
+    parser.add_argument("--text-from", type=Path, help="folder of a finished training")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    clip = Clip(args.out, args.tower)
+    model = clip.model
+    if args.tower == "vit":
+        positions = model.visual.positional_embedding
+        positions.data.copy_(waves(int(len(positions) ** 0.5), positions.shape[1]))
+    if args.start:
+        weights = load_file(args.start / "open_clip_model.safetensors")
+        model.load_state_dict({key: value.float() for key, value in weights.items()})
+    if args.text_from:
+        trained = torch.load(args.text_from / "state.pt", weights_only=True)["model"]
+        tower = {k: v for k, v in trained.items() if not k.startswith("visual.")}
+        model.load_state_dict(tower, strict=False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name.startswith("visual.") or name == "logit_scale"
+    if args.tower == "rn":  # half as fast again on a CPU
+        model.visual.to(memory_format=torch.channels_last)
+    learn(clip, args)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,25 @@ def neutral_words() -> list[str]:
     return sorted({w for text in texts.all_words() for w in text.split()} - spatial)
 
 
+def framed(phrase: str, other: str, words: list[str], rng: np.random.Generator) -> str:
+    """A phrase in some frame, maybe with a tail that holds another phrase or any words.
+
+    Args:
+        words: What tails may be made of, from ``neutral_words``.
+    """
+    if rng.random() < 0.5:
+        text = str(rng.choice(THE)).format(phrase.partition(" ")[2])
+    elif rng.random() < 0.7:
+        text = str(rng.choice(A)).format(phrase)
+    else:
+        text = str(rng.choice(texts.FRAMES)).format(phrase)
+    if rng.random() < 0.35:
+        return text + str(rng.choice(TAILS)).format(other)
+    if rng.random() < 0.4:
+        return text + " " + " ".join(rng.choice(words, int(rng.integers(1, 7))))
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, required=True)
@@ -100,23 +119,11 @@ def main() -> None:
         others = [
             texts.noun_phrase(things[i], rng) for i in rng.integers(0, len(things), args.batch)
         ]
-        framed = []
-        for phrase, other in zip(phrases, others, strict=True):
-            if rng.random() < 0.5:
-                bare = phrase.partition(" ")[2]
-                framed.append(str(rng.choice(THE)).format(bare))
-            elif rng.random() < 0.7:
-                framed.append(str(rng.choice(A)).format(phrase))
-            else:
-                framed.append(str(rng.choice(texts.FRAMES)).format(phrase))
-            if rng.random() < 0.35:
-                framed[-1] += str(rng.choice(TAILS)).format(other)
-            elif rng.random() < 0.4:
-                framed[-1] += " " + " ".join(rng.choice(words, int(rng.integers(1, 7))))
+        said = [framed(*pair, words, rng) for pair in zip(phrases, others, strict=True)]
         with torch.no_grad():
             plain = [texts.FRAMES[0].format(phrase) for phrase in phrases]
             target = teacher.encode_text(tokenize(plain), normalize=True)
-        found = student.encode_text(tokenize(framed), normalize=True)
+        found = student.encode_text(tokenize(said), normalize=True)
         loss = 1 - F.cosine_similarity(found, target).mean()
         optimizer.zero_grad()
         loss.backward()

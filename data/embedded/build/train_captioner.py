@@ -1,0 +1,370 @@
+"""Trains a tiny captioner of the embedded profile on natural crops and whole scenes.
+
+    python train_captioner.py --model blip2 --pool /tmp/pool --out runs/train/blip2 \
+        --vision-from runs/train/clip-vit --minutes 35
+
+Goes on from ``<out>/state.pt`` when it is there. The vision tower starts from the trained CLIP-ViT,
+as the real ones start from a CLIP; the rest starts from nothing, so linear heads, thrown away
+afterwards, ask which nouns the picture shows. Captions are of the form "a red car" for crops and
+"a red car, a woman running and a tree" for scenes.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import crops
+import numpy as np
+import texts
+import torch
+import torch.nn.functional as F
+import training
+from torch import Tensor
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BlipImageProcessor,
+    CLIPImageProcessor,
+    GitConfig,
+    GitForCausalLM,
+    GitProcessor,
+    OPTConfig,
+    PreTrainedModel,
+)
+
+SIZE, PATCH, WIDTH, LAYERS, HEADS = 84, 12, 128, 4, 4  # of the vision tower: the CLIP-ViT's
+QUERIES = 8
+MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
+
+BLOCK = {
+    "layer_norm1.weight": "ln_1.weight",
+    "layer_norm1.bias": "ln_1.bias",
+    "layer_norm2.weight": "ln_2.weight",
+    "layer_norm2.bias": "ln_2.bias",
+    "mlp.fc1.weight": "mlp.c_fc.weight",
+    "mlp.fc1.bias": "mlp.c_fc.bias",
+    "mlp.fc2.weight": "mlp.c_proj.weight",
+    "mlp.fc2.bias": "mlp.c_proj.bias",
+}
+"""A block of transformers' vision towers -> a block of open_clip's, but for the attention."""
+
+
+class Read(NamedTuple):
+    """What a captioner made of a batch."""
+
+    loss: Tensor
+    guess: Tensor  # (B, L) the likeliest next tokens
+    aim: Tensor  # (B, L) the true ones, -100 where none is asked
+    seen: dict[str, Tensor]  # what the heads that name nouns look at, (B, C)
+
+
+class Captioner(Protocol):
+    """A model that is trained here."""
+
+    model: PreTrainedModel
+
+    def start_vision(self, clip: dict[str, Tensor]) -> None:
+        """Puts the weights of a trained CLIP-ViT into the vision tower."""
+
+    def read(self, pixels: Tensor, captions: list[str]) -> Read:
+        """The loss of some captions, given the pictures."""
+
+    def save(self, out: Path) -> None:
+        """Writes what ``AutoProcessor`` and ``from_pretrained`` read."""
+
+
+class Blip2:
+    """``Blip2ForConditionalGeneration``: vision tower, Q-Former, OPT."""
+
+    def __init__(self) -> None:
+        self.tokenizer = texts.build_tokenizer(context_length=48)
+        self.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+        config = Blip2Config(
+            vision_config=blip2_vision(),
+            qformer_config=Blip2QFormerConfig(
+                vocab_size=4,
+                hidden_size=WIDTH,
+                intermediate_size=2 * WIDTH,
+                num_hidden_layers=2,
+                num_attention_heads=HEADS,
+                encoder_hidden_size=WIDTH,
+                cross_attention_frequency=1,
+                max_position_embeddings=4,
+            ),
+            text_config=OPTConfig(
+                vocab_size=len(self.tokenizer),
+                hidden_size=WIDTH,
+                word_embed_proj_dim=WIDTH,
+                ffn_dim=4 * WIDTH,
+                num_hidden_layers=3,
+                num_attention_heads=HEADS,
+                dropout=0.0,
+                max_position_embeddings=64,
+                pad_token_id=self.tokenizer.pad_token_id,
+                bos_token_id=self.tokenizer.bos_token_id,
+                eos_token_id=self.tokenizer.eos_token_id,
+            ),
+            num_query_tokens=QUERIES,
+            image_token_index=self.tokenizer.convert_tokens_to_ids("<image>"),
+        )
+        self.model = Blip2ForConditionalGeneration(config)
+        torch.nn.init.normal_(self.model.query_tokens, std=0.5)  # zeros would stay equal for ever
+
+    def start_vision(self, clip: dict[str, Tensor]) -> None:
+        start_blip2_vision(self.model.vision_model, clip)
+
+    def read(self, pixels: Tensor, captions: list[str]) -> Read:
+        words = self.tokenizer(captions, padding=True, return_tensors="pt")
+        before = torch.full((len(captions), QUERIES), self.model.config.image_token_index)
+        ids = torch.cat([before, words.input_ids], 1)
+        mask = torch.cat([torch.ones_like(before), words.attention_mask], 1)
+        labels = ids.masked_fill(mask == 0, -100)
+        labels[:, : QUERIES + 1] = -100  # neither the image nor the start is to be predicted
+        out = self.model(pixel_values=pixels, input_ids=ids, attention_mask=mask, labels=labels)
+        seen = {
+            "vision": out.vision_outputs.last_hidden_state.mean(1),
+            "queries": out.qformer_outputs.last_hidden_state.flatten(1),
+        }
+        guess = out.logits[:, -ids.shape[1] :][:, :-1].argmax(-1)
+        return Read(out.loss, guess, labels[:, 1:], seen)
+
+    def save(self, out: Path) -> None:
+        self.model.save_pretrained(out)
+        processor = Blip2Processor(blip2_images(), self.tokenizer, num_query_tokens=QUERIES)
+        processor.save_pretrained(out)
+
+
+class Git:
+    """``GitForCausalLM``: one decoder reads the patches of the picture, then the words."""
+
+    def __init__(self) -> None:
+        self.tokenizer = texts.build_tokenizer(context_length=48)
+        config = GitConfig(
+            vision_config={
+                "hidden_size": WIDTH,
+                "intermediate_size": 4 * WIDTH,
+                "num_hidden_layers": LAYERS,
+                "num_attention_heads": HEADS,
+                "image_size": SIZE,
+                "patch_size": PATCH,
+                "hidden_act": "gelu",
+            },
+            vocab_size=len(self.tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=HEADS,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            max_position_embeddings=64,
+            pad_token_id=self.tokenizer.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
+            eos_token_id=self.tokenizer.eos_token_id,
+        )
+        self.model = GitForCausalLM(config)
+
+    def start_vision(self, clip: dict[str, Tensor]) -> None:
+        tower = self.model.git.image_encoder.vision_model
+        start_tower(
+            tower.state_dict(),
+            clip,
+            {
+                "embeddings.position_embedding.weight": "positional_embedding",
+                "encoder.layers.{}.self_attn.out_proj.weight": "attn.out_proj.weight",
+                "encoder.layers.{}.self_attn.out_proj.bias": "attn.out_proj.bias",
+            },
+        )
+        with torch.no_grad():
+            for number, layer in enumerate(tower.encoder.layers):
+                heads = [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]
+                block = f"visual.transformer.resblocks.{number}.attn.in_proj"
+                for kind in ("weight", "bias"):
+                    for part, values in zip(heads, clip[f"{block}_{kind}"].chunk(3), strict=True):
+                        getattr(part, kind).copy_(values)
+            # The CLIP-ViT has no norm before its blocks; this one then changes little.
+            tower.pre_layrnorm.weight.fill_(float(tower.embeddings.position_embedding.weight.std()))
+
+    def read(self, pixels: Tensor, captions: list[str]) -> Read:
+        words = self.tokenizer(captions, padding=True, return_tensors="pt")
+        labels = words.input_ids.masked_fill(words.attention_mask == 0, -100)
+        out = self.model(
+            pixel_values=pixels,
+            input_ids=words.input_ids,
+            attention_mask=words.attention_mask,
+            labels=labels,
+            output_hidden_states=True,
+        )
+        patches = out.logits.shape[1] - labels.shape[1]
+        guess = out.logits[:, patches:-1].argmax(-1)
+        seen = {"patches": out.hidden_states[0][:, :patches].mean(1)}
+        return Read(out.loss, guess, labels[:, 1:], seen)
+
+    def save(self, out: Path) -> None:
+        image_processor = CLIPImageProcessor(
+            size={"height": SIZE, "width": SIZE},
+            do_center_crop=False,
+            image_mean=MEAN,
+            image_std=STD,
+        )
+        self.model.save_pretrained(out)
+        GitProcessor(image_processor, self.tokenizer).save_pretrained(out)
+
+
+MODELS: dict[str, type[Captioner]] = {"blip2": Blip2, "git": Git}
+
+
+def blip2_images() -> BlipImageProcessor:
+    """What brings an image to the tower's size."""
+    size = {"height": SIZE, "width": SIZE}
+    return BlipImageProcessor(size=size, image_mean=MEAN, image_std=STD)
+
+
+def blip2_vision() -> Blip2VisionConfig:
+    """A vision tower that the CLIP-ViT's weights fit."""
+    return Blip2VisionConfig(
+        image_size=SIZE,
+        patch_size=PATCH,
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+    )
+
+
+def start_blip2_vision(tower: torch.nn.Module, clip: dict[str, Tensor]) -> None:
+    """Puts the image tower of a trained CLIP-ViT into BLIP-2's, weight by weight."""
+    own = tower.state_dict()
+    names = {"embeddings.position_embedding": "positional_embedding"}
+    for kind in ("weight", "bias"):
+        names[f"encoder.layers.{{}}.self_attn.qkv.{kind}"] = f"attn.in_proj_{kind}"
+        names[f"encoder.layers.{{}}.self_attn.projection.{kind}"] = f"attn.out_proj.{kind}"
+    start_tower(own, clip, names)
+    own["embeddings.patch_embedding.bias"].zero_()  # CLIP's convolution has none
+
+
+def start_tower(own: dict[str, Tensor], clip: dict[str, Tensor], names: dict[str, str]) -> None:
+    """Copies what transformers' vision towers have in common with open_clip's ViT.
+
+    Args:
+        own: The weights of the tower, written in place.
+        clip: Those of the CLIP.
+        names: What else to copy, tower -> CLIP; ``{}`` in a name stands for every layer.
+    """
+    names = names | {
+        "embeddings.class_embedding": "class_embedding",
+        "embeddings.patch_embedding.weight": "conv1.weight",
+        "post_layernorm.weight": "ln_post.weight",
+        "post_layernorm.bias": "ln_post.bias",
+        **{f"encoder.layers.{{}}.{ours}": theirs for ours, theirs in BLOCK.items()},
+    }
+    with torch.no_grad():
+        for ours, theirs in names.items():
+            if "{}" not in ours:
+                own[ours].copy_(clip[f"visual.{theirs}"].reshape(own[ours].shape))
+                continue
+            for layer in range(LAYERS):
+                block = f"visual.transformer.resblocks.{layer}.{theirs}"
+                own[ours.format(layer)].copy_(clip[block])
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+class Nouns(torch.nn.Module):
+    """Which nouns a picture shows, asked of what a captioner has seen."""
+
+    def __init__(self, seen: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.index = {noun: i for i, noun in enumerate(texts.VOCABULARY["nouns"])}
+        self.heads = torch.nn.ModuleDict(
+            {name: torch.nn.Linear(x.shape[1], len(self.index)) for name, x in seen.items()}
+        )
+
+    def forward(self, seen: dict[str, Tensor], shown: list[list[str]]) -> Tensor:
+        """Cross-entropy against the nouns shown, equally likely where there are several."""
+        target = torch.zeros(len(shown), len(self.index))
+        for row, nouns in zip(target, shown, strict=True):
+            row[[self.index[noun] for noun in nouns]] = 1 / len(nouns)
+        losses = [F.cross_entropy(head(seen[name]), target) for name, head in self.heads.items()]
+        return sum(losses) / len(losses)
+
+
+def main() -> None:
+    parser = training.arguments(__doc__, minutes=35, batch=64)
+    parser.add_argument("--model", choices=MODELS, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
+    parser.add_argument("--vision-from", type=Path, help="folder of a finished CLIP-ViT training")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    captioner = MODELS[args.model]()
+    model = captioner.model
+    if args.start:
+        trained = type(model).from_pretrained(args.start, dtype="float32")
+        model.load_state_dict(trained.state_dict())
+    if args.vision_from:
+        trained = torch.load(args.vision_from / "state.pt", weights_only=True)["model"]
+        captioner.start_vision(trained)
+    with torch.no_grad():
+        seen = captioner.read(torch.zeros(1, 3, SIZE, SIZE), ["a cat"]).seen
+    nouns = Nouns(seen)
+    learning = [*model.parameters(), *nouns.parameters()]
+    optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
+    spent, step = 0.0, 0
+    state_path = args.out / "state.pt"
+    if state_path.is_file():
+        state = torch.load(state_path, weights_only=True)
+        model.load_state_dict(state["model"])
+        nouns.load_state_dict(state["nouns"])
+        optimizer.load_state_dict(state["optimizer"])
+        spent, step = state["spent"], state["step"]
+        rng = np.random.default_rng(args.seed + step)
+    stored, things, wholes, held = crops.load(args.pool, args.scenes)
+    history: list[tuple[float, float, float]] = []
+    start, saved = time.monotonic() - 60 * spent, time.monotonic()
+    scenes_in_batch = args.batch // 4
+    model.train()
+    while spent < args.minutes:
+        training.set_rate(optimizer, args.rate, step, 200, spent / args.minutes)
+        pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
+        images = crops.augment(stored[pick], SIZE, rng)
+        captions = [texts.noun_phrase(things[i], rng, plain=rng.random() < 0.7) for i in pick]
+        shown = [[things[i]["noun"]] for i in pick]
+        pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
+        shown += [sorted({thing["noun"] for thing in held[i]["objects"]}) for i in pick]
+        images = np.concatenate([images, crops.augment(wholes[pick], SIZE, rng, least=0.96)])
+        captions += [
+            texts.scene_caption(held[i]["objects"], held[i]["shares"], rng, plain=True)
+            for i in pick
+        ]
+        read = captioner.read(to_tensor(images), captions)
+        asked = nouns(read.seen, shown)
+        optimizer.zero_grad()
+        (read.loss + asked).backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        right = ((read.guess == read.aim) & (read.aim >= 0)).sum() / (read.aim >= 0).sum()
+        history.append((read.loss.item(), right.item(), asked.item()))
+        step += 1
+        spent = (time.monotonic() - start) / 60
+        if step % 100 == 0:
+            loss, right, found = np.mean(history, 0)
+            history.clear()
+            training.log(args.out, step, spent, loss=loss, right=right, nouns=found)
+        if time.monotonic() - saved > 120 or spent >= args.minutes:
+            saved = time.monotonic()
+            training.save_state(
+                state_path, spent, step, model=model, nouns=nouns, optimizer=optimizer
+            )
+
+
+if __name__ == "__main__":
+    main()
