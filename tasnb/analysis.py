@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tasnb import tables
+from tasnb import ablations, tables
 from tasnb.datasets import Split
 from tasnb.figures import Bested, Example, Overview, Rectified
 from tasnb.masked_images import masked_images
@@ -111,6 +111,17 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
     named = [t in overall[i] for t, i in zip(refs["target"], refs["image"], strict=True)]
     found.append(("whole image", 100 * pd.Series(named, dtype=float).mean(), len(named)))
     return pd.DataFrame(found, columns=["captioned", "names the target (%)", "targets"])
+
+
+def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
+    """What the captioners of Table 6 say of the same masks: image, mask_id, a column each."""
+    images = pipeline.split(dataset, split).images
+    ours, theirs = (
+        run.captions(images).rename(columns={"caption": name})
+        for name, method, run in ablations.captioners(pipeline)
+        if method == "TAS"
+    )
+    return ours.merge(theirs, on=["image", "mask_id"])
 
 
 def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
@@ -334,6 +345,5 @@ def targets(split: Split) -> pd.DataFrame:
     """A row a ref: image, target, its share of the image, and its sentences."""
     frame = split.sentences.groupby("ref_id", sort=False)
     first = frame.first()
-    share = first["truth_area"] / (first["height"] * first["width"])
     texts = frame["sentence"].agg(" / ".join)
-    return pd.DataFrame({"target": first["target"], "share": share, "sentences": texts})
+    return pd.DataFrame({"target": first["target"], "share": first["share"], "sentences": texts})

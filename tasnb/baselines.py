@@ -20,7 +20,7 @@ from tasnb.language import PROMPT
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import decode
 from tasnb.scores import ScoreTable
-from tasnb.settings import InputError, Settings
+from tasnb.settings import InputError, Settings, short
 
 if TYPE_CHECKING:
     from tasnb.towers import Tower
@@ -111,7 +111,7 @@ def features(
 
     name = method.lower().replace(" ", "-")
     stage = pipeline.stage(name, pipeline.on_masks(), pipeline.proposal_stage, encoder)
-    title = f"{method}, {encoder.rpartition('/')[2]} (images)"
+    title = f"{method}, {short(encoder)} (images)"
     stage.compute(split.images, work, pipeline.settings.shard_size, title)
     stored, _ = stage.read(split.images, "vectors")
     return stage.read(split.images, "rows").rename(columns={"key": "image"}), stored
@@ -222,7 +222,7 @@ def _grad_cam(
         return {"scores": pd.concat(rows[1:] or rows)}
 
     stage = pipeline.stage("grad-cam", pipeline.on_masks(), pipeline.proposal_stage, encoder)
-    title = f"Grad-CAM, {encoder.rpartition('/')[2]} (sentences)"
+    title = f"Grad-CAM, {short(encoder)} (sentences)"
     wanted = sorted(set(keys))
     stage.compute(wanted, work, 16 * pipeline.settings.shard_size, title)
     found = stage.read(wanted, "scores")

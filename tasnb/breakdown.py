@@ -24,31 +24,33 @@ def sentences(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         attribute, a relation; words), best IoU, IoU of ``COMPARED`` and of TAS without rectifier,
         intersection and union of ``COMPARED``, and what TAS's error is due to ("" for none).
     """
-    parts = []
-    for dataset, split in pipeline.settings.columns:
-        scored = pipeline.scored(dataset, split, encoder)
-        rows = scored.sentences
-        frame = pd.DataFrame(
-            {
-                "dataset": dataset,
-                "split": split,
-                "image": rows["image"],
-                "sentence": rows["sentence"],
-                "target": rows["target"],
-                "share": rows["truth_area"] / (rows["height"] * rows["width"]),
-                "place": rows["orientation"] != "",
-                "attribute": rows["attribute"],
-                "relation": rows["relation"],
-                "words": rows["sentence"].str.split().str.len(),
-                "best": scored.outcome(scored.best_possible())["iou"],
-            }
-        )
-        for method in (*COMPARED, "V + P + N"):
-            outcome = tables.outcome(pipeline, method, encoder, dataset, split)
-            for name in ("iou", "intersection", "union"):
-                frame[f"{method} {name}"] = outcome[name].to_numpy()
-        parts.append(frame)
-    frame = pd.concat(parts, ignore_index=True)
+    parts = [column(pipeline, *names, encoder) for names in pipeline.settings.columns]
+    return pd.concat(parts, ignore_index=True)
+
+
+def column(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> pd.DataFrame:
+    """``sentences`` of one column, in the order of its sentences."""
+    scored = pipeline.scored(dataset, split, encoder)
+    rows = scored.sentences
+    frame = pd.DataFrame(
+        {
+            "dataset": dataset,
+            "split": split,
+            "image": rows["image"],
+            "sentence": rows["sentence"],
+            "target": rows["target"],
+            "share": rows["share"],
+            "place": rows["orientation"] != "",
+            "attribute": rows["attribute"],
+            "relation": rows["relation"],
+            "words": rows["sentence"].str.split().str.len(),
+            "best": scored.outcome(scored.best_possible())["iou"],
+        }
+    )
+    for method in (*COMPARED, "V + P + N"):
+        outcome = tables.outcome(pipeline, method, encoder, dataset, split)
+        for name in ("iou", "intersection", "union"):
+            frame[f"{method} {name}"] = outcome[name].to_numpy()
     return frame.assign(cause=_cause(frame))
 
 

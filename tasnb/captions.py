@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from importlib.util import find_spec
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tasnb.checkpoints import loading, model_source, registered
-from tasnb.settings import Settings
+from tasnb.settings import InputError, Settings
 
 
 class Captioner(Protocol):
@@ -29,10 +30,13 @@ class TransformersCaptions:
 
         logging.disable_progress_bar()
         source = model_source(settings.captioner, settings)
-        instead = "a folder, or an image-to-text model of the hub"
-        with loading(settings.captioner, instead, OSError, ValueError):
+        options: dict[str, Any] = {"dtype": "float32"}
+        if settings.captioner.startswith(EIGHT_BITS):
+            options = _eight_bits(settings.captioner)
+        instead = "a folder, or an image-to-text model of the hub with a network in reach"
+        with loading(settings.captioner, instead):
             self.processor = AutoProcessor.from_pretrained(source)
-            self.model = AutoModelForImageTextToText.from_pretrained(source, dtype="float32").eval()
+            self.model = AutoModelForImageTextToText.from_pretrained(source, **options).eval()
         self.settings = settings
 
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
@@ -44,7 +48,7 @@ class TransformersCaptions:
             pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"]
             with torch.inference_mode():
                 tokens = self.model.generate(
-                    pixel_values=pixels,
+                    pixel_values=pixels.to(self.model.device, self.model.dtype),
                     num_beams=self.settings.num_beams,
                     max_new_tokens=self.settings.max_new_tokens,
                     min_new_tokens=1,
@@ -55,17 +59,48 @@ class TransformersCaptions:
         return captions
 
 
+EIGHT_BITS = "blip2-8bit:"
+
+
+def _eight_bits(name: str) -> dict[str, Any]:
+    """What ``from_pretrained`` needs to hold the weights in 8 bits, on a GPU.
+
+    Raises:
+        InputError: There is no GPU, or a package for it is missing.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    missing = [p for p in ("bitsandbytes", "accelerate") if not find_spec(p)]
+    if missing or not torch.cuda.is_available():
+        lacks = f"`pip install {' '.join(missing)}`" if missing else "a GPU"
+        instead = name.replace(EIGHT_BITS, "blip2:")
+        raise InputError(f"{name} needs {lacks}; {instead} is the same model in full precision")
+    return {
+        "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+        "dtype": torch.float16,
+        "device_map": {"": 0},
+    }
+
+
 CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {
     "blip2": TransformersCaptions,
+    EIGHT_BITS.removesuffix(":"): TransformersCaptions,
+    "git": TransformersCaptions,
     "hf": TransformersCaptions,
 }
 
 
-@lru_cache(maxsize=2)
 def load_captioner(settings: Settings) -> Captioner:
     """The captioner that ``settings.captioner`` names, as ``kind:checkpoint``.
 
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
+    return loaded(settings.only("captioner", "data", "batch_size", "num_beams", "max_new_tokens"))
+
+
+@lru_cache(maxsize=2)
+def loaded(settings: Settings) -> Captioner:
+    """Once for all settings that differ in nothing that a captioner reads."""
     return registered("captioner", settings.captioner, CAPTIONERS)(settings)

@@ -15,7 +15,7 @@ from tasnb.scores import ScoreTable
 
 BARS = {  # Table 1: activation maps in yellows, regions in greens, then what TAS is held against
     "CLIP Surgery": "#ffe066", "Score Map": "#fcc419", "Grad-CAM": "#e67700",
-    "Region Token": "#c0eb75", "Global-Local": "#82c91e",
+    "Region Token": "#d8f5a2", "Global-Local (FreeSOLO)": "#94d82d", "Global-Local": "#5c940d",
     "Text-only": "#adb5bd", "CLIP-only": CLIP, "TAS": TAS,
 }  # fmt: skip
 
@@ -199,6 +199,33 @@ def modules(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def swaps(frame: pd.DataFrame) -> Figure:
+    """Table 6 or 7 as bars of mIoU: a panel a column, ours beside the paper's."""
+    rows = frame[frame["metric"] == "mIoU"]
+    panels = list(dict.fromkeys(zip(rows["dataset"], rows["split"], strict=True)))
+    several = rows.groupby("method")["encoder"].nunique().max() > 1
+    names = rows["method"] + (", " + rows["encoder"] if several else "")
+    rows = rows.assign(name=names)
+    labels = list(dict.fromkeys(names))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(10, 0.9 + 0.42 * len(labels)), layout="constrained", sharey=True,
+        sharex=True, squeeze=False,
+    )  # fmt: skip
+    for ax, (dataset, split) in zip(axes[0], panels, strict=True):
+        mine = rows[(rows["dataset"] == dataset) & (rows["split"] == split)]
+        mine = mine.set_index("name").reindex(labels)
+        where = np.arange(len(labels))
+        ax.barh(where - 0.19, mine["value"], 0.36, color=TAS, label="here")
+        ax.barh(where + 0.19, mine["paper"], 0.36, color=PAPER, label="the paper, on its own data")
+        ax.set(yticks=where, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5), xlabel="mIoU (%)")
+        ax.set_title(f"{dataset} {split}", loc="left", fontsize=9)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, -1].legend(
+        fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2
+    )
+    return figure
+
+
 def steps(frame: pd.DataFrame) -> Figure:
     """Share of sentences that each module mends (right) and spoils (left), a panel a module.
 
@@ -252,7 +279,7 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
 
 
 def heat_map(grid: pd.DataFrame, alpha: float, lam: float) -> Figure:
-    """oIoU and mIoU over the grid of ``tables.grid``; the paper's point is framed."""
+    """oIoU and mIoU over the grid of ``ablations.grid``; the paper's point is framed."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
     for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
         wide = grid.pivot(index="alpha", columns="lambda", values=metric)

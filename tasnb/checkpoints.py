@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, TypeVar
 
 from tasnb.settings import ROOT, InputError, Settings, unknown
 from tasnb.store import file_digest, fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 EMBEDDED = "embedded/"
 
@@ -55,8 +59,10 @@ def model_digest(model: str, settings: Settings) -> str:
     if not name:
         return ""
     if is_elsewhere(model):
-        path = ROOT / Path(name.partition("/")[2] if kind == "open_clip" else name).expanduser()
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        # After the architecture stands a file, a tag or nothing.
+        given = name.partition("/")[2] if kind in ("open_clip", "sam") else name
+        path = ROOT / Path(given).expanduser()
+        files = sorted(path.iterdir()) if given and path.is_dir() else [path]
         return fingerprint([name, {f.name: file_digest(f) for f in files if f.is_file()}])
     return weights_digest(checkpoint_folder(model, settings))
 
@@ -64,12 +70,18 @@ def model_digest(model: str, settings: Settings) -> str:
 def is_elsewhere(model: str) -> bool:
     """Whether a model is none of the workbook's own: on a hub, or named by its path."""
     kind, _, name = model.partition(":")
-    named = kind in ("hf", "file") or (kind == "open_clip" and "/" in name)
+    named = {"open_clip": "/" in name, "sam": name.startswith("vit_")}.get(kind, True)
     return named and not name.startswith(EMBEDDED)
 
 
+DAMAGED = (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError)
+"""What a file that is missing, damaged or of another model makes torch and its like raise."""
+
+
 @contextmanager
-def loading(model: str, instead: str, *errors: type[Exception]) -> Iterator[None]:
+def loading(
+    model: str, instead: str, errors: tuple[type[Exception], ...] = DAMAGED
+) -> Iterator[None]:
     """Turns what a library raises while it loads a model into one line.
 
     Args:
@@ -82,19 +94,57 @@ def loading(model: str, instead: str, *errors: type[Exception]) -> Iterator[None
     try:
         yield
     except errors as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"cannot load {model} ({first}); name {instead} with a network in reach"
-        ) from None
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        first = next(iter(text.splitlines()), type(error).__name__)
+        raise InputError(f"cannot load {model} ({first}); name {instead}") from None
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file that torch has written, alone or beside what a training keeps.
+
+    Raises:
+        ValueError: There are none in it.
+        Exception: Any of ``DAMAGED``.
+    """
+    import torch
+
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for inner in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(inner), Mapping):
+            content = content[inner]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise ValueError(f"{path.name} holds no weights")
+    return dict(content)
 
 
 def model_source(model: str, settings: Settings) -> str:
-    """What ``from_pretrained`` of transformers takes: a folder, or a hub's name as it stands."""
+    """Where a model lies: the path of a folder or file, or a hub's name as it stands."""
     if not is_elsewhere(model):
         return str(checkpoint_folder(model, settings))
     name = model.partition(":")[2]
-    folder = ROOT / Path(name).expanduser()
-    return str(folder) if folder.is_dir() else name
+    path = ROOT / Path(name).expanduser()
+    return str(path) if path.exists() else name
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Puts weights of any precision into a model: every one of its own, and no other.
+
+    Raises:
+        KeyError: One is missing or surplus.
+        ValueError: One has another shape.
+    """
+    own = model.state_dict()
+    for what, keys in (("no", own.keys() - weights.keys()), ("a", weights.keys() - own.keys())):
+        if keys:
+            some = ", ".join(sorted(keys)[:3])
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise KeyError(f"{what} weight {some}{more}")
+    for key, value in weights.items():
+        if value.shape != own[key].shape:
+            raise ValueError(f"{key} is {tuple(value.shape)}, not {tuple(own[key].shape)}")
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
 
 
 @lru_cache(maxsize=32)

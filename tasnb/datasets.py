@@ -36,7 +36,8 @@ class Split:
     Attributes:
         dataset, split: Such as "refscenes" and "testA".
         sentences: A row a sentence: sent_id, sentence, ref_id, image (key), target (its category's
-            name), ground_truth (compressed COCO RLE, bytes), truth_area (pixels).
+            name), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share (of the
+            image that it covers).
         images: Image key -> path of the file.
     """
 
@@ -105,6 +106,7 @@ def _load_split(settings: Settings, dataset: str, split: str) -> Split:
                     "target": names[ref["category_id"]],
                     "ground_truth": truth["counts"],
                     "truth_area": int(coco_mask.area(truth)),
+                    "share": coco_mask.area(truth) / (image["height"] * image["width"]),
                 }
             )
     if not rows:

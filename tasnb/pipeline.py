@@ -16,7 +16,7 @@ from tasnb.checkpoints import model_digest
 from tasnb.datasets import Split, load_image, load_split
 from tasnb.masked_images import masked_images
 from tasnb.proposal_networks import load_proposal_network
-from tasnb.settings import Settings, make_settings
+from tasnb.settings import Settings, make_settings, short
 from tasnb.store import Stage, Store, atomic_write
 
 Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
@@ -43,6 +43,20 @@ class Pipeline:
             InputError: As from ``make_settings``.
         """
         return Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
+
+    @cached_property
+    def on_other_network(self) -> Pipeline:
+        """The same on the proposals of ``settings.other_network``, as they come, not refined.
+
+        So did the authors of Global-Local, whose numbers with FreeSOLO the paper cites.
+        """
+        name = self.settings.other_network
+        return self.variant(proposal_network=name, subset_overlap=1.0, min_mask_area=0.0)
+
+    @cached_property
+    def with_other_captioner(self) -> Pipeline:
+        """The same with the captions of ``settings.other_captioner`` (Table 6)."""
+        return self.variant(captioner=self.settings.other_captioner)
 
     # -- image side ----------------------------------------------------------------------------
 
@@ -143,8 +157,8 @@ class Pipeline:
             return {"rows": rows, "vectors": (vectors, list(rows["key"]))}
 
         stage = self.stage(f"crops-{form}", self.on_masks(form), self.proposal_stage, encoder)
-        name = encoder.rpartition("/")[2]
-        stage.compute(images, work, self.settings.shard_size, f"{name}, {form} (images)")
+        title = f"{short(encoder)}, {form} (images)"
+        stage.compute(images, work, self.settings.shard_size, title)
         vectors, _ = stage.read(images, "vectors")
         return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
 
@@ -178,7 +192,7 @@ class Pipeline:
             return {"vectors": loaded.encode_texts(keys, normalize)}
 
         stage = self.stage("texts" if normalize else "texts-raw", [], model=encoder)
-        stage.compute(texts, work, 1024, f"{encoder.rpartition('/')[2]} (texts)")
+        stage.compute(texts, work, 1024, f"{short(encoder)} (texts)")
         vectors, keys = stage.read(texts, "vectors")
         return dict(zip(keys, vectors, strict=True))
 
@@ -233,8 +247,11 @@ class Pipeline:
         clip_input = clip_input or self.settings.clip_input
         key = (dataset, split, encoder, caption_input, clip_input)
         if key not in self._scored:
-            scored = self.score(self.split(dataset, split), encoder, caption_input, clip_input)
-            name = "-".join([dataset, split, encoder.rpartition("/")[2], caption_input, clip_input])
+            data, table = self.split(dataset, split), self.choices(dataset, split)
+            scored = self.score(data, encoder, caption_input, clip_input, table)
+            models = (self.settings.proposal_network, self.settings.captioner, encoder)
+            named = map(short, models)
+            name = "-".join([dataset, split, *named, caption_input, clip_input])
             with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
                 scored.pairs.to_parquet(path, index=False)
             self._scored[key] = scored
@@ -246,6 +263,7 @@ class Pipeline:
         encoder: str,
         caption_input: str | None = None,
         clip_input: str | None = None,
+        table: scores.ScoreTable | None = None,
     ) -> scores.ScoreTable:
         """V, P and N of every sentence with every refined mask of its image (section 3.3).
 
@@ -254,41 +272,69 @@ class Pipeline:
             encoder: Which E_v and E_t.
             caption_input, clip_input: Form of the masked images, "blur" or "crop"; the settings'
                 if None.
+            table: ``unscored(split)``, if it is there already.
         """
-        images, sentences = split.images, split.sentences
+        images = split.images
+        table = table or self.unscored(split)
         masks = self.proposals(images)
         masks = masks[masks["kept"]].reset_index(drop=True)
         said = self.captions(images, caption_input)["caption"].to_numpy()
         _, crops = self.mask_embeddings(images, encoder, clip_input)
-        sentences = self._read(sentences, self.image_captions(images))
+        sentences = self._with_negatives(table.sentences, self.image_captions(images))
         prompts = {t: language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
         vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts.values()], encoder)
         rows_of = masks.groupby("image").indices
-        frames = []
+        pairs = table.pairs
+        first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # pair of a sentence
+        found = {name: np.zeros(len(pairs)) for name in "VPN"}
+        caption = np.full(len(pairs), "", object)
         for image, group in sentences.groupby("image", sort=False):
             rows = rows_of.get(image, np.zeros(0, int))
-            if not len(rows):
-                continue
             asked = np.stack([vectors[text] for text in group["sentence"]])
             phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
             negative = np.array([[t in some for t in phrases] for some in group["negatives"]], bool)
             negative = negative.reshape(len(group), len(phrases))
             mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
+            captions_ = np.stack([vectors[c] for c in said[rows]]) if len(rows) else asked[:0]
+            where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
+            found["V"][where] = scores.v_score(crops[rows], asked)
+            found["P"][where] = scores.p_score(captions_, asked)
+            found["N"][where] = scores.n_score(crops[rows], mined, negative)
+            caption[where] = said[rows]
+        return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
+
+    def choices(self, dataset: str, split: str) -> scores.ScoreTable:
+        """``unscored`` of one column of the tables, kept in memory."""
+        key = (dataset, split)
+        if key not in self._scored:
+            self._scored[key] = self.unscored(self.split(dataset, split))
+        return self._scored[key]
+
+    def unscored(self, split: Split) -> scores.ScoreTable:
+        """Every sentence with every refined mask of its image, without V, P and N.
+
+        What methods need that have scores of their own: no caption, no encoder.
+        """
+        masks = self.proposals(split.images)
+        masks = masks[masks["kept"]].reset_index(drop=True)
+        read = self.expressions(split.sentences["sentence"]).loc[split.sentences["sentence"]]
+        sentences = split.sentences.assign(**{name: read[name].to_numpy() for name in read})
+        rows_of = masks.groupby("image").indices
+        integers = ("sentence", "mask_id", "area", "intersection")
+        nothing = {name: np.zeros(0, np.int64) for name in integers}
+        frames = [pd.DataFrame({**nothing, "center_x": np.zeros(0), "center_y": np.zeros(0)})]
+        for image, group in sentences.groupby("image", sort=False):
+            rows = rows_of.get(image, np.zeros(0, int))
+            if not len(rows):
+                continue
             own = masks.iloc[rows]
-            frame = pd.DataFrame(
-                {
-                    "sentence": np.repeat(group.index.to_numpy(), len(rows)),
-                    "mask_id": np.tile(own["mask_id"], len(group)),
-                    "V": scores.v_score(crops[rows], asked).ravel(),
-                    "P": scores.p_score(np.stack([vectors[c] for c in said[rows]]), asked).ravel(),
-                    "N": scores.n_score(crops[rows], mined, negative).ravel(),
-                    "caption": np.tile(said[rows], len(group)),
-                    **{c: np.tile(own[c], len(group)) for c in ("area", "center_x", "center_y")},
-                    "intersection": proposals.intersections_with_truth(group, own).ravel(),
-                }
-            )
-            frames.append(frame)
-        pairs = pd.concat(frames, ignore_index=True) if frames else _no_pairs()
+            frame = {
+                "sentence": np.repeat(group.index.to_numpy(), len(rows)),
+                "intersection": proposals.intersections_with_truth(group, own).ravel(),
+            }
+            same = ("mask_id", "area", "center_x", "center_y")
+            frames.append(pd.DataFrame({**frame, **{c: np.tile(own[c], len(group)) for c in same}}))
+        pairs = pd.concat(frames[1:] or frames, ignore_index=True)
         pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
         orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
         pairs["in_region"] = rectifier.in_region_grouped(
@@ -296,29 +342,19 @@ class Pipeline:
         )
         return scores.ScoreTable(sentences, pairs)
 
-    def _read(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
-        """Adds what language says of a sentence, and of its image's caption for it."""
-        read = self.expressions(sentences["sentence"]).loc[sentences["sentence"]]
+    def _with_negatives(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
+        """Adds the caption of a sentence's image, and which of its phrases are negative."""
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
         wordnet = language.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
         negatives, own = [], []
-        for text, head, target in zip(caption, read["head"], sentences["target"], strict=True):
+        for text, head, target in zip(caption, sentences["head"], sentences["target"], strict=True):
             kept = language.negative_phrases(phrases[text], head, wordnet)
             negatives.append(kept)
             name = target.split()[-1] if target else ""
             heads = [p.head for p in phrases[text] if p.text in kept]
             own.append(any(language.are_synonyms(h, name, wordnet) for h in heads))
-        return sentences.assign(
-            subject=read["subject"].to_numpy(),
-            head=read["head"].to_numpy(),
-            orientation=read["orientation"].to_numpy(),
-            attribute=read["attribute"].to_numpy(bool),
-            relation=read["relation"].to_numpy(bool),
-            caption=caption,
-            negatives=negatives,
-            own_negative=own,
-        )
+        return sentences.assign(caption=caption, negatives=negatives, own_negative=own)
 
     def stage(
         self,
@@ -337,9 +373,3 @@ class Pipeline:
 
 def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return image if isinstance(image, np.ndarray) else load_image(image)
-
-
-def _no_pairs() -> pd.DataFrame:
-    integers = {c: np.zeros(0, np.int64) for c in ("sentence", "mask_id", "area", "intersection")}
-    floats = {c: np.zeros(0) for c in ("V", "P", "N", "center_x", "center_y")}
-    return pd.DataFrame({**integers, **floats, "caption": np.zeros(0, object)})

@@ -1,8 +1,9 @@
 """Proposal networks, each by its name in the settings (section 3.2): what finds masks in an image.
 
 ``sam:...`` is Segment Anything by its authors' code, ``hf:...`` any mask-generation model of
-transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...), ``felzenszwalb`` a segmentation of 2004 that has
-learnt nothing, ``file:...`` whatever masks anybody has written into a file.
+transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...), ``freesolo:...`` and ``fastsam:...`` what the names
+say, ``felzenszwalb`` a segmentation of 2004 that has learnt nothing, ``file:...`` whatever masks
+anybody has written into a file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,8 +20,18 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from tasnb.checkpoints import checkpoint_folder, loading, model_digest, model_source, registered
-from tasnb.settings import ROOT, InputError, Settings
+from tasnb.checkpoints import (
+    DAMAGED,
+    checkpoint_folder,
+    fill,
+    is_elsewhere,
+    load_weights,
+    loading,
+    model_digest,
+    model_source,
+    registered,
+)
+from tasnb.settings import ROOT, InputError, Settings, unknown
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -82,6 +94,38 @@ def build_sam(config: dict[str, Any]) -> Sam:
     )
 
 
+PUBLIC_SAM = {  # the authors' files
+    "vit_h": "sam_vit_h_4b8939.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_b": "sam_vit_b_01ec64.pth",
+}
+PUBLIC_SAM_AT = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+def public_sam(name: str) -> Sam:
+    """A ``Sam`` with its authors' weights, for "sam:vit_h" fetched once, or "sam:vit_h/FILE".
+
+    Raises:
+        InputError: There is no such model or file, or it cannot be fetched.
+    """
+    import torch
+    from segment_anything import sam_model_registry
+
+    architecture, _, given = name.partition(":")[2].partition("/")
+    if architecture not in PUBLIC_SAM:
+        raise unknown("model of Segment Anything", architecture, PUBLIC_SAM)
+    path = ROOT / Path(given).expanduser()
+    if not given:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / PUBLIC_SAM[architecture]
+    with loading(name, f"sam:{architecture}/ and the path of {PUBLIC_SAM[architecture]}"):
+        if not given and not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(PUBLIC_SAM_AT + path.name, str(path))
+        sam = sam_model_registry[architecture]()
+        fill(sam, load_weights(path))
+    return sam
+
+
 class SamProposals:
     """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
 
@@ -89,10 +133,14 @@ class SamProposals:
         from safetensors.torch import load_file
         from segment_anything import SamAutomaticMaskGenerator
 
-        folder = checkpoint_folder(settings.proposal_network, settings)
-        sam = build_sam(json.loads((folder / "config.json").read_text()))
-        weights = load_file(folder / "model.safetensors")
-        sam.load_state_dict({key: value.float() for key, value in weights.items()})
+        name = settings.proposal_network
+        if is_elsewhere(name):
+            sam = public_sam(name)
+        else:
+            folder = checkpoint_folder(name, settings)
+            with loading(name, "a checkpoint of Segment Anything"):
+                sam = build_sam(json.loads((folder / "config.json").read_text()))
+                fill(sam, load_file(folder / "model.safetensors"))
         self.generator = SamAutomaticMaskGenerator(
             sam.eval(),
             points_per_side=settings.points_per_side,
@@ -121,8 +169,8 @@ class MaskGeneration:
 
         logging.disable_progress_bar()
         source = model_source(settings.proposal_network, settings)
-        instead = "a folder, or a mask-generation model of the hub"
-        with loading(settings.proposal_network, instead, OSError, ValueError):
+        instead = "a folder, or a mask-generation model of the hub with a network in reach"
+        with loading(settings.proposal_network, instead):
             self.generate = pipeline("mask-generation", source)
         self.settings = settings
 
@@ -140,6 +188,69 @@ class MaskGeneration:
         masks = masks.reshape(-1, *image.shape[:2])
         scores = np.array([float(score) for score in found["scores"]])
         some = masks.any((1, 2))
+        return masks[some], scores[some], np.full(some.sum(), np.nan)
+
+
+class FreeSoloProposals:
+    """FreeSOLO, from its authors' file or the workbook's own checkpoint; see ``tasnb.freesolo``.
+
+    Its scores take the place of predicted IoUs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from safetensors.torch import load_file
+
+        from tasnb.freesolo import FreeSolo, from_public
+
+        name = settings.proposal_network
+        where = Path(model_source(name, settings))
+        with loading(name, "the path of FreeSOLO_R101_30k_pl.pth"):
+            if is_elsewhere(name):
+                self.network = from_public(load_weights(where))
+            else:
+                self.network = FreeSolo(json.loads((where / "config.json").read_text())).eval()
+                fill(self.network, load_file(where / "model.safetensors"))
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        masks, scores = self.network.masks(image)
+        return masks.numpy(), scores.double().numpy(), np.full(len(masks), np.nan)
+
+
+class FastSam:
+    """FastSAM by ultralytics, an optional package because of its licence (AGPL-3.0)."""
+
+    SIDE, CONFIDENCE, IOU = 1024, 0.4, 0.9  # as its authors call it for everything in an image
+
+    def __init__(self, settings: Settings) -> None:
+        name = settings.proposal_network
+        if not find_spec("ultralytics"):
+            raise InputError(
+                f"{name} needs ultralytics (licence AGPL-3.0); `pip install ultralytics`"
+            )
+        from ultralytics import FastSAM
+
+        weights = name.partition(":")[2]
+        path = ROOT / Path(weights).expanduser()
+        errors = (*DAMAGED, TypeError, AttributeError)
+        with loading(name, "the path of FastSAM-x.pt or FastSAM-s.pt", errors):
+            self.model = FastSAM(
+                str(path) if path.exists() else f"{weights.removesuffix('.pt')}.pt"
+            )
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        found = self.model(
+            np.ascontiguousarray(image[..., ::-1]),  # it takes arrays for BGR
+            imgsz=self.SIDE,
+            conf=self.CONFIDENCE,
+            iou=self.IOU,
+            retina_masks=True,
+            verbose=False,
+        )[0]
+        if found.masks is None:
+            return np.zeros((0, *image.shape[:2]), bool), np.zeros(0), np.zeros(0)
+        masks = found.masks.data.cpu().numpy() > 0
+        some = masks.any((1, 2))
+        scores = found.boxes.conf.double().cpu().numpy()
         return masks[some], scores[some], np.full(some.sum(), np.nan)
 
 
@@ -221,6 +332,8 @@ def _compressed(row: dict[str, Any]) -> dict[str, Any]:
 PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {
     "sam": SamProposals,
     "hf": MaskGeneration,
+    "freesolo": FreeSoloProposals,
+    "fastsam": FastSam,
     "felzenszwalb": Felzenszwalb,
     "file": MasksFromFile,
 }
@@ -233,11 +346,13 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
         InputError: The kind or the checkpoint is unknown.
     """
     registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
-    return _loaded(settings, model_digest(settings.proposal_network, settings))
+    thresholds = ("points_per_side", "pred_iou_thresh", "stability_score_thresh")
+    key = settings.only("proposal_network", "data", "batch_size", *thresholds)
+    return loaded(key, model_digest(settings.proposal_network, settings))
 
 
 @lru_cache(maxsize=2)
-def _loaded(settings: Settings, digest: str) -> ProposalNetwork:
-    """Loaded once for each content of the file or folder that is named."""
+def loaded(settings: Settings, digest: str) -> ProposalNetwork:
+    """Once for each content of what is named, and all settings that a network reads."""
     kind = settings.proposal_network.partition(":")[0]
     return PROPOSAL_NETWORKS[kind](settings)

@@ -63,13 +63,15 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     tables.sort(key=lambda csv: not csv.stem.startswith("table"))  # the paper's first
     figures = _by_number(out.glob("figures/*.png"))
     pages = _by_number(out.glob("notebooks/*.html"))
+    sentences = _by_number(out.glob("results/*.html"))
     changed = settings.model_dump(mode="json")
     sections = {
         "Tables": "".join(map(_table, tables)) or "<p>None were written.</p>",
         "Figures": f'<div class="figures">{"".join(map(_figure, figures))}</div>'
         if figures
         else "<p>None were written.</p>",
-        "Notebooks": "<ul>" + "".join(f"<li>{_link(page)}</li>" for page in pages) + "</ul>",
+        "Sentences": _list(_link(page, escape(page.stem)) for page in sentences),
+        "Notebooks": _list(map(_link, pages)),
         "Settings": _pairs(("setting", "value"), changed.items()),
         "Checkpoints": _pairs(("checkpoint", "SHA-256"), _checkpoints(settings)),
         "Versions": _pairs(("package", "version"), record["versions"].items()),
@@ -113,6 +115,11 @@ def _title(file: Path) -> str:
 
 def _link(file: Path, text: str | None = None) -> str:
     return f'<a href="{quote(f"{file.parent.name}/{file.name}")}">{text or _title(file)}</a>'
+
+
+def _list(links: Iterable[str]) -> str:
+    lines = "".join(f"<li>{link}</li>" for link in links)
+    return f"<ul>{lines}</ul>" if lines else "<p>None were written.</p>"
 
 
 def _table(csv: Path) -> str:

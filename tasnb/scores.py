@@ -12,17 +12,29 @@ import pandas as pd
 Floats = npt.NDArray[np.floating]
 
 
+def similarity(images: Floats, texts: Floats) -> Floats:
+    """Cosine of every text with every image, (T, M).
+
+    Args:
+        images: Unit vectors (M, D); or several of each image, (M, Q, D), the nearest of which
+            counts, as in BLIP-2.
+        texts: Unit vectors (T, D).
+    """
+    cosines = texts @ images.swapaxes(-1, -2)  # (T, M), or (M, T, Q)
+    return cosines if images.ndim == 2 else cosines.max(-1).T
+
+
 def v_score(crops: Floats, expressions: Floats) -> Floats:
     """Cosine of every masked image with every expression (Eq. 2).
 
     Args:
-        crops: Unit vectors E_v(I_m), (M, D).
+        crops: Unit vectors E_v(I_m), (M, D) or, several of each, (M, Q, D).
         expressions: Unit vectors E_t(T_r), (S, D).
 
     Returns:
         (S, M), in [-1, 1].
     """
-    return expressions @ crops.T
+    return similarity(crops, expressions)
 
 
 def p_score(captions: Floats, expressions: Floats) -> Floats:
@@ -34,7 +46,7 @@ def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.bool_]) -> 
     """Minus the mean cosine of every masked image with an expression's negative phrases (Eq. 4).
 
     Args:
-        crops: Unit vectors E_v(I_m), (M, D).
+        crops: Unit vectors E_v(I_m), (M, D) or, several of each, (M, Q, D).
         phrases: Unit vectors E_t(T) of the noun phrases of the whole image's caption, (T, D).
         negative: Which of them are negative for which expression, (S, T).
 
@@ -42,7 +54,7 @@ def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.bool_]) -> 
         (S, M), in [-1, 1]; 0 for every mask of an expression that has no negative phrase.
     """
     count = negative.sum(1, keepdims=True)
-    summed = negative.astype(crops.dtype) @ (phrases @ crops.T)
+    summed = negative.astype(crops.dtype) @ similarity(crops, phrases)
     return -summed / np.maximum(count, 1)
 
 

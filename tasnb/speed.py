@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from tasnb import baselines, tables
+from tasnb import baselines, captions, encoders, proposal_networks, tables
 from tasnb.datasets import Split
 from tasnb.pipeline import Pipeline
-from tasnb.settings import Settings
+from tasnb.settings import InputError, Settings
 
 STAGES = {
     "mask proposals": ("CLIP-only", "Global-Local", "TAS"),
@@ -49,6 +49,8 @@ def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
         A row a stage: stage, seconds an image, peak memory (GB, of the process; of the GPU where
         there is one).
     """
+    for cache in (captions.loaded, encoders.loaded, proposal_networks.loaded):
+        cache.cache_clear()  # no model of an earlier call in the memory that is measured
     with tempfile.TemporaryDirectory(prefix="tasnb-speed-") as folder:
         pipeline = Pipeline(settings).variant(store=folder, limit=0)
         split = pipeline.split(*tables.ABLATED)
@@ -123,7 +125,7 @@ def _clock() -> Iterator[Cost]:
         cost.seconds = time.perf_counter() - began
         done.set()
         watcher.join()
-        if gpu:
+        if gpu and torch.cuda.max_memory_allocated():  # else this stage ran beside it
             cost.peak_gb = torch.cuda.max_memory_allocated() / 1e9
 
 
@@ -132,6 +134,39 @@ def _resident_gb() -> float:
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1e6
+
+
+def variants(settings: Settings, encoder: str, count: int, stages: pd.DataFrame) -> pd.DataFrame:
+    """TAS with cheaper parts, as the end of section 4.5 proposes, where they can run.
+
+    Args:
+        count: Images, as in ``measure``.
+        stages: From ``measure``: what TAS costs as it is.
+
+    Returns:
+        A row a variant: seconds an image and peak memory, or NaN and what is lacking.
+    """
+    name = settings.captioner.partition(":")[2]
+    changes = {
+        "TAS on FastSAM": {"proposal_network": "fastsam:FastSAM-x"},
+        "TAS on FreeSOLO": {"proposal_network": settings.other_network},
+        "TAS, BLIP-2 in 8 bits": {"captioner": f"blip2-8bit:{name}"},
+        "TAS, GIT": {"captioner": settings.other_captioner},
+    }
+    found = [_of_tas("TAS", stages)]
+    for called, change in changes.items():
+        changed = Pipeline(settings).variant(**change).settings
+        try:
+            found.append(_of_tas(called, measure(changed, encoder, count)))
+        except InputError as error:
+            found.append((called, np.nan, np.nan, str(error)))
+    names = ["variant", "seconds an image", "peak memory (GB)", "cannot run here"]
+    return pd.DataFrame(found, columns=names)
+
+
+def _of_tas(called: str, stages: pd.DataFrame) -> tuple[str, float, float, str]:
+    row = by_method(stages).set_index("method").loc["TAS"]
+    return called, row["seconds an image"], row["peak memory (GB)"], ""
 
 
 def by_method(stages: pd.DataFrame) -> pd.DataFrame:

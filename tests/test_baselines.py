@@ -92,7 +92,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[np.ndarray, np
     pipeline = Pipeline(make_settings(store=folder, out=folder))
     split = pipeline.split("refscenes", "val")
     rows = split.sentences.drop_duplicates("ref_id")
-    share = rows["truth_area"] / (rows["height"] * rows["width"])
+    share = rows["share"]
     found = []
     for index, row in rows[share.between(0.03, 0.2)].head(12).iterrows():
         image, mask = pipeline.pixels(split.images, row["image"]), split.ground_truth(index)

@@ -17,13 +17,33 @@ CHECKPOINTS = make_settings().data / "embedded" / "checkpoints"
 IMAGES = make_settings().data / "embedded" / "images"
 
 
-def test_the_embedded_captioner() -> None:
+@pytest.mark.parametrize("name", [make_settings().captioner, make_settings().other_captioner])
+def test_the_embedded_captioners(name: str) -> None:
     """A caption each, in order, whatever the batch."""
     images = [load_image(IMAGES / f"{k:06d}.jpg") for k in (1, 2, 3)]
-    whole = load_captioner(make_settings()).caption(images)
+    captioner = load_captioner(make_settings(captioner=name))
+    whole = captioner.caption(images)
     assert len(whole) == 3 and all(whole)
-    assert load_captioner(make_settings(batch_size=1)).caption(images) == whole
-    assert load_captioner(make_settings()).caption([]) == []
+    assert load_captioner(make_settings(captioner=name, batch_size=1)).caption(images) == whole
+    assert captioner.caption([]) == []
+
+
+def test_eight_bits_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from tasnb import captions
+
+    settings = make_settings(captioner="blip2-8bit:embedded/blip2")
+    monkeypatch.setattr(captions, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs `pip install bitsandbytes accelerate`; blip2:emb"):
+        load_captioner(settings)
+    monkeypatch.setattr(captions, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="blip2-8bit:embedded/blip2 needs a GPU; blip2:embedded"):
+        load_captioner(settings)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    options = captions._eight_bits("blip2-8bit:embedded/blip2")
+    assert options["quantization_config"].load_in_8bit and options["dtype"] == torch.float16
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +102,7 @@ def test_a_folders_digest_is_that_of_its_files(tiny_git: Path, tmp_path: Path) -
     ("name", "message"),
     [
         ("hf:nobody/nothing", "cannot load hf:nobody/nothing"),
+        ("blip2:nobody/nothing", "cannot load blip2:nobody/nothing"),
         ("blip3:embedded/blip2", "unknown kind of captioner 'blip3': did you mean 'blip2'"),
         ("blip2:embedded/blip", "unknown checkpoint 'embedded/blip'"),
     ],

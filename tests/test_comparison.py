@@ -14,12 +14,20 @@ class FakePipeline:
     """Settings are all that the functions ask of it, once ``tables.outcome`` is made up."""
 
     settings = make_settings()
+    bonus = 0.0  # on the IoU of every sentence
+
+    @property
+    def with_other_captioner(self) -> FakePipeline:
+        other = FakePipeline()
+        other.settings = make_settings(captioner=self.settings.other_captioner)
+        other.bonus = 0.3
+        return other
 
 
 LEVELS = {
     "Text-only": 0.30, "CLIP Surgery": 0.2, "Score Map": 0.2, "Grad-CAM": 0.25, "Global-Local": 0.5,
-    "Region Token": 0.1, "CLIP-only": 0.4, "TAS": 0.5, "V": 0.4, "V + P": 0.4, "V + P + N": 0.3,
-    "V + P + N + spatial": 0.5,
+    "Global-Local (FreeSOLO)": 0.1, "Region Token": 0.1, "CLIP-only": 0.4, "TAS": 0.5, "V": 0.4,
+    "V + P": 0.4, "V + P + N": 0.3, "V + P + N + spatial": 0.5,
 }  # fmt: skip
 
 
@@ -27,9 +35,13 @@ LEVELS = {
 def made_up(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     """Every method has an IoU of its own on each of 100 sentences of 50 images, and some noise."""
 
-    def outcome(_: object, method: str, encoder: str, dataset: str, split: str) -> pd.DataFrame:
+    def outcome(
+        run: FakePipeline, method: str, encoder: str, dataset: str, split: str
+    ) -> pd.DataFrame:
         seed = sum(map(ord, method + encoder + dataset + split))
-        iou = np.clip(LEVELS[method] + np.random.default_rng(seed).normal(0, 0.1, 100), 0, 1)
+        iou = np.clip(
+            LEVELS[method] + run.bonus + np.random.default_rng(seed).normal(0, 0.1, 100), 0, 1
+        )
         images = [f"{dataset.rstrip('+')}{k // 2}" for k in range(100)]
         return pd.DataFrame(
             {"image": images, "intersection": 1000 * iou, "union": 1000, "iou": iou}
@@ -45,7 +57,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
 
 def test_intervals_have_a_row_a_number(made_up: FakePipeline) -> None:
     found = comparison.intervals(made_up)
-    assert len(found) == 10 * 2 * (3 + 5)  # columns, metrics, methods of both encoders
+    assert len(found) == 10 * 2 * (4 + 6)  # columns, metrics, methods of both encoders
     assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
     clip = found[found["method"] == "CLIP-only"]
     assert clip["TAS ahead by"].between(5, 15).all() and (clip["p"] < 0.01).all()
@@ -67,6 +79,36 @@ def test_verdicts(made_up: FakePipeline) -> None:
         "the rectifier helps (Table 4)": "held",
     }
     assert "Global-Local" in rows[1][1]
+
+
+def test_verdicts_on_other_models(made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other captioner is much better here; ALBEF is made worse, and TAS no help to it."""
+    plain = tables.outcome
+
+    def outcome(run: object, method: str, encoder: str, *column: str) -> pd.DataFrame:
+        found = plain(run, method, encoder, *column)
+        albef = encoder.startswith("albef:")
+        return plain(run, "Region Token", encoder, *column) if albef else found
+
+    monkeypatch.setattr(tables, "outcome", outcome)
+    rows = [*comparison._captioners(made_up), *comparison._encoders(made_up)]
+    assert {claim: verdict for claim, _, verdict in rows} == {
+        "the captioner matters little with clip-rn (Table 6)": "not held",
+        "the captioner matters little with clip-vit (Table 6)": "not held",
+        "TAS helps clip-vit (Table 7)": "held",
+        "TAS helps blip2-itc (Table 7)": "held",
+        "TAS helps albef (Table 7)": "undecided",
+        "ALBEF is poor on masked images (Table 7)": "held",
+    }
+    assert rows[0][1].startswith("BLIP-2 less GIT: -")
+
+
+def test_what_little_means() -> None:
+    def verdict(low: float, high: float) -> str:
+        return comparison._is_little(comparison.Difference((low + high) / 2, low, high, 0.5))
+
+    assert verdict(-1.9, 1.9) == "held" and verdict(-1, 2.1) == "undecided"
+    assert verdict(2.1, 9) == "not held" and verdict(-9, -2.1) == "not held"
 
 
 # --- breakdown

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tasnb.checkpoints import model_digest
 from tasnb.encoders import Encoder, _hub_model, load_encoder
+from tasnb.scores import similarity
 from tasnb.settings import InputError, make_settings
 
-NAMES = make_settings().encoders
+NAMES = (*make_settings().encoders, *make_settings().other_encoders)
 TEXTS = ["a cat", "the left dog", "a man in red", "a bird", "old car", "a photo of a tree"]
 
 
@@ -38,7 +39,7 @@ def encoders(request: pytest.FixtureRequest) -> dict[int, Encoder]:
 
 def assert_units(vectors: np.ndarray, count: int) -> None:
     assert vectors.dtype == np.float32 and vectors.shape[0] == count
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
 
 
 def test_images(encoders: dict[int, Encoder]) -> None:
@@ -48,12 +49,14 @@ def test_images(encoders: dict[int, Encoder]) -> None:
     np.testing.assert_allclose(small, whole, atol=1e-5)
     backwards = encoders[3].encode_images(pictures[::-1])
     np.testing.assert_allclose(backwards[::-1], whole, atol=1e-5)
-    assert abs(whole[:, None] - whole[None]).max(2)[~np.eye(8, dtype=bool)].min() > 1e-3
+    flat = whole.reshape(8, -1)
+    assert abs(flat[:, None] - flat[None]).max(2)[~np.eye(8, dtype=bool)].min() > 1e-3
 
 
 def test_both_towers_meet_in_one_space(encoders: dict[int, Encoder]) -> None:
     encoder = encoders[64]
-    assert encoder.encode_images(images(1)).shape == encoder.encode_texts(TEXTS[:1]).shape
+    seen, read = encoder.encode_images(images(1)), encoder.encode_texts(TEXTS[:1])
+    assert seen.shape[-1] == read.shape[-1] and similarity(seen, read).shape == (1, 1)
 
 
 def test_nothing_gives_nothing(encoders: dict[int, Encoder]) -> None:
@@ -149,6 +152,21 @@ def test_any_model_of_open_clip_with_weights_from_a_file(tiny: Path) -> None:
     assert model_digest(name, make_settings()) != first
 
 
+def test_a_damaged_file_of_weights(tiny: Path) -> None:
+    for content in (b"", b"no weights"):
+        tiny.write_bytes(content)
+        with pytest.raises(InputError, match="cannot load open_clip:tiny-clip/") as error:
+            load_encoder(f"open_clip:tiny-clip/{tiny}", make_settings(batch_size=9))
+        assert "\n" not in str(error.value)
+
+
+def test_what_an_encoder_does_not_read_does_not_load_it_again() -> None:
+    name = NAMES[0]
+    first = load_encoder(name, make_settings())
+    assert load_encoder(name, make_settings(captioner="git:embedded/git", alpha=0.3)) is first
+    assert load_encoder(name, make_settings(batch_size=3)) is not first
+
+
 def test_openais_weights_get_their_own_gelu(tiny: Path) -> None:
     assert _hub_model("open_clip:ViT-B-32/openai")[0] == "ViT-B-32-quickgelu"
     assert _hub_model("open_clip:RN50-quickgelu/openai")[0] == "RN50-quickgelu"
@@ -169,3 +187,87 @@ def test_unknown_models_of_open_clip(name: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         load_encoder(name, make_settings())
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+# --- BLIP-2's image-text contrast
+
+
+@pytest.fixture(scope="module")
+def tiny_blip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BLIP-2 for retrieval with the embedded tokenizer, as a hub has it."""
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        Blip2Config,
+        Blip2ForImageTextRetrieval,
+        Blip2Processor,
+        Blip2QFormerConfig,
+        Blip2VisionConfig,
+        BlipImageProcessor,
+    )
+
+    folder = tmp_path_factory.mktemp("hub") / "blip2"
+    data = make_settings().data / "embedded" / "checkpoints"
+    tokenizer = AutoTokenizer.from_pretrained(data / "albef")
+    vision = Blip2VisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        image_size=32, patch_size=16,
+    )  # fmt: skip
+    qformer = Blip2QFormerConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, encoder_hidden_size=16, use_qformer_text_input=True,
+        max_position_embeddings=32, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Blip2ForImageTextRetrieval(
+        Blip2Config(vision_config=vision, qformer_config=qformer, num_query_tokens=3,
+                    image_text_hidden_size=8, image_token_index=None)
+    )  # fmt: skip
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    Blip2Processor(BlipImageProcessor(size=size), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_towers_apart_say_what_blip2_says_of_a_pair(tiny_blip2: Path) -> None:
+    """Against transformers' own joint forward, which knows nothing of how scores are stored."""
+    import torch
+    from transformers import AutoProcessor, Blip2ForImageTextRetrieval
+
+    name = f"blip2-itc:{tiny_blip2}"
+    encoder = load_encoder(name, make_settings())
+    pictures = images(4)
+    vectors = encoder.encode_images(pictures)
+    assert vectors.shape == (4, 3, 8)  # queries
+    model = Blip2ForImageTextRetrieval.from_pretrained(tiny_blip2).eval()
+    processor = AutoProcessor.from_pretrained(tiny_blip2)
+    words = processor.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        joint = model(pixels, words.input_ids, words.attention_mask).logits_per_text
+    found = similarity(vectors, encoder.encode_texts(TEXTS))
+    np.testing.assert_allclose(found, joint.numpy(), atol=1e-5)
+
+
+def test_a_blip2_without_its_text_side_is_refused(tiny_blip2: Path, tmp_path: Path) -> None:
+    """transformers would fill what is missing with noise and only warn."""
+    import json
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "captioner"
+    shutil.copytree(tiny_blip2, copy)
+    weights = load_file(copy / "model.safetensors")
+    some = {k: v for k, v in weights.items() if "intermediate.dense" not in k}
+    save_file(some, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"no weight qformer.*not made for retrieval"):
+        load_encoder(f"blip2-itc:{copy}", make_settings())
+    config = json.loads((tiny_blip2 / "config.json").read_text())
+    del config["qformer_config"]["use_qformer_text_input"]  # old revisions spell it otherwise
+    (copy / "config.json").write_text(json.dumps(config))
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="use_qformer_text_input is not in its config"):
+        load_encoder(f"blip2-itc:{copy}", make_settings())

@@ -21,7 +21,8 @@ from tasnb.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = Path(__file__).parent / "data" / "pinned.csv"
 TABLES = (
-    "upper_bound", "table1", "table1_extra", "table2", "table2_extra", "table3", "table4", "table5"
+    "upper_bound", "table1", "table1_extra", "table2", "table2_extra", "table3", "table4", "table5",
+    "table6", "table7",
 )  # fmt: skip
 KEY = ["table", "method", "encoder", "dataset", "split", "metric"]
 

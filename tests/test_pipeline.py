@@ -64,11 +64,12 @@ def test_nothing_is_computed_twice(store):
     table = tables.table1(pipeline(store))
     after = shards(store)
     new = {name.split("/")[0] for name in after.keys() - before.keys()}
-    assert new == {"global-local", "region-token", "texts-raw"}  # what TAS has no use for
+    # What TAS has no use for; the proposals are FreeSOLO's.
+    assert new == {"global-local", "region-token", "texts-raw", "proposals"}
     assert before.items() <= after.items()
     tables.table1(pipeline(store))
     assert shards(store) == after
-    ours = {"Text-only", "Region Token", "Global-Local", "CLIP-only", "TAS"}
+    ours = {"Text-only", "Region Token", "Global-Local", tables.FREESOLO, "CLIP-only", "TAS"}
     assert set(table["method"]) == {*ours, "TSEG (cited)"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline, analysis, figures
-from tasnb.proposal_networks import load_proposal_network
+from tasnb.proposal_networks import FastSam, load_proposal_network
 from tasnb.proposals import decode, propose
 from tasnb.settings import InputError, make_settings
 
@@ -164,6 +164,78 @@ def test_networks_side_by_side(tmp_path: Path) -> None:
     first = found[-1]  # where the second network comes nearest: on the image that it knows
     np.testing.assert_array_equal(first.best["one"], first.truth)
     figures.networks(found)
+
+
+# --- Segment Anything by its authors' names
+
+
+def test_sam_from_its_authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of an architecture, here a small one under a known name."""
+    import segment_anything
+    import torch
+
+    from tasnb.proposal_networks import build_sam
+
+    folder = make_settings().data / "embedded" / "checkpoints" / "sam"
+    config = json.loads((folder / "config.json").read_text())
+    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", lambda: build_sam(config))
+    torch.manual_seed(0)
+    saved = build_sam(config)
+    torch.save(saved.state_dict(), tmp_path / "weights.pth")
+    name = f"sam:vit_b/{tmp_path / 'weights.pth'}"
+    settings = make_settings(
+        proposal_network=name, points_per_side=2, pred_iou_thresh=0.0, stability_score_thresh=0.0
+    )
+    network = load_proposal_network(settings)
+    own = network.generator.predictor.model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in saved.state_dict().items())
+    masks, scores, _ = network.propose(picture(), "")
+    assert len(masks) == len(scores) > 0
+    (tmp_path / "weights.pth").write_bytes(b"no weights")
+    with pytest.raises(InputError, match=f"cannot load {name}.*sam_vit_b_01ec64.pth"):
+        load_proposal_network(settings)
+
+
+def test_sam_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib.error
+
+    import torch
+
+    def offline(url: str, target: str) -> None:
+        assert url.endswith("/sam_vit_h_4b8939.pth")
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(InputError, match=r"cannot load sam:vit_h .*no network") as error:
+        load_proposal_network(make_settings(proposal_network="sam:vit_h"))
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "checkpoints").iterdir())  # nothing half fetched
+    with pytest.raises(InputError, match="unknown model of Segment Anything 'vit_x'"):
+        load_proposal_network(make_settings(proposal_network="sam:vit_x"))
+
+
+# --- FastSAM
+
+
+def test_fastsam_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasnb import proposal_networks
+
+    monkeypatch.setattr(proposal_networks, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"FastSAM-s needs ultralytics .*pip install ultra"):
+        load_proposal_network(make_settings(proposal_network="fastsam:FastSAM-s"))
+
+
+def test_fastsam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random network of the real class and size S, where the optional package is installed."""
+    ultralytics = pytest.importorskip("ultralytics")
+    path = tmp_path / "FastSAM-s.pt"
+    ultralytics.YOLO("yolov8s-seg.yaml").save(path)
+    monkeypatch.setattr(FastSam, "CONFIDENCE", 0.0)  # random weights are sure of nothing
+    settings = make_settings(proposal_network=f"fastsam:{path}")
+    masks, scores, stability = load_proposal_network(settings).propose(picture(), "")
+    assert masks.shape[1:] == (HEIGHT, WIDTH) and masks.dtype == bool
+    assert len(masks) == len(scores) == len(stability) > 0
 
 
 # --- transformers

@@ -45,7 +45,7 @@ def test_index(tmp_path):
 def test_index_of_an_empty_run(tmp_path):
     settings = make_settings(out=str(tmp_path), data=str(tmp_path))
     record = {"finished": "2023-12-06", "seconds": 0.0, "versions": {}}
-    assert write_index(settings, record).read_text().count("None were written.") == 2
+    assert write_index(settings, record).read_text().count("None were written.") == 4
 
 
 def test_executed_notebook_keeps_code_and_output(tmp_path):

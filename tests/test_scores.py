@@ -25,6 +25,18 @@ def test_v_and_p_are_cosines_by_hand() -> None:
     assert v_score(CROPS[:0], ASKED).shape == (2, 0)
 
 
+def test_of_several_vectors_of_an_image_the_nearest_counts() -> None:
+    """As in BLIP-2, whose queries give an image 32 vectors; in V, and phrase by phrase in N."""
+    rng = np.random.default_rng(0)
+    crops, asked = rng.normal(size=(4, 3, 5)), rng.normal(size=(2, 5))
+    literal = [[max(float(q @ t) for q in crop) for crop in crops] for t in asked]
+    np.testing.assert_allclose(v_score(crops, asked), literal)
+    np.testing.assert_allclose(v_score(crops[:, :1], asked), v_score(crops[:, 0], asked))
+    negative = np.array([[True, True], [False, True]])
+    expected = [-np.mean(literal, 0), -np.array(literal[1])]
+    np.testing.assert_allclose(n_score(crops, asked, negative), expected)
+
+
 def test_n_is_minus_the_mean_over_the_negative_phrases() -> None:
     phrases = np.array([[1, 0], [0, 1], [-1, 0]])
     negative = np.array([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]], bool)

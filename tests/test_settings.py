@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import tasnb
-from tasnb.settings import ROOT, SPLITS, InputError, Settings, make_settings, unknown
+from tasnb.settings import ROOT, SPLITS, InputError, Settings, make_settings, short, unknown
 
 
 def test_defaults_are_those_of_the_paper():
@@ -167,3 +167,15 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_short_names_are_parts_of_file_names() -> None:
+    for model, name in {
+        "open_clip:embedded/clip-vit": "clip-vit",
+        "open_clip:ViT-B-32/openai": "ViT-B-32-openai",
+        "open_clip:RN50/openai": "RN50-openai",
+        "albef:/data/my models/ALBEF.pth": "data-my-models-ALBEF.pth",
+        "felzenszwalb": "felzenszwalb",
+        "clip-rn": "clip-rn",
+    }.items():
+        assert short(model) == name

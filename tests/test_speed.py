@@ -22,6 +22,24 @@ def test_every_stage_is_computed_in_a_store_of_its_own(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+def test_cheaper_parts_are_timed_where_they_can_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasnb import proposal_networks
+
+    monkeypatch.setattr(proposal_networks, "find_spec", lambda name: None)
+    settings = make_settings(store=str(tmp_path / "store"), out=str(tmp_path / "out"))
+    stages = pd.DataFrame(
+        {"stage": list(speed.STAGES), "seconds an image": 1.0, "peak memory (GB)": 2.0}
+    )
+    found = speed.variants(settings, settings.encoders[-1], 1, stages).set_index("variant")
+    assert found.loc["TAS", ["seconds an image", "peak memory (GB)"]].tolist() == [6, 2]
+    assert found["seconds an image"].isna().tolist() == [False, True, False, True, False]
+    lacking = found.loc[found["seconds an image"].isna(), "cannot run here"]
+    assert lacking["TAS on FastSAM"].startswith("fastsam:FastSAM-x needs ultralytics")
+    assert lacking["TAS, BLIP-2 in 8 bits"].startswith("blip2-8bit:embedded/blip2 needs")
+
+
 def test_methods_are_sums_of_their_stages() -> None:
     seconds = [1.0, 0.1, 0.2, 0.5, 0.03, 0.02, 0.01]
     stages = pd.DataFrame(

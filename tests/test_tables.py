@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasnb import tables
+from tasnb import ablations, tables
 from tasnb.scores import ScoreTable
 from tasnb.settings import make_settings
 
@@ -55,10 +55,25 @@ ABLATIONS = [  # RefCOCO val, ViT-B/32
     ("table5", "BLIP-2 blur, CLIP crop", 29.53, 39.84),
 ]
 
+SWAPS = [  # table, method, encoder, then RefCOCO+ testA oIoU and mIoU, RefCOCOg val(U) the same
+    ("table6", "no captioner", "RN50", 35.46, 46.61, 31.26, 43.73),
+    ("table6", "no captioner", "ViT-B/32", 33.74, 43.73, 30.66, 46.62),
+    ("table6", "BLIP-2", "RN50", 40.65, 50.58, 36.80, 47.68),
+    ("table6", "BLIP-2", "ViT-B/32", 38.77, 49.13, 35.84, 46.62),
+    ("table6", "GIT", "RN50", 40.10, 50.55, 35.43, 46.79),
+    ("table6", "GIT", "ViT-B/32", 38.09, 48.42, 34.99, 46.02),
+    ("table7", "CLIP", "ViT-B/32", 33.74, 43.73, 30.66, 42.66),
+    ("table7", "CLIP-TAS", "ViT-B/32", 38.77, 49.13, 35.84, 46.62),
+    ("table7", "BLIP-2-ITC", "", 38.78, 51.75, 32.99, 46.91),
+    ("table7", "BLIP-2-TAS", "", 43.48, 54.90, 37.97, 50.07),
+    ("table7", "ALBEF-ITC", "", 7.22, 11.70, 10.55, 15.35),
+    ("table7", "ALBEF-TAS", "", 24.59, 35.10, 26.58, 37.20),
+]
+
 
 def test_the_papers_numbers() -> None:
     known = tables.paper_numbers()
-    assert len(known) == 282 and known.index.is_unique
+    assert len(known) == 330 and known.index.is_unique
     assert known.drop("speed", level="table").between(5, 60).all()
     assert known["speed"].tolist() == [1.88, 2.01, 3.63, 22]
     for (metric, encoder, method), values in TABLE1.items():
@@ -75,6 +90,14 @@ def test_the_papers_numbers() -> None:
     for table, method, oiou, miou in ABLATIONS:
         where = (table, method, "ViT-B/32", "RefCOCO", "val")
         assert (known[(*where, "oIoU")], known[(*where, "mIoU")]) == (oiou, miou)
+    for table, method, encoder, *values in SWAPS:
+        found = [
+            known[table, method, encoder, dataset, split, metric]
+            for dataset, split in (("RefCOCO+", "testA"), ("RefCOCOg", "val(U)"))
+            for metric in ("oIoU", "mIoU")
+        ]
+        assert found == values
+    assert len(known["table6"]) + len(known["table7"]) == 4 * len(SWAPS)
     assert len(known["table3"]) + len(known["table4"]) + len(known["table5"]) == 2 * len(ABLATIONS)
     assert known["table1"].groupby("metric").size().to_dict() == {"oIoU": 120, "mIoU": 117}
 
@@ -142,8 +165,8 @@ def test_the_g_family_has_its_own_lambda(scored: ScoreTable) -> None:
 
 
 def test_tables_3_and_4(scored: ScoreTable) -> None:
-    three = tables.table3(scored, VIT, make_settings())
-    four = tables.table4(scored, VIT, make_settings())
+    three = ablations.table3(scored, VIT, make_settings())
+    four = ablations.table4(scored, VIT, make_settings())
     for found, name in ((three, "table3"), (four, "table4")):
         main = found[found["metric"].isin(["oIoU", "mIoU"])]
         wanted = [(m, *values) for table, m, *values in ABLATIONS if table == name]
@@ -157,10 +180,10 @@ def test_tables_3_and_4(scored: ScoreTable) -> None:
 
 
 def test_the_grid_is_table_3_where_they_meet(scored: ScoreTable) -> None:
-    grid = tables.grid(scored, tables.ALPHAS, tables.LAMBDAS)
+    grid = ablations.grid(scored, ablations.ALPHAS, ablations.LAMBDAS)
     assert len(grid) == 25 and list(grid.columns) == ["alpha", "lambda", "oIoU", "mIoU"]
     assert grid[["alpha", "lambda"]].values.tolist() == [
-        [a, b] for a in tables.ALPHAS for b in tables.LAMBDAS
+        [a, b] for a in ablations.ALPHAS for b in ablations.LAMBDAS
     ]
     assert (grid[["oIoU", "mIoU"]] == 100).all(axis=None)
 
@@ -228,7 +251,7 @@ def test_what_is_cited_has_no_value_of_ours() -> None:
 
 
 def test_one_column_has_the_metrics_across(scored: ScoreTable) -> None:
-    wide = tables.layout(tables.table4(scored, VIT, make_settings()))
+    wide = tables.layout(ablations.table4(scored, VIT, make_settings()))
     assert list(wide.columns) == ["encoder", "method", "oIoU", "mIoU"]
     assert wide["method"].tolist() == list(tables.MODULES)
     assert wide.iloc[3].tolist() == [
