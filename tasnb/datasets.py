@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,9 +81,7 @@ def _load_split(settings: Settings, dataset: str, split: str) -> Split:
     images = {row["id"]: row for row in instances["images"]}
     names = {row["id"]: row["name"] for row in instances["categories"]}
     annotations = {row["id"]: row for row in instances["annotations"]}
-    refs = [
-        r for r in _read_json(root / dataset / f"refs({split_by}).json") if r["split"] == inside
-    ]
+    refs = [ref for ref in _read_refs(root / dataset, split_by) if ref["split"] == inside]
     order = dict.fromkeys(ref["image_id"] for ref in refs)
     chosen = list(order)[: settings.limit]
     paths = {i: root / "images" / images[i]["file_name"] for i in chosen}
@@ -113,6 +112,40 @@ def _load_split(settings: Settings, dataset: str, split: str) -> Split:
         raise InputError(f"{dataset} {split} holds no sentences; is data/ complete?")
     frame = pd.DataFrame(rows).sort_values("image", kind="stable", ignore_index=True)
     return Split(dataset, split, frame, {keys[i]: paths[i] for i in sorted(keys, key=keys.get)})
+
+
+def _read_refs(folder: Path, split_by: str) -> list[dict[str, Any]]:
+    """``refs(<split_by>)`` as JSON, or as the pickle in which RefCOCO is published."""
+    path = folder / f"refs({split_by}).json"
+    pickled = path.with_suffix(".p")
+    return read_pickle(pickled) if pickled.is_file() and not path.is_file() else _read_json(path)
+
+
+class _Plain(pickle.Unpickler):
+    """Reads containers, strings and numbers; what would load code is refused.
+
+    A pickle can call any function while it is read, and files of refs come from anywhere.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it would load {module}.{name}")
+
+
+@lru_cache(maxsize=16)
+def read_pickle(path: Path) -> Any:
+    """A pickle of plain containers, strings and numbers, of Python 3 or 2.
+
+    Raises:
+        InputError: There is anything else in it, or it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Plain(file, encoding="utf-8", errors="replace").load()
+    except Exception as error:  # a damaged pickle may raise any
+        raise InputError(
+            f"{path} is no pickle of plain data ({str(error) or type(error).__name__}); it was not "
+            "run, fetch it again from a source that you trust"
+        ) from None
 
 
 def _to_rle(annotation: dict[str, Any], height: int, width: int) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets import REFS, image_key, load_image, load_split, to_rgb
+from tasnb.datasets import REFS, image_key, load_image, load_split, read_pickle, to_rgb
 from tasnb.settings import SPLITS, InputError, Settings, make_settings
 
 HEIGHT, WIDTH = 10, 12
@@ -153,6 +156,82 @@ def test_json_of_another_shape(settings: Settings, content: bytes) -> None:
     (settings.data / "embedded" / "refscenes" / "instances.json").write_bytes(content)
     with pytest.raises(InputError):
         load_split(settings, "refscenes", "val")
+
+
+# --- refs as they are published
+
+
+def as_python_2(value: Any) -> bytes:
+    """The opcodes with which Python 2 wrote plain data: its str is bytes."""
+    if isinstance(value, dict):
+        return b"(" + b"".join(as_python_2(x) for pair in value.items() for x in pair) + b"d"
+    if isinstance(value, list):
+        return b"(" + b"".join(map(as_python_2, value)) + b"l"
+    if isinstance(value, str):
+        text = value.encode()
+        return b"U" + bytes([len(text)]) + text
+    return f"I{value}\n".encode() if value % 2 else f"L{value}L\n".encode()
+
+
+def pickled(settings: Settings, content: bytes) -> Path:
+    """The refs of the fixture's split as a pickle instead of JSON."""
+    folder = settings.data / "embedded" / "refscenes"
+    (folder / "refs(unc).json").unlink(missing_ok=True)
+    (folder / "refs(unc).p").write_bytes(content)
+    return folder / "refs(unc).p"
+
+
+@pytest.mark.parametrize("version", ["2", "0", "3", "5"])
+def test_refs_of_a_pickle(settings: Settings, version: str) -> None:
+    expected = load_split(settings, "refscenes", "val").sentences
+    written = as_python_2(REFERENCES) + b"."
+    content = written if version == "2" else pickle.dumps(REFERENCES, int(version))
+    pickled(settings, content)
+    pd.testing.assert_frame_equal(load_split(settings, "refscenes", "val").sentences, expected)
+
+
+def test_letters_beyond_ascii_in_a_pickle_of_python_2(tmp_path: Path) -> None:
+    (tmp_path / "a.p").write_bytes(as_python_2(["caf\u00e9"]) + b".")
+    (tmp_path / "b.p").write_bytes(b"(U\x04caf\xe9l.")  # Latin-1
+    assert read_pickle(tmp_path / "a.p") == ["caf\u00e9"]
+    assert read_pickle(tmp_path / "b.p") == ["caf\ufffd"]
+
+
+class Harm:
+    """What a pickle runs when it is read by anybody who trusts it."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_that_would_run_a_command(
+    settings: Settings, tmp_path: Path, protocol: int
+) -> None:
+    trace = tmp_path / "trace"
+    harm = Harm(f"touch {trace}")
+    pickle.loads(pickle.dumps(harm, protocol))
+    assert trace.exists()  # it is harm indeed
+    trace.unlink()
+    pickled(settings, pickle.dumps([*REFERENCES, {"ref_id": harm}], protocol))
+    with pytest.raises(InputError, match=r"it would load \w+\.system\); it was not run"):
+        load_split(settings, "refscenes", "val")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no pickle", pickle.dumps(REFERENCES)[:-40], b"cos\nsystem\n(S'true'\ntR.", b"}b.",
+     pickle.dumps(REFERENCES).replace(b"sentences", b"sentenced")],
+)  # fmt: skip
+def test_a_pickle_that_is_damaged_or_of_another_shape(settings: Settings, content: bytes) -> None:
+    pickled(settings, content)
+    with pytest.raises(InputError) as error:
+        load_split(settings, "refscenes", "val")
+    assert "\n" not in str(error.value)
 
 
 # --- image files
