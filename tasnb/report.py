@@ -16,7 +16,7 @@ from tasnb.store import atomic_write
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; background: #fff;
-  max-width: 76rem; margin: 0 auto; padding: 1.5rem; }
+  max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 .8rem; padding-bottom: .3rem;
   border-bottom: 2px solid #d9e0e8; }
@@ -26,9 +26,9 @@ p.about, .files { color: #5a6775; margin: .2rem 0; }
 .files { font-size: .85rem; }
 nav a { margin-right: 1.1rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums;
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums;
   margin: .5rem 0; }
-th, td { padding: .28rem .7rem; border-bottom: 1px solid #e3e8ee; text-align: left;
+th, td { padding: .28rem .5rem; border-bottom: 1px solid #e3e8ee; text-align: left;
   vertical-align: top; }
 thead th { border-bottom: 2px solid #9fb0c2; background: #f4f7fa; }
 tbody tr:hover { background: #f4f7fa; }
