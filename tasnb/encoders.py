@@ -7,7 +7,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,13 +51,19 @@ class Towers(ABC):
 
     Attributes:
         batch_size: Images or texts at a time.
-        width: D.
         room: Tokens of a text that are read, without its start and its end.
     """
 
     batch_size: int
-    width: int
     room: int
+
+    @cached_property
+    def width(self) -> int:
+        """D, found by asking: not every text tower has a projection to look it up from."""
+        import torch
+
+        with torch.inference_mode():
+            return self._texts(["a"]).shape[-1]
 
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
         return self._batched(images, self._images)
@@ -122,7 +128,6 @@ class OpenClip(Towers):
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.tokenizer = open_clip.get_tokenizer(architecture)
         self.batch_size = settings.batch_size
-        self.width = model.text_projection.shape[-1]
         self.room = self.tokenizer.context_length - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
@@ -164,7 +169,6 @@ class Blip2Itc(Towers):
         self.model = model.eval()
         self.image_processor, self.tokenizer = processor.image_processor, processor.tokenizer
         self.batch_size = settings.batch_size
-        self.width = model.text_projection.out_features
         self.room = model.config.qformer_config.max_position_embeddings - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
@@ -229,7 +233,6 @@ class AlbefItc(Towers):
             if words != known:
                 raise ValueError(f"{words} words, the model knows {known}")
         self.batch_size = settings.batch_size
-        self.width = self.model.text_proj.out_features
         self.room = self.TOKENS - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:

@@ -133,7 +133,9 @@ def tiny(tmp_path: Path) -> Path:
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2,
                      "layers": 1},
     }  # fmt: skip
-    for name, extra in (("tiny-clip", {}), ("tiny-clip-quickgelu", {"quick_gelu": True})):
+    variants = {"": {}, "-quickgelu": {"quick_gelu": True}, "-custom": {"custom_text": True}}
+    for suffix, extra in variants.items():
+        name = f"tiny-clip{suffix}"
         (tmp_path / f"{name}.json").write_text(json.dumps({**config, **extra}))
         open_clip.add_model_config(tmp_path / f"{name}.json")
     torch.manual_seed(0)
@@ -150,6 +152,20 @@ def test_any_model_of_open_clip_with_weights_from_a_file(tiny: Path) -> None:
     first = model_digest(name, make_settings())
     tiny.write_bytes(tiny.read_bytes() + b" ")
     assert model_digest(name, make_settings()) != first
+
+
+def test_a_text_tower_of_its_own(tiny: Path) -> None:
+    """As SigLIP's: a module with its projection inside."""
+    import open_clip
+    import torch
+
+    path = tiny.with_name("custom.pt")
+    torch.save(open_clip.create_model("tiny-clip-custom").state_dict(), path)
+    encoder = load_encoder(f"open_clip:tiny-clip-custom/{path}", make_settings())
+    assert type(encoder.model).__name__ == "CustomTextCLIP"
+    assert_units(encoder.encode_images(images(2)), 2)
+    assert_units(encoder.encode_texts(TEXTS), len(TEXTS))
+    assert encoder.encode_images([]).shape == (0, 16)
 
 
 def test_a_damaged_file_of_weights(tiny: Path) -> None:
