@@ -121,8 +121,8 @@ def _refined(
     pipeline: Pipeline, split: Split, images: Sequence[str]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each of some images that has any refined masks, with them."""
-    masks = pipeline.proposals({image: split.images[image] for image in images})
-    for image, rows in masks[masks["kept"]].groupby("image", sort=False):
+    masks = pipeline.refined({image: split.images[image] for image in images})
+    for image, rows in masks.groupby("image", sort=False):
         yield str(image), rows
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasnb.settings import ROOT, InputError, Settings, unknown
 from tasnb.store import file_digest, fingerprint
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded/"
 
 T = TypeVar("T")
+Network = TypeVar("Network", bound="nn.Module")
 
 
 def registered(what: str, model: str, registry: Mapping[str, T]) -> T:
@@ -117,6 +118,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     ):
         raise ValueError(f"{path.name} holds no weights")
     return dict(content)
+
+
+def from_folder(folder: Path, build: Callable[[dict[str, Any]], Network]) -> Network:
+    """A network of the workbook's own: ``build`` of its config.json, with its model.safetensors."""
+    from safetensors.torch import load_file
+
+    model = build(json.loads((folder / "config.json").read_text()))
+    fill(model, load_file(folder / "model.safetensors"))
+    return model.eval()
 
 
 def model_source(model: str, settings: Settings) -> str:

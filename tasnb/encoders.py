@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from abc import ABC, abstractmethod
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from tasnb.checkpoints import (
     checkpoint_folder,
-    fill,
+    from_folder,
     is_elsewhere,
     load_weights,
     loading,
@@ -208,7 +207,6 @@ class AlbefItc(Towers):
     PUNCTUATION = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")  # which it never saw
 
     def __init__(self, name: str, settings: Settings) -> None:
-        from safetensors.torch import load_file
         from transformers import AutoTokenizer, BertTokenizer
 
         from tasnb.albef import Albef, from_public
@@ -218,8 +216,7 @@ class AlbefItc(Towers):
             if is_elsewhere(name):
                 self.model = from_public(load_weights(where))
             else:
-                self.model = Albef(json.loads((where / "config.json").read_text())).eval()
-                fill(self.model, load_file(where / "model.safetensors"))
+                self.model = from_folder(where, Albef)
         vocabulary = where.parent / "vocab.txt"
         beside = f"a network in reach, or put BERT's vocab.txt into {where.parent}"
         with loading("BERT's tokenizer", beside):

@@ -91,6 +91,11 @@ class Pipeline:
         ]
         return masks.assign(kept=np.concatenate(kept) if kept else np.zeros(0, bool))
 
+    def refined(self, images: Images) -> pd.DataFrame:
+        """Those of ``proposals`` that are kept, with a fresh index."""
+        masks = self.proposals(images)
+        return masks[masks["kept"]].reset_index(drop=True)
+
     def pixels(self, images: Images, image: str) -> npt.NDArray[np.uint8]:
         """An image, RGB uint8 (H, W, 3)."""
         return _pixels(images[image])
@@ -169,8 +174,7 @@ class Pipeline:
 
     def _masked(self, images: Images, keys: list[str], form: str) -> tuple[pd.DataFrame, list]:
         """Rows (key, mask_id) of the refined masks of some images, and the masked images."""
-        masks = self.proposals({key: images[key] for key in keys})
-        masks = masks[masks["kept"]].reset_index(drop=True)
+        masks = self.refined({key: images[key] for key in keys})
         pictures: list = []
         for key, rows in masks.groupby("image", sort=False):
             decoded = proposals.decode(rows)
@@ -276,8 +280,7 @@ class Pipeline:
         """
         images = split.images
         table = table or self.unscored(split)
-        masks = self.proposals(images)
-        masks = masks[masks["kept"]].reset_index(drop=True)
+        masks = self.refined(images)
         said = self.captions(images, caption_input)["caption"].to_numpy()
         _, crops = self.mask_embeddings(images, encoder, clip_input)
         sentences = self._with_negatives(table.sentences, self.image_captions(images))
@@ -315,8 +318,7 @@ class Pipeline:
 
         What methods need that have scores of their own: no caption, no encoder.
         """
-        masks = self.proposals(split.images)
-        masks = masks[masks["kept"]].reset_index(drop=True)
+        masks = self.refined(split.images)
         read = self.expressions(split.sentences["sentence"]).loc[split.sentences["sentence"]]
         sentences = split.sentences.assign(**{name: read[name].to_numpy() for name in read})
         rows_of = masks.groupby("image").indices

@@ -24,6 +24,7 @@ from tasnb.checkpoints import (
     DAMAGED,
     checkpoint_folder,
     fill,
+    from_folder,
     is_elsewhere,
     load_weights,
     loading,
@@ -130,7 +131,6 @@ class SamProposals:
     """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
 
     def __init__(self, settings: Settings) -> None:
-        from safetensors.torch import load_file
         from segment_anything import SamAutomaticMaskGenerator
 
         name = settings.proposal_network
@@ -139,8 +139,7 @@ class SamProposals:
         else:
             folder = checkpoint_folder(name, settings)
             with loading(name, "a checkpoint of Segment Anything"):
-                sam = build_sam(json.loads((folder / "config.json").read_text()))
-                fill(sam, load_file(folder / "model.safetensors"))
+                sam = from_folder(folder, build_sam)
         self.generator = SamAutomaticMaskGenerator(
             sam.eval(),
             points_per_side=settings.points_per_side,
@@ -198,8 +197,6 @@ class FreeSoloProposals:
     """
 
     def __init__(self, settings: Settings) -> None:
-        from safetensors.torch import load_file
-
         from tasnb.freesolo import FreeSolo, from_public
 
         name = settings.proposal_network
@@ -208,8 +205,7 @@ class FreeSoloProposals:
             if is_elsewhere(name):
                 self.network = from_public(load_weights(where))
             else:
-                self.network = FreeSolo(json.loads((where / "config.json").read_text())).eval()
-                fill(self.network, load_file(where / "model.safetensors"))
+                self.network = from_folder(where, FreeSolo)
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         masks, scores = self.network.masks(image)

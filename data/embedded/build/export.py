@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from train_captioner import MODELS
+from train_itc import PAIRS
 
 NAMES = ("sam", "clip-rn", "clip-vit", "blip2", "freesolo", "git", "blip2-itc", "albef")
 SCRIPTS = {
@@ -75,21 +77,11 @@ def text_tower(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def write_weights(name: str, train: Path, out: Path) -> None:
     """Writes the files that the loading class of a checkpoint reads."""
     state = torch.load(train / "state.pt", weights_only=True)
-    if name in ("blip2", "git"):
-        from train_captioner import MODELS
-
-        captioner = MODELS[name]()
-        captioner.model.load_state_dict(state["model"])
-        captioner.model.half()
-        captioner.save(out)
-        return
-    if name in ("blip2-itc", "albef"):
-        from train_itc import PAIRS
-
-        pair = PAIRS[name]()
-        pair.model.load_state_dict(state["model"])
-        pair.model.half()
-        pair.save(out)
+    if name in MODELS | PAIRS:
+        trained = (MODELS | PAIRS)[name]()
+        trained.model.load_state_dict(state["model"])
+        trained.model.half()
+        trained.save(out)
         return
     if name == "freesolo":
         from train_freesolo import CONFIG

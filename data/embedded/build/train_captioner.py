@@ -304,7 +304,6 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
     captioner = MODELS[args.model]()
     model = captioner.model
     if args.start:
@@ -318,15 +317,9 @@ def main() -> None:
     nouns = Nouns(seen)
     learning = [*model.parameters(), *nouns.parameters()]
     optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    spent, step = 0.0, 0
     state_path = args.out / "state.pt"
-    if state_path.is_file():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        nouns.load_state_dict(state["nouns"])
-        optimizer.load_state_dict(state["optimizer"])
-        spent, step = state["spent"], state["step"]
-        rng = np.random.default_rng(args.seed + step)
+    spent, step = training.load_state(state_path, model=model, nouns=nouns, optimizer=optimizer)
+    rng = np.random.default_rng(args.seed + step)
     stored, things, wholes, held = crops.load(args.pool, args.scenes)
     history: list[tuple[float, float, float]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()

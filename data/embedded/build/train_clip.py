@@ -145,7 +145,6 @@ def similarity(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
 def learn(pair: Pair, args: argparse.Namespace) -> None:
     """Image-text contrast until the minutes are over; goes on from ``<out>/state.pt``."""
     model, size = pair.model, pair.size
-    rng = np.random.default_rng(args.seed)
     learning = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in learning if p.ndim > 1]
     plain = [p for p in learning if p.ndim <= 1]
@@ -154,14 +153,9 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
         lr=args.rate,
         betas=(0.9, 0.98),
     )
-    spent, step = 0.0, 0
     state_path = args.out / "state.pt"
-    if state_path.is_file():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        spent, step = state["spent"], state["step"]
-        rng = np.random.default_rng(args.seed + step)
+    spent, step = training.load_state(state_path, model=model, optimizer=optimizer)
+    rng = np.random.default_rng(args.seed + step)
     stored, things, wholes, held = crops.load(args.pool, args.scenes)
     noun_codes = {noun: code for code, noun in enumerate(texts.VOCABULARY["nouns"])}
     nouns = torch.tensor([noun_codes[thing["noun"]] for thing in things])

@@ -20,7 +20,6 @@ import training
 from torch import Tensor
 from tqdm import tqdm
 
-from tasnb.checkpoints import fill
 from tasnb.freesolo import FreeSolo, to_pixels
 
 CONFIG = {
@@ -111,21 +110,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
     model = FreeSolo(CONFIG, torch.nn.BatchNorm2d)
     torch.nn.init.constant_(model.ins_head.cate_pred.bias, -4.6)  # an object in a cell of 100
     for head in (model.ins_head.cate_pred, model.ins_head.kernel_pred):
         torch.nn.init.normal_(head.weight, std=0.01)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.02)
-    spent, step = 0.0, 0
     state_path = args.out / "state.pt"
-    if state_path.is_file():
-        state = torch.load(state_path, weights_only=True)
-        fill(model, state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        spent, step = state["spent"], state["step"]
-        rng = np.random.default_rng(args.seed + step)
+    spent, step = training.load_state(state_path, model=model, optimizer=optimizer)
+    rng = np.random.default_rng(args.seed + step)
     groups = load_pool(args.pool, args.scenes)
     shares = np.array([len(labels) for _, labels in groups], float) / args.scenes
     history: list[tuple[float, float]] = []

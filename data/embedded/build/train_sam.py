@@ -138,7 +138,6 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
     sam = build_sam(CONFIG)
     if args.start:
         weights = load_file(args.start / "model.safetensors")
@@ -149,16 +148,10 @@ def main() -> None:
     affinity = Affinity(CONFIG["prompt_width"])
     learning = [*sam.parameters(), *affinity.parameters()]
     optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.02)
-    spent, step = 0.0, 0
     state_path = args.out / "state.pt"
-    if state_path.is_file():
-        state = torch.load(state_path, weights_only=True)
-        sam.load_state_dict(state["sam"])
-        average.load_state_dict(state["average"])
-        affinity.load_state_dict(state["affinity"])
-        optimizer.load_state_dict(state["optimizer"])
-        spent, step = state["spent"], state["step"]
-        rng = np.random.default_rng(args.seed + step)
+    parts = {"sam": sam, "average": average, "affinity": affinity, "optimizer": optimizer}
+    spent, step = training.load_state(state_path, **parts)
+    rng = np.random.default_rng(args.seed + step)
     images, labels, heights = load_pool(args.pool, args.scenes)
     history: list[tuple[float, ...]] = []
     start, saved = time.monotonic() - 60 * spent, time.monotonic()
@@ -218,15 +211,7 @@ def main() -> None:
             training.log(args.out, step, spent, loss=loss, iou=iou, error=error, affinity=together)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            training.save_state(
-                state_path,
-                spent,
-                step,
-                sam=sam,
-                average=average,
-                affinity=affinity,
-                optimizer=optimizer,
-            )
+            training.save_state(state_path, spent, step, **parts)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,20 @@ def save_state(path: Path, spent: float, step: int, **parts: Any) -> None:
     path.with_suffix(".tmp").rename(path)
 
 
+def load_state(path: Path, **parts: Any) -> tuple[float, int]:
+    """Brings parts to the state that ``save_state`` wrote, if it did.
+
+    Returns:
+        Minutes and steps behind it; 0 where there is none.
+    """
+    if not path.is_file():
+        return 0.0, 0
+    state = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["spent"], state["step"]
+
+
 def set_rate(
     optimizer: torch.optim.Optimizer, rate: float, step: int, warm: int, done: float
 ) -> None:
