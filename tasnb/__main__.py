@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasnb import __version__
-from tasnb.settings import PROFILES, RECIPES, SPLITS, InputError
+from tasnb.profiles import DATASETS, PROFILES, RECIPES
+from tasnb.settings import InputError
 
 _RUN = """\
 Runs notebooks/NN_*.ipynb in order and writes notebooks, pages, tables, figures and index.html
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add = run.add_argument
     add("--profile", metavar="P", help=f"which models and data: {', '.join(PROFILES)}")
     add("--recipe", metavar="R", help=f"which reading of the method: {', '.join(RECIPES)}")
-    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(SPLITS)}")
+    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
     add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
     add("--notebooks", type=_names, metavar="01,05", default=[], help="some (default: all)")
     add("--out", metavar="DIR", help="where the report goes (default: runs/<profile>)")
@@ -113,12 +114,17 @@ def _run(arguments: argparse.Namespace) -> None:
 
     overrides: dict[str, Any] = {
         name: getattr(arguments, name)
-        for name in ("profile", "recipe", "datasets", "splits")
+        for name in ("profile", "recipe", "splits")
         if getattr(arguments, name) is not None
     }
     for name in ("out", "store"):  # as typed in this shell; notebooks run elsewhere
         if getattr(arguments, name) is not None:
             overrides[name] = str(Path(getattr(arguments, name)).expanduser().absolute())
+    if arguments.datasets is not None:
+        overrides["datasets"] = [
+            name if name in DATASETS or not Path(name).is_dir() else str(Path(name).absolute())
+            for name in arguments.datasets
+        ]
     if arguments.limit is not None:
         overrides["limit"] = _whole("--limit", arguments.limit)
     notebooks = runner.select(arguments.notebooks)

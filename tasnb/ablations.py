@@ -8,18 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasnb.datasets import ablated, stand_in
 from tasnb.metrics import evaluate
 from tasnb.pipeline import Pipeline
 from tasnb.scores import ScoreTable
 from tasnb.settings import Settings, short
-from tasnb.tables import ABLATED, MODULES, choose, outcome, rows
+from tasnb.tables import MODULES, choose, outcome, rows
 
 ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.4)
 LAMBDAS = (0.0, 0.3, 0.5, 0.7, 0.9)
 INPUTS = (("crop", "crop"), ("blur", "blur"), ("crop", "blur"), ("blur", "crop"))
-SWAPPED = (("refscenes+", "testA"), ("refscenesg", "val(U)"))
-"""The columns of Tables 6 and 7."""
-
 CAPTIONERS = {"blip2": "BLIP-2", "blip2-8bit": "BLIP-2 in 8 bits", "git": "GIT"}
 FAMILIES = {"open_clip": "CLIP", "blip2-itc": "BLIP-2", "albef": "ALBEF"}
 """Kinds of captioners and encoders -> their names in Tables 6 and 7."""
@@ -27,7 +25,7 @@ FAMILIES = {"open_clip": "CLIP", "blip2-itc": "BLIP-2", "albef": "ALBEF"}
 
 def table3(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
     """Table 3: alpha and lambda varied one at a time, rectifier on."""
-    dataset, split = ABLATED
+    dataset, split = ablated(settings)
     points = [(f"alpha = {a:g}", a, settings.lam) for a in ALPHAS]
     points += [(f"lambda = {b:g}", settings.alpha, b) for b in LAMBDAS]
     found = [
@@ -51,7 +49,7 @@ def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> p
 
 def table4(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
     """Table 4: the modules added one by one."""
-    dataset, split = ABLATED
+    dataset, split = ablated(settings)
     found = [
         rows("table4", name, encoder, dataset, split,
              scored.outcome(choose(name, scored, settings, dataset)))
@@ -62,7 +60,7 @@ def table4(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame
 
 def table5(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """Table 5: what the captioner and CLIP see of a mask, all four ways."""
-    dataset, split = ABLATED
+    dataset, split = ablated(pipeline.settings)
     found = []
     for caption_input, clip_input in INPUTS:
         scored = pipeline.scored(dataset, split, encoder, caption_input, clip_input)
@@ -72,12 +70,18 @@ def table5(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
+def swapped(settings: Settings) -> list[tuple[str, str]]:
+    """The columns of Tables 6 and 7: RefCOCO+ testA and RefCOCOg val(U)."""
+    both = (("RefCOCO+", "testA"), ("RefCOCOg", "val(U)"))
+    return list(dict.fromkeys(stand_in(settings, *column) for column in both))
+
+
 def table6(pipeline: Pipeline) -> pd.DataFrame:
     """Table 6: TAS without captions (CLIP-only), with BLIP-2's and with another captioner's."""
     found = []
     for encoder in pipeline.settings.encoders:
         for name, method, run in captioners(pipeline):
-            for column in SWAPPED:
+            for column in swapped(pipeline.settings):
                 result = outcome(run, method, encoder, *column)
                 found.append(rows("table6", name, encoder, *column, result))
     return pd.concat(found, ignore_index=True)
@@ -99,7 +103,7 @@ def table7(pipeline: Pipeline) -> pd.DataFrame:
     """Table 7: three image-text encoders by themselves, and with TAS; alpha and lambda as ever."""
     found = []
     for name, method, encoder in contrasts(pipeline.settings):
-        for column in SWAPPED:
+        for column in swapped(pipeline.settings):
             result = outcome(pipeline, method, encoder, *column)
             found.append(rows("table7", name, encoder, *column, result))
     return pd.concat(found, ignore_index=True)
@@ -120,8 +124,8 @@ def networks(pipeline: Pipeline, names: Mapping[str, str], encoder: str) -> pd.D
     Args:
         names: What each is called -> its name in the settings.
     """
-    found = []
+    found, column = [], ablated(pipeline.settings)
     for called, name in names.items():
-        result = outcome(pipeline.variant(proposal_network=name), "TAS", encoder, *ABLATED)
-        found.append(rows("networks", f"TAS on {called}", encoder, *ABLATED, result))
+        result = outcome(pipeline.variant(proposal_network=name), "TAS", encoder, *column)
+        found.append(rows("networks", f"TAS on {called}", encoder, *column, result))
     return pd.concat(found, ignore_index=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tasnb import ablations, tables
-from tasnb.datasets import Split
+from tasnb import ablations, profiles, tables
+from tasnb.datasets import Split, columns
 from tasnb.figures import Bested, Example, Overview, Rectified
 from tasnb.masked_images import masked_images
 from tasnb.pipeline import Pipeline
@@ -24,7 +24,7 @@ GOOD = 0.5  # IoU from which a proposal is said to cover its target
 def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
     """What a perfect choice would score, and masks an image, before and after the refinement."""
     found = []
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         data = pipeline.split(dataset, split)
         masks = pipeline.proposals(data.images)
         for name, rows in (("all proposals", masks), ("refined", masks[masks["kept"]])):
@@ -127,7 +127,7 @@ def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame
 def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """What became of the noun phrases: sentences without any, and targets that repel themselves."""
     found = []
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         sentences = pipeline.scored(dataset, split, encoder).sentences
         count = sentences["negatives"].map(len)
         found.append(
@@ -147,7 +147,7 @@ def own_negatives(scored: ScoreTable) -> pd.DataFrame:
 def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """How often the rectifier finds a region, changes the choice, helps and hurts."""
     found = []
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         scored = pipeline.scored(dataset, split, encoder)
         before, after = _both(scored, pipeline.settings, dataset)
         named = (scored.sentences["orientation"] != "").to_numpy()
@@ -281,11 +281,11 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
 
 def save_per_sentence(pipeline: Pipeline) -> None:
     """Writes ``results/<dataset>-<split>-<encoder>.parquet`` for every column and encoder."""
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         for encoder in pipeline.settings.encoders:
             scored = pipeline.scored(dataset, split, encoder)
             frame = per_sentence(scored, pipeline.settings, dataset)
-            name = f"{dataset}-{split}-{tables.short(encoder)}.parquet"
+            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}.parquet"
             with atomic_write(pipeline.settings.out / "results" / name) as path:
                 frame.to_parquet(path, index=False)
 
@@ -298,7 +298,7 @@ def steps(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         mIoU gained (points).
     """
     found = []
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         ious = [
             tables.outcome(pipeline, name, encoder, dataset, split)["iou"]
             for name in tables.MODULES

@@ -18,6 +18,7 @@ from tasnb.datasets import Split
 from tasnb.encoders import load_encoder
 from tasnb.language import PROMPT
 from tasnb.pipeline import Pipeline
+from tasnb.profiles import is_long
 from tasnb.proposals import decode
 from tasnb.scores import ScoreTable
 from tasnb.settings import InputError, Settings, short
@@ -267,7 +268,7 @@ def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
     lower = asked._replace(sentences=columns.apply(lambda texts: texts.str.lower()))
     halves = [torch.from_numpy(lower.texts(c, normalize=False)) for c in ("sentence", "subject")]
     whole, crops = (torch.from_numpy(half) for half in np.split(stored, 2, axis=1))
-    share = GLOBAL_SHARE_G if asked.dataset.endswith("g") else GLOBAL_SHARE
+    share = GLOBAL_SHARE_G if is_long(asked.dataset) else GLOBAL_SHARE
     return mixed_texts(tower, *halves).numpy(), mixed_regions(tower, whole, crops, share).numpy()
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from tasnb import tables
 from tasnb.analysis import GOOD
+from tasnb.datasets import columns
 from tasnb.metrics import difference
 from tasnb.pipeline import Pipeline
 
@@ -24,7 +25,7 @@ def sentences(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         attribute, a relation; words), best IoU, IoU of ``COMPARED`` and of TAS without rectifier,
         intersection and union of ``COMPARED``, and what TAS's error is due to ("" for none).
     """
-    parts = [column(pipeline, *names, encoder) for names in pipeline.settings.columns]
+    parts = [column(pipeline, *names, encoder) for names in columns(pipeline.settings)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -108,5 +109,5 @@ def kinds(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _outcome(rows: pd.DataFrame, method: str) -> pd.DataFrame:
-    columns = {f"{method} {name}": name for name in ("intersection", "union")}
-    return rows[["image", *columns]].rename(columns=columns)
+    names = {f"{method} {name}": name for name in ("intersection", "union")}
+    return rows[["image", *names]].rename(columns=names)

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasnb import breakdown, tables
+from tasnb import breakdown, profiles, tables
+from tasnb.datasets import columns
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import decode
 from tasnb.store import atomic_write
@@ -28,9 +29,9 @@ TEMPLATE = Path(__file__).with_name("browser.html")
 def save(pipeline: Pipeline) -> list[Path]:
     """Writes ``results/<dataset>-<split>-<encoder>.html`` for every column and encoder."""
     written = []
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         for encoder in pipeline.settings.encoders:
-            name = f"{dataset}-{split}-{tables.short(encoder)}"
+            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}"
             path = pipeline.settings.out / "results" / f"{name}.html"
             content = page(pipeline, dataset, split, encoder, path.parent)
             with atomic_write(path) as temporary:
@@ -73,7 +74,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
             }
         )
     content = {
-        "title": f"{tables.TITLES.get(dataset, dataset)} {split}, {tables.short(encoder)}",
+        "title": f"{profiles.title(dataset)} {split}, {tables.short(encoder)}",
         "about": tables.provenance(pipeline.settings),
         "rows": rows,
         "images": _images(pipeline, data, scored.sentences, chosen, folder),

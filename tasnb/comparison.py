@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tasnb import ablations, tables
+from tasnb.datasets import ablated, columns
 from tasnb.metrics import Difference, difference, evaluate, interval
 from tasnb.pipeline import Pipeline
+from tasnb.profiles import is_phrases
 
 LITTLE = 2  # points of mIoU under which a difference is called little
 SMALL = 0.04  # share of the image under which a target is called small
@@ -26,7 +28,7 @@ def intervals(pipeline: Pipeline) -> pd.DataFrame:
         with its own low and high, and p of the paired test; NaN for TAS itself.
     """
     found = []
-    for dataset, split in pipeline.settings.columns:
+    for dataset, split in columns(pipeline.settings):
         for encoder in pipeline.settings.encoders:
             tas = tables.outcome(pipeline, "TAS", encoder, dataset, split)
             for method in tables.methods(pipeline, encoder):
@@ -55,7 +57,7 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
     for encoder in pipeline.settings.encoders:
         found += _against_others(pipeline, encoder)
     found += _modules(pipeline) + _weights(pipeline) + _inputs(pipeline)
-    if set(ablations.SWAPPED) <= set(pipeline.settings.columns):
+    if set(ablations.swapped(pipeline.settings)) <= set(columns(pipeline.settings)):
         found += _captioners(pipeline) + _encoders(pipeline)
     found += _small_targets(pipeline)
     return pd.DataFrame(found, columns=["the paper says", "measured here", "verdict"])
@@ -77,8 +79,8 @@ def _is_little(d: Difference) -> str:
 
 def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
     """A method's outcome over all columns of Table 1."""
-    columns = [c for c in pipeline.settings.columns if c[0] in tables.FAMILY]
-    parts = [tables.outcome(pipeline, method, encoder, *column) for column in columns]
+    there = [c for c in columns(pipeline.settings) if not is_phrases(c[0])]
+    parts = [tables.outcome(pipeline, method, encoder, *column) for column in there]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -101,7 +103,7 @@ def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
 
 def _on_ablated(pipeline: Pipeline, method: str) -> pd.DataFrame:
     encoder = pipeline.settings.encoders[-1]
-    return tables.outcome(pipeline, method, encoder, *tables.ABLATED)
+    return tables.outcome(pipeline, method, encoder, *ablated(pipeline.settings))
 
 
 def _modules(pipeline: Pipeline) -> list[Row]:
@@ -116,7 +118,7 @@ def _modules(pipeline: Pipeline) -> list[Row]:
 
 def _weights(pipeline: Pipeline) -> list[Row]:
     settings = pipeline.settings
-    scored = pipeline.scored(*tables.ABLATED, settings.encoders[-1])
+    scored = pipeline.scored(*ablated(settings), settings.encoders[-1])
 
     def at(alpha: float, lam: float) -> pd.DataFrame:
         return tables.by_image(scored, scored.choose(scored.total(alpha, lam), rectify=True))
@@ -134,11 +136,11 @@ def _weights(pipeline: Pipeline) -> list[Row]:
 
 
 def _inputs(pipeline: Pipeline) -> list[Row]:
-    encoder = pipeline.settings.encoders[-1]
+    encoder, column = pipeline.settings.encoders[-1], ablated(pipeline.settings)
     outcomes = {}
     for caption_input, clip_input in ablations.INPUTS:
-        scored = pipeline.scored(*tables.ABLATED, encoder, caption_input, clip_input)
-        chosen = tables.choose("TAS", scored, pipeline.settings, tables.ABLATED[0])
+        scored = pipeline.scored(*column, encoder, caption_input, clip_input)
+        chosen = tables.choose("TAS", scored, pipeline.settings, column[0])
         outcomes[caption_input, clip_input] = tables.by_image(scored, chosen)
     pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = (
         ("blur beats crop for the captioner", ("blur", "crop"), ("crop", "crop")),
@@ -153,7 +155,10 @@ def _inputs(pipeline: Pipeline) -> list[Row]:
 
 def _swapped(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
     """A method's outcome over both columns of Tables 6 and 7."""
-    parts = [tables.outcome(pipeline, method, encoder, *column) for column in ablations.SWAPPED]
+    parts = [
+        tables.outcome(pipeline, method, encoder, *column)
+        for column in ablations.swapped(pipeline.settings)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -192,8 +197,8 @@ def _encoders(pipeline: Pipeline) -> list[Row]:
 def _small_targets(pipeline: Pipeline) -> list[Row]:
     encoder = pipeline.settings.encoders[-1]
     shares = []
-    for column in pipeline.settings.columns:
-        if column[0] in tables.FAMILY:
+    for column in columns(pipeline.settings):
+        if not is_phrases(column[0]):
             shares.append(pipeline.split(*column).sentences["share"])
     small = (pd.concat(shares) < SMALL).to_numpy()
     tas = _pooled(pipeline, "TAS", encoder)

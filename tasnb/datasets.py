@@ -1,10 +1,10 @@
-"""Images, expressions and ground truth, read from the REFER layout."""
+"""Images, expressions and ground truth: RefCOCO and its kin in the REFER layout, and PhraseCut."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,19 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from tasnb.images import image_key
+from tasnb.profiles import DATASETS, PROFILES, REFER, Dataset, counterpart
 from tasnb.settings import InputError, Settings, unknown
-
-# (dataset, split as the tables call it) -> (file of refs, split inside it)
-REFS: dict[str, dict[str, tuple[str, str]]] = {
-    "refscenes": {s: ("unc", s) for s in ("val", "testA", "testB")},
-    "refscenes+": {s: ("unc", s) for s in ("val", "testA", "testB")},
-    "refscenesg": {
-        "val(U)": ("umd", "val"),
-        "test(U)": ("umd", "test"),
-        "test(G)": ("google", "test"),
-    },
-    "phrasescenes": {"test": ("phrasecut", "test")},
-}
 
 
 @dataclass(frozen=True)
@@ -54,45 +44,118 @@ class Split:
         return coco_mask.decode({"size": size, "counts": truth["ground_truth"]}).astype(bool)
 
 
+def columns(settings: Settings) -> list[tuple[str, str]]:
+    """The (dataset, split) pairs of a run, in the order of the paper's tables.
+
+    Raises:
+        InputError: A user's own dataset cannot be read, or has none of the splits asked for.
+    """
+    found = []
+    for dataset in settings.datasets:
+        there = list(_described(dataset).splits)
+        if dataset not in DATASETS and not settings.splits and len(there) > 1:
+            there = [split for split in there if split != "train"]
+        found += [(dataset, s) for s in there if not settings.splits or s in settings.splits]
+    if not found:
+        known = dict.fromkeys(s for d in settings.datasets for s in _described(d).splits)
+        raise unknown("split", settings.splits[0], known)
+    return found
+
+
+def stand_in(settings: Settings, paper: str, split: str) -> tuple[str, str]:
+    """The column that is, or stands for, one of the paper's: of the run, or else of its profile.
+
+    A run on nothing but datasets of one's own has no such column; its first one is taken.
+    """
+    own = [dataset for dataset in settings.datasets if dataset not in DATASETS]
+    if len(own) == len(settings.datasets):
+        return columns(settings)[0]
+    known = (*settings.datasets, *PROFILES[settings.profile]["datasets"])
+    return next(dataset for dataset in known if counterpart(dataset) == paper), split
+
+
+def ablated(settings: Settings) -> tuple[str, str]:
+    """The column of the paper's ablations, RefCOCO val."""
+    return stand_in(settings, "RefCOCO", "val")
+
+
 def load_split(settings: Settings, dataset: str, split: str) -> Split:
     """Reads one split, the first ``settings.limit`` images of it.
 
+    Args:
+        dataset: One of ``DATASETS``, or the path of a folder in the REFER layout.
+        split: As the tables call it.
+
     Raises:
-        InputError: The dataset or split is unknown, or a file is missing or is not what it should.
+        InputError: The dataset or split is unknown, a file is missing or is not what it should, or
+            a split is not of the size that it was published with.
     """
-    if dataset not in REFS:
-        raise unknown("dataset", dataset, REFS)
-    if split not in REFS[dataset]:
-        raise unknown(f"split of {dataset}", split, REFS[dataset])
+    described = _described(dataset)
+    if split not in described.splits:
+        raise unknown(f"split of {described.title}", split, described.splits)
+    folder = settings.data / described.folder
     try:
-        return _load_split(settings, dataset, split)
-    except (KeyError, TypeError, AttributeError) as error:
-        folder = settings.data / "embedded" / dataset
+        return _load_split(settings, dataset, described, split)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
-            f"{folder} is not in the REFER layout ({error!r}); restore it with "
-            "`git checkout -- data`"
+            f"{folder} is not in the REFER layout ({error!r}); {_mend(folder)}"
         ) from None
 
 
-def _load_split(settings: Settings, dataset: str, split: str) -> Split:
-    split_by, inside = REFS[dataset][split]
-    root = settings.data / "embedded"
-    instances = _read_json(root / dataset / "instances.json")
-    images = {row["id"]: row for row in instances["images"]}
-    names = {row["id"]: row["name"] for row in instances["categories"]}
-    annotations = {row["id"]: row for row in instances["annotations"]}
-    refs = [ref for ref in _read_refs(root / dataset, split_by) if ref["split"] == inside]
+def _described(dataset: str) -> Dataset:
+    """What is known of a dataset; of a user's own, what its files of refs say."""
+    if dataset in DATASETS:
+        return DATASETS[dataset]
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise unknown("dataset", dataset, DATASETS)
+    files = sorted([*folder.glob("refs(*).p"), *folder.glob("refs(*).json")])
+    if not files:
+        raise InputError(f"{folder} has no refs(...).json or refs(...).p in it")
+    splits: dict[str, tuple[str, str]] = {}
+    for name in dict.fromkeys(file.stem[len("refs(") : -1] for file in files):
+        try:
+            inside = dict.fromkeys(str(ref["split"]) for ref in _read_refs(folder, name))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder}/refs({name}) is no list of refs ({error!r})") from None
+        for split in inside:
+            splits[f"{split}({name})" if split in splits else split] = (name, split)
+    images = ("images", "train2014", "../images/train2014", "../images", ".")
+    return Dataset("", folder.name, str(folder), images, splits)
+
+
+def _load_split(settings: Settings, dataset: str, described: Dataset, split: str) -> Split:
+    folder = settings.data / described.folder
+    which, inside = described.splits[split]
+    if which == REFER:
+        refs = list(_phrases(_read(folder / f"refer_{inside}.json")))
+    else:
+        refs = [ref for ref in _read_refs(folder, which) if ref["split"] == inside]
     order = dict.fromkeys(ref["image_id"] for ref in refs)
+    counts = (len(refs), sum(len(ref["sentences"]) for ref in refs), len(order))
+    _check_size(f"{described.title} {split}", counts, described.sizes.get(split), folder)
     chosen = list(order)[: settings.limit]
-    paths = {i: root / "images" / images[i]["file_name"] for i in chosen}
+    pictures = _image_folder(settings, described)
+    if which == REFER:
+        images = {i: _picture(pictures / f"{i}.jpg") for i in chosen}
+    else:
+        instances = _read(folder / "instances.json")
+        images = {row["id"]: row for row in instances["images"]}
+        names = {row["id"]: row["name"] for row in instances["categories"]}
+        annotations = {row["id"]: row for row in instances["annotations"]}
+    paths = {i: pictures / images[i]["file_name"] for i in chosen}
     keys = {i: image_key(path) for i, path in paths.items()}
     rows = []
     for ref in refs:
         if ref["image_id"] not in keys:
             continue
-        image = images[ref["image_id"]]
-        meant = [annotations[i] for i in ref.get("ann_ids", [ref["ann_id"]])]
-        truth = coco_mask.merge([_to_rle(a, image["height"], image["width"]) for a in meant])
+        height, width = images[ref["image_id"]]["height"], images[ref["image_id"]]["width"]
+        if which == REFER:
+            target, truth = ref["target"], _drawn(ref["polygons"], height, width)
+        else:
+            target = names[ref["category_id"]]
+            meant = [annotations[i] for i in ref.get("ann_ids", [ref.get("ann_id")])]
+            truth = coco_mask.merge([_to_rle(a, height, width) for a in meant])
         for sentence in ref["sentences"]:
             rows.append(
                 {
@@ -100,25 +163,61 @@ def _load_split(settings: Settings, dataset: str, split: str) -> Split:
                     "sentence": sentence["sent"],
                     "ref_id": ref["ref_id"],
                     "image": keys[ref["image_id"]],
-                    "height": image["height"],
-                    "width": image["width"],
-                    "target": names[ref["category_id"]],
+                    "height": height,
+                    "width": width,
+                    "target": target,
                     "ground_truth": truth["counts"],
                     "truth_area": int(coco_mask.area(truth)),
-                    "share": coco_mask.area(truth) / (image["height"] * image["width"]),
+                    "share": coco_mask.area(truth) / (height * width),
                 }
             )
     if not rows:
-        raise InputError(f"{dataset} {split} holds no sentences; is data/ complete?")
+        raise InputError(f"{described.title} {split} holds no sentences; is data/ complete?")
     frame = pd.DataFrame(rows).sort_values("image", kind="stable", ignore_index=True)
     return Split(dataset, split, frame, {keys[i]: paths[i] for i in sorted(keys, key=keys.get)})
+
+
+def _check_size(
+    column: str,
+    found: tuple[int, ...],
+    published: tuple[int | None, ...] | None,
+    folder: Path,
+) -> None:
+    """Numbers on another partition cannot be held against the paper's."""
+    for what, ours, theirs in zip(
+        ("refs", "sentences", "images"), found, published or (), strict=False
+    ):
+        if theirs is not None and ours != theirs:
+            raise InputError(
+                f"{column} in {folder} has {ours} {what}, as published it has {theirs}: this is "
+                "another partition or a part of it; fetch it anew, or name the folder as a "
+                f"dataset of your own, --datasets {folder}"
+            )
+
+
+def _image_folder(settings: Settings, described: Dataset) -> Path:
+    root = Path(described.folder if not described.paper else "")
+    places = [settings.data / root / place for place in described.images]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise InputError(
+            f"{places[0]} is missing, the images of {described.title}; {_mend(places[0])}"
+        )
+    return found
+
+
+def _mend(path: Path) -> str:
+    """What to do about a file of a dataset that is missing or broken."""
+    if "embedded" in path.parts:
+        return "restore it with `git checkout -- data`"
+    return "`python -m tasnb fetch --list` shows what there is to fetch, and where it should lie"
 
 
 def _read_refs(folder: Path, split_by: str) -> list[dict[str, Any]]:
     """``refs(<split_by>)`` as JSON, or as the pickle in which RefCOCO is published."""
     path = folder / f"refs({split_by}).json"
     pickled = path.with_suffix(".p")
-    return read_pickle(pickled) if pickled.is_file() and not path.is_file() else _read_json(path)
+    return _read(pickled if pickled.is_file() and not path.is_file() else path)
 
 
 class _Plain(pickle.Unpickler):
@@ -131,7 +230,6 @@ class _Plain(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it would load {module}.{name}")
 
 
-@lru_cache(maxsize=16)
 def read_pickle(path: Path) -> Any:
     """A pickle of plain containers, strings and numbers, of Python 3 or 2.
 
@@ -148,6 +246,41 @@ def read_pickle(path: Path) -> Any:
         ) from None
 
 
+def _phrases(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """PhraseCut's tasks as refs of one sentence each."""
+    for task in tasks:
+        yield {
+            "ref_id": task["task_id"],
+            "image_id": task["image_id"],
+            "target": task["phrase_structure"]["name"],
+            "polygons": [polygon for instance in task["Polygons"] for polygon in instance],
+            "sentences": [{"sent_id": task["task_id"], "sent": task["phrase"]}],
+        }
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    """What ``instances.json`` says of an image where there is none, read off its header."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return {"file_name": path.name, "width": image.width, "height": image.height}
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _drawn(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
+    """All polygons of a phrase as one mask, as PhraseCut's authors fill them: corners cut to whole
+    pixels, outlines drawn."""
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    for polygon in polygons:
+        draw.polygon([(int(x), int(y)) for x, y in polygon], fill=1, outline=1)
+    return coco_mask.encode(np.asfortranarray(canvas, dtype=np.uint8))
+
+
 def _to_rle(annotation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     """COCO's three ways to write a mask (polygons, counts, compressed) as one compressed RLE."""
     segmentation = annotation["segmentation"]
@@ -158,71 +291,16 @@ def _to_rle(annotation: dict[str, Any], height: int, width: int) -> dict[str, An
     return {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
 
 
-@lru_cache(maxsize=16)
-def _read_json(path: Path) -> Any:
+def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return _parsed(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; restore it with `git checkout -- data`") from None
+        raise InputError(f"{path} is missing; {_mend(path)}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); restore it from the repository") from None
+        raise InputError(f"{path} is not JSON ({error}); {_mend(path)}") from None
 
 
-@lru_cache(maxsize=100_000)
-def image_key(path: Path) -> str:
-    """The name by which stored results know an image: its stem and a digest of its bytes.
-
-    The stem keeps keys in the dataset's order, the digest makes a changed image a new one.
-    """
-    try:
-        return f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """An image file of any usual kind as RGB.
-
-    Grey, palette, CMYK, 16-bit and transparent images are converted (transparent parts on white),
-    and a camera's rotation note (EXIF) is obeyed.
-
-    Returns:
-        uint8 (H, W, 3).
-
-    Raises:
-        InputError: The file is missing, empty, truncated or no image.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no image file at {path}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that Pillow can read") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"{path} has too many pixels; scale it down first") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
-        raise InputError(f"{path} is truncated or damaged: {error}") from None
-
-
-def to_rgb(image: Any) -> npt.NDArray[np.uint8]:
-    """A Pillow image of any mode as RGB uint8 (H, W, 3)."""
-    from PIL import Image
-
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel: Pillow's own conversion clips
-        values = np.asarray(image, dtype=np.float64)
-        wide = image.mode.startswith("I;16") or values.max() > 255
-        top = 65535.0 if wide else 255.0
-        grey = np.clip(values / top * 255, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image)
-    return np.array(image.convert("RGB"))
+@lru_cache(maxsize=16)
+def _parsed(path: Path, _changed: int) -> Any:
+    """A file of refs or instances, read once until it changes."""
+    return read_pickle(path) if path.suffix == ".p" else json.loads(path.read_text())

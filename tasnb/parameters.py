@@ -20,6 +20,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from tasnb.settings import InputError, Settings, make_settings, shown, unknown
 from tasnb.store import fingerprint
 
+CHANGES = "changes"
+"""The parameter that takes any setting by its name, `changes: dict = {}`."""
+
 _KINDS = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)}
 
 
@@ -89,16 +92,22 @@ def from_text(notebooks: Iterable[Notebook], texts: Mapping[str, str]) -> dict[s
     """Values of the command line, each read as the type that a notebook declares for its name.
 
     A list is JSON or separated by commas. What cannot be read stays text, for `parameters_of`
-    to refuse.
+    to refuse. A setting that no notebook declares by itself goes into its `changes`.
 
     Raises:
-        InputError: a name that none of `notebooks` declares.
+        InputError: a name that none of `notebooks` declares, and that is no setting.
     """
     kinds = {name: kind for book in notebooks for name, kind in book.kinds.items()}
-    for name in texts:
-        if name not in kinds:
-            raise unknown("parameter", name, sorted(kinds))
-    return {name: _read(text, kinds[name]) for name, text in texts.items()}
+    found: dict[str, Any] = {}
+    for name, text in sorted(texts.items(), key=lambda item: item[0] != CHANGES):
+        if name in kinds:
+            found[name] = _read(text, kinds[name])
+        elif name in Settings.model_fields and CHANGES in kinds:
+            found.setdefault(CHANGES, {})[name] = _read(text, _kind_of_setting(name))
+        else:
+            settings = Settings.model_fields if CHANGES in kinds else ()
+            raise unknown("parameter", name, sorted({*kinds, *settings}))
+    return found
 
 
 def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,12 +126,28 @@ def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str,
 def settings_of(parameters: Mapping[str, Any]) -> Settings:
     """The settings that parameters amount to; `split`, if given, stands for `splits`.
 
-    Parameters that are a notebook's own are left out.
+    Parameters that are a notebook's own are left out, and `changes` are put in.
+
+    Raises:
+        InputError: a setting twice, or what `make_settings` refuses.
     """
     fields = {name: value for name, value in parameters.items() if name in Settings.model_fields}
     if parameters.get("split"):
         fields["splits"] = [parameters["split"]]
+    for name, value in parameters.get(CHANGES, {}).items():
+        if name in fields:
+            raise InputError(f"{CHANGES} has {name}, a parameter of its own: write -p {name} ...")
+        fields[name] = value
     return make_settings(**fields)
+
+
+def _kind_of_setting(name: str) -> Any:
+    """How a setting is to be read from text: a list of strings, a string, or as JSON has it."""
+    field = Settings.model_fields[name]
+    shown = str(field.annotation)
+    if "tuple[str" in shown:
+        return list
+    return str if field.annotation is str or "Path" in shown or "Literal" in shown else Any
 
 
 def _kind(annotation: ast.expr) -> Any:

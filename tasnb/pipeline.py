@@ -13,8 +13,10 @@ import pandas as pd
 
 from tasnb import captions, encoders, language, proposals, rectifier, scores
 from tasnb.checkpoints import model_digest
-from tasnb.datasets import Split, load_image, load_split
+from tasnb.datasets import Split, load_split
+from tasnb.images import load_image
 from tasnb.masked_images import masked_images
+from tasnb.profiles import stem
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.settings import Settings, make_settings, short
 from tasnb.store import Stage, Store, atomic_write
@@ -33,6 +35,7 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.store)
+        self._splits: dict[tuple[str, str], Split] = {}
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
         self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # kept by tables.outcome
 
@@ -236,7 +239,9 @@ class Pipeline:
 
     def split(self, dataset: str, split: str) -> Split:
         """The sentences, images and ground truth of one column of the tables."""
-        return load_split(self.settings, dataset, split)
+        if (dataset, split) not in self._splits:
+            self._splits[dataset, split] = load_split(self.settings, dataset, split)
+        return self._splits[dataset, split]
 
     def scored(
         self,
@@ -255,7 +260,7 @@ class Pipeline:
             scored = self.score(data, encoder, caption_input, clip_input, table)
             models = (self.settings.proposal_network, self.settings.captioner, encoder)
             named = map(short, models)
-            name = "-".join([dataset, split, *named, caption_input, clip_input])
+            name = "-".join([stem(dataset), split, *named, caption_input, clip_input])
             with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
                 scored.pairs.to_parquet(path, index=False)
             self._scored[key] = scored

@@ -48,7 +48,7 @@ class ProposalNetwork(Protocol):
 
         Args:
             image: RGB, uint8.
-            key: Which image it is, from ``datasets.image_key``; "" for one of no dataset.
+            key: Which image it is, from ``images.image_key``; "" for one of no dataset.
         """
 
 

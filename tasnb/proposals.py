@@ -34,7 +34,7 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "
 
     Args:
         image: RGB, uint8 (H, W, 3).
-        key: The image's, from ``datasets.image_key``; for networks that look masks up by it.
+        key: The image's, from ``images.image_key``; for networks that look masks up by it.
 
     Returns:
         A row a mask: see ``COLUMNS``. Boxes hold the first and the last pixel; areas are pixels.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,9 @@ from typing import Any
 from tasnb import __version__
 from tasnb.kernels import check_kernel, execute
 from tasnb.parameters import Notebook, load_notebook, parameters_of, settings_of
+from tasnb.profiles import DATASETS
 from tasnb.report import write_html, write_index
-from tasnb.settings import ROOT, InputError, unknown
+from tasnb.settings import ROOT, InputError, Settings, unknown
 from tasnb.store import atomic_write, file_digest, fingerprint
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -116,7 +118,7 @@ def run(
     (settings.out / "run.json").unlink(missing_ok=True)
     same = {
         "code": _code_digest(),
-        "data": _data_digest(settings.data, settings.profile),
+        "data": _data_digest(settings),
         "versions": versions(),
     }
     records: dict[str, Any] = {}
@@ -255,14 +257,17 @@ def _code_digest() -> str:
     return _digest_of(package, package.rglob("*.py"))
 
 
-def _data_digest(data: Path, profile: str) -> str:
-    """Of what a profile reads: contents, but only names and sizes of pictures and large files.
+def _data_digest(settings: Settings) -> str:
+    """Of what a run reads: contents, but only names and sizes of pictures and large files.
 
-    A file over 32 MB is a checkpoint, whose card beside it holds its digest.
+    A file over 32 MB is a checkpoint, whose card beside it holds its digest, or a published file.
     """
+    data = settings.data
+    named = (DATASETS[d].folder if d in DATASETS else d for d in settings.datasets)
+    places = {data / settings.profile, *(data / name for name in named)}
     files = (
         file
-        for place in [data / profile, *data.glob("wordnet*")]
+        for place in [*sorted(places), *data.glob("wordnet*")]
         for file in ([place] if place.is_file() else place.rglob("*"))
         if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
     )
@@ -275,7 +280,7 @@ def _digest_of(root: Path, files: Iterable[Path]) -> str:
         picture = file.suffix.lower() in (".jpg", ".jpeg", ".png")
         return size if picture or size > 32_000_000 else file_digest(file)
 
-    return fingerprint({str(file.relative_to(root)): content(file) for file in files})
+    return fingerprint({os.path.relpath(file, root): content(file) for file in files})
 
 
 def _write_json(path: Path, content: Any) -> None:

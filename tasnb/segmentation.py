@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets import Split, load_image, to_rgb
+from tasnb.datasets import Split
 from tasnb.encoders import load_encoder
+from tasnb.images import load_image, to_rgb
 from tasnb.pipeline import Pipeline
 from tasnb.settings import InputError, make_settings
 

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from tasnb.profiles import DATASETS, PROFILES, RECIPES, is_long
+
 
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one line and says what to do."""
@@ -33,24 +35,6 @@ def _repository() -> Path:
 ROOT = _repository()
 """Relative paths in the settings start here, so that notebooks (which run in notebooks/),
 the command line and the tests share one store wherever they are started."""
-
-SPLITS: dict[str, tuple[str, ...]] = {
-    "refscenes": ("val", "testA", "testB"),
-    "refscenes+": ("val", "testA", "testB"),
-    "refscenesg": ("val(U)", "test(U)", "test(G)"),
-    "phrasescenes": ("test",),
-}
-"""Dataset -> its splits, in the order of the columns of Tables 1 and 2."""
-
-PROFILES: dict[str, dict[str, Any]] = {
-    # The small SAM is less sure of itself than the real one: at the paper's 0.7 and 0.7 the best of
-    # its masks covers a target in 60 cases of 100, instead of 82 (found on development scenes).
-    "embedded": {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.4},
-}
-"""Profile -> what it changes in the defaults of `Settings`."""
-
-RECIPES: tuple[str, ...] = ("published",)
-"""Readings of the method; "published" is the paper's text."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
@@ -91,7 +75,7 @@ class Settings(BaseModel):
 
     profile: str = "embedded"
     recipe: str = "published"
-    datasets: Names = tuple(SPLITS)
+    datasets: Names  # the profile's; or folders in the REFER layout
     splits: Names = ()  # none given: all that the paper reports
     limit: Count | None = None  # the first images of each split; None (or 0): all
     seed: Annotated[int, Field(ge=0)] = 0
@@ -135,10 +119,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _defaults_of_profile_and_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
         profile = given.get("profile", "embedded")
         if not isinstance(profile, str) or profile not in PROFILES:
             raise unknown("profile", profile, PROFILES)
+        recipe = given.get("recipe", "published")
+        if not isinstance(recipe, str) or recipe not in RECIPES:
+            raise unknown("recipe", recipe, RECIPES)
         # Nothing given in a notebook's parameters cell ("" or []) means the profile's own.
         empty = ("", [], (), None)
         given = {
@@ -146,7 +133,7 @@ class Settings(BaseModel):
             for name, value in given.items()
             if not (name in ("datasets", "store", "out", "data") and value in empty)
         }
-        return {"out": f"runs/{profile}", **PROFILES[profile], **given}
+        return {"out": f"runs/{profile}", **PROFILES[profile], **RECIPES[recipe], **given}
 
     @field_validator("limit", mode="before")
     @classmethod
@@ -158,20 +145,17 @@ class Settings(BaseModel):
     def _from_root(cls, path: Path) -> Path:
         return ROOT / path.expanduser()
 
-    @field_validator("recipe")
-    @classmethod
-    def _known_recipe(cls, recipe: str) -> str:
-        if recipe not in RECIPES:
-            raise unknown("recipe", recipe, RECIPES)
-        return recipe
-
     @field_validator("datasets")
     @classmethod
     def _known_datasets(cls, datasets: tuple[str, ...]) -> tuple[str, ...]:
+        found = []
         for dataset in datasets:
-            if dataset not in SPLITS:
-                raise unknown("dataset", dataset, SPLITS)
-        return tuple(dict.fromkeys(datasets))
+            folder = ROOT / Path(dataset).expanduser()
+            if dataset not in DATASETS and not (folder / "instances.json").is_file():
+                kind = "dataset (nor is it a folder with an instances.json in it)"
+                raise unknown(kind if "/" in dataset else "dataset", dataset, DATASETS)
+            found.append(dataset if dataset in DATASETS else str(folder))
+        return tuple(dict.fromkeys(found))
 
     @field_validator(
         "proposal_network",
@@ -205,21 +189,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _known_splits(self) -> Settings:
-        known = dict.fromkeys(split for dataset in self.datasets for split in SPLITS[dataset])
-        for split in self.splits:
-            if split not in known:
-                raise unknown("split", split, known)
+        if all(dataset in DATASETS for dataset in self.datasets):  # else it is seen when they load
+            known = dict.fromkeys(s for dataset in self.datasets for s in DATASETS[dataset].splits)
+            for split in self.splits:
+                if split not in known:
+                    raise unknown("split", split, known)
         return self
-
-    @property
-    def columns(self) -> tuple[tuple[str, str], ...]:
-        """The (dataset, split) pairs of this run, in the order of the paper's tables."""
-        return tuple(
-            (dataset, split)
-            for dataset in self.datasets
-            for split in SPLITS[dataset]
-            if not self.splits or split in self.splits
-        )
 
     def only(self, *fields: str) -> Settings:
         """These fields and the defaults of all others, so that what depends on them can be kept."""
@@ -227,7 +202,7 @@ class Settings(BaseModel):
 
     def lambda_of(self, dataset: str) -> float:
         """The weight of the negative texts: 0.7, but 1 on the -g family (section 4.2)."""
-        return self.lam_g if dataset.endswith("g") else self.lam
+        return self.lam_g if is_long(dataset) else self.lam
 
 
 def make_settings(profile: str = "embedded", **overrides: Any) -> Settings:

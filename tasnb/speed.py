@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tasnb import baselines, captions, encoders, proposal_networks, tables
-from tasnb.datasets import Split
+from tasnb.datasets import Split, ablated
 from tasnb.pipeline import Pipeline
 from tasnb.settings import InputError, Settings
 
@@ -53,7 +53,7 @@ def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
         cache.cache_clear()  # no model of an earlier call in the memory that is measured
     with tempfile.TemporaryDirectory(prefix="tasnb-speed-") as folder:
         pipeline = Pipeline(settings).variant(store=folder, limit=0)
-        split = pipeline.split(*tables.ABLATED)
+        split = pipeline.split(*ablated(settings))
         once = split.sentences.drop_duplicates("image")
         picked = np.random.default_rng(settings.seed).permutation(len(once))[: count + 1]
         rows = once.iloc[picked]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from tasnb import baselines
+from tasnb import baselines, profiles
+from tasnb.datasets import columns
 from tasnb.metrics import evaluate
 from tasnb.pipeline import Pipeline
 from tasnb.scores import ScoreTable
@@ -20,19 +21,6 @@ from tasnb.settings import Settings, short
 from tasnb.store import atomic_write
 
 COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
-
-COUNTERPARTS = {
-    "refscenes": "RefCOCO",
-    "refscenes+": "RefCOCO+",
-    "refscenesg": "RefCOCOg",
-    "phrasescenes": "PhraseCut",
-}
-"""The paper's dataset that each embedded one stands for."""
-
-FAMILY = ("refscenes", "refscenes+", "refscenesg")  # the columns of Table 1
-
-TITLES = {"refscenes": "RefScenes", "refscenes+": "RefScenes+", "refscenesg": "RefScenesg"}
-TITLES["phrasescenes"] = "PhraseScenes"
 
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
@@ -43,7 +31,6 @@ METHODS = (
 """Rows of Table 1, in the paper's order; those between are of `tasnb.baselines`."""
 EXTRA = ("CLIP Surgery", "Score Map", "Grad-CAM")  # with a ViT: rows that the paper does not have
 MODULES = ("V", "V + P", "V + P + N", "V + P + N + spatial")
-ABLATED = ("refscenes", "val")  # the paper's ablations are on RefCOCO val with the ViT
 
 
 MISPRINTS = {
@@ -135,7 +122,7 @@ def rows(
     known = paper_numbers()
     found = []
     for metric, value in values.items():
-        where = (table, method, counterpart(encoder), COUNTERPARTS.get(dataset, dataset), split)
+        where = (table, method, counterpart(encoder), profiles.counterpart(dataset), split)
         paper = known.get((*where, metric), np.nan)
         row = (table, method, short(encoder), dataset, split, metric, value, paper, len(outcome))
         found.append(row)
@@ -147,13 +134,13 @@ def table1(pipeline: Pipeline) -> pd.DataFrame:
 
     TSEG, which is trained, is cited: its rows hold the paper's number and none of ours.
     """
-    found = _main_table(pipeline, "table1", FAMILY, lambda e: methods(pipeline, e, extra=False))
+    found = _main_table(pipeline, "table1", False, lambda e: methods(pipeline, e, extra=False))
     return pd.concat([found, _cited("TSEG", found)], ignore_index=True)
 
 
 def table1_extra(pipeline: Pipeline) -> pd.DataFrame:
     """Rows of Table 1 that the paper does not have: activation maps of the ViT."""
-    return _main_table(pipeline, "table1_extra", FAMILY, lambda e: methods(pipeline, e, extra=True))
+    return _main_table(pipeline, "table1_extra", False, lambda e: methods(pipeline, e, extra=True))
 
 
 def table2(pipeline: Pipeline) -> pd.DataFrame:
@@ -165,7 +152,7 @@ def table2(pipeline: Pipeline) -> pd.DataFrame:
     found = _main_table(
         pipeline,
         "table2",
-        ("phrasescenes",),
+        True,
         lambda e: [m for m in methods(pipeline, e, extra=False) if m in wanted],
     )
     return pd.concat([found, _cited("Global-Local", found)], ignore_index=True)
@@ -177,7 +164,7 @@ def table2_extra(pipeline: Pipeline) -> pd.DataFrame:
     return _main_table(
         pipeline,
         "table2_extra",
-        ("phrasescenes",),
+        True,
         lambda e: [m for m in methods(pipeline, e) if m not in wanted],
     )
 
@@ -198,13 +185,13 @@ def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list
 def _main_table(
     pipeline: Pipeline,
     table: str,
-    datasets: Container[str],
+    phrases: bool,
     names: Callable[[str], Sequence[str]],
 ) -> pd.DataFrame:
     found = []
     wanted = {encoder: names(encoder) for encoder in pipeline.settings.encoders}
-    for dataset, split in pipeline.settings.columns:
-        for encoder, some in wanted.items() if dataset in datasets else ():
+    for dataset, split in columns(pipeline.settings):
+        for encoder, some in wanted.items() if profiles.is_phrases(dataset) == phrases else ():
             for method in some:
                 name = "" if method == "Text-only" else encoder
                 result = outcome(pipeline, method, encoder, dataset, split)
@@ -214,11 +201,11 @@ def _main_table(
 
 def _cited(method: str, beside: pd.DataFrame) -> pd.DataFrame:
     """The paper's numbers of a method on the columns of a table, with no value of ours."""
-    columns = beside[["table", "dataset", "split"]].drop_duplicates()
+    there = beside[["table", "dataset", "split"]].drop_duplicates()
     known = paper_numbers().rename("paper").reset_index()
     known = known[known["method"] == method]
     known = known[~known["encoder"].isin(["RN50", "ViT-B/32"])]  # those are measured
-    named = columns.assign(theirs=columns["dataset"].map(COUNTERPARTS))
+    named = there.assign(theirs=there["dataset"].map(profiles.counterpart))
     found = named.merge(
         known.rename(columns={"dataset": "theirs"}), on=["table", "theirs", "split"]
     )
@@ -238,7 +225,7 @@ def layout(frame: pd.DataFrame) -> pd.DataFrame:
     paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
     ours = frame["value"].map(lambda x: "" if pd.isna(x) else f"{x:.2f}")
     frame["cell"] = (ours + paper).str.strip()
-    frame["column"] = frame["dataset"].map(lambda d: TITLES.get(d, d)) + " " + frame["split"]
+    frame["column"] = frame["dataset"].map(profiles.title) + " " + frame["split"]
     one = frame["column"].nunique() == 1
     index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
     measured = frame.groupby("encoder")["value"].count().to_dict()

@@ -15,6 +15,7 @@ from tasnb.proposals import best_proposals, decode
 from tasnb.settings import make_settings
 
 RN, VIT = make_settings().encoders
+SWAPPED = (("refscenes+", "testA"), ("refscenesg", "val(U)"))
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,12 @@ def value(pipeline: Pipeline, method: str, encoder: str, column: tuple[str, str]
     return evaluate(result["intersection"], result["union"])["mIoU"]
 
 
+def test_the_columns_of_tables_6_and_7() -> None:
+    assert tuple(ablations.swapped(make_settings())) == SWAPPED
+    on_photographs = [("refcoco+", "testA"), ("refcocog", "val(U)")]
+    assert ablations.swapped(make_settings("paper")) == on_photographs
+
+
 def test_table_6(pipeline: Pipeline) -> None:
     table = ablations.table6(pipeline)
     rows = table[table["metric"] == "mIoU"]
@@ -35,13 +42,11 @@ def test_table_6(pipeline: Pipeline) -> None:
     assert rows["paper"].notna().all()
     cells = rows.set_index(["method", "encoder", "dataset"])["value"]
     for encoder in (RN, VIT):
-        for column in ablations.SWAPPED:
+        for column in SWAPPED:
             key = (tables.short(encoder), column[0])
             assert cells["no captioner", *key] == value(pipeline, "CLIP-only", encoder, column)
             assert cells["BLIP-2", *key] == value(pipeline, "TAS", encoder, column)
-    ours, theirs = (
-        p.scored(*ablations.SWAPPED[0], VIT) for p in (pipeline, pipeline.with_other_captioner)
-    )
+    ours, theirs = (p.scored(*SWAPPED[0], VIT) for p in (pipeline, pipeline.with_other_captioner))
     same = ["V", "mask_id", "sentence"]  # the captioner has no say in these, but in P
     np.testing.assert_array_equal(ours.pairs[same], theirs.pairs[same])
     assert (ours.pairs["P"] != theirs.pairs["P"]).any()
@@ -56,14 +61,14 @@ def test_table_7(pipeline: Pipeline) -> None:
     assert rows["paper"].notna().all()
     assert rows["encoder"].unique().tolist() == ["clip-vit", "blip2-itc", "albef"]
     cells = rows.set_index(["method", "dataset"])["value"]
-    for column in ablations.SWAPPED:
+    for column in SWAPPED:
         assert cells["CLIP-TAS", column[0]] == value(pipeline, "TAS", VIT, column)
 
 
 @pytest.mark.parametrize("name", make_settings().other_encoders)
 def test_both_towers_of_an_encoder_stand_in(pipeline: Pipeline, name: str) -> None:
     """V, P and N of one sentence from the encoder itself, crop by crop and text by text."""
-    column = ablations.SWAPPED[0]
+    column = SWAPPED[0]
     table, split = pipeline.scored(*column, name), pipeline.split(*column)
     sentence = table.sentences.iloc[-1]
     pairs = table.pairs[table.pairs["sentence"] == len(table.sentences) - 1]

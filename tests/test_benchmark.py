@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tasnb.datasets import REFS
+from tasnb.profiles import DATASETS, PROFILES
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = DATA / "embedded"
+REFS = {name: DATASETS[name].splits for name in PROFILES["embedded"]["datasets"]}
 COLUMNS = [(d, s, *where) for d, splits in REFS.items() for s, where in splits.items()]
 PLACES = {
     "left",

@@ -10,7 +10,7 @@ import pytest
 
 from tasnb.captions import load_captioner
 from tasnb.checkpoints import model_digest
-from tasnb.datasets import load_image
+from tasnb.images import load_image
 from tasnb.settings import InputError, make_settings
 
 CHECKPOINTS = make_settings().data / "embedded" / "checkpoints"

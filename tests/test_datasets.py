@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets import REFS, image_key, load_image, load_split, read_pickle, to_rgb
-from tasnb.settings import SPLITS, InputError, Settings, make_settings
+from tasnb.datasets import ablated, columns, load_split, read_pickle
+from tasnb.images import image_key, load_image, to_rgb
+from tasnb.profiles import DATASETS
+from tasnb.settings import InputError, Settings, make_settings
 
 HEIGHT, WIDTH = 10, 12
 
@@ -74,10 +76,6 @@ def settings(tmp_path: Path) -> Settings:
     return make_settings(data=str(tmp_path))
 
 
-def test_the_datasets_are_those_of_the_settings() -> None:
-    assert {name: tuple(splits) for name, splits in REFS.items()} == SPLITS
-
-
 def test_a_split(settings: Settings) -> None:
     """Sentences by image, in the order of the refs; the split's only; `sent`, not `raw`."""
     split = load_split(settings, "refscenes", "val")
@@ -125,9 +123,9 @@ def test_the_key_of_an_image_changes_with_its_content(settings: Settings, tmp_pa
     ("dataset", "split", "message"),
     [
         ("refscene", "val", "unknown dataset 'refscene': did you mean 'refscenes'"),
-        ("refscenes", "testC", "unknown split of refscenes 'testC': did you mean 'test"),
-        ("refscenes", "testB", "refscenes testB holds no sentences; is data/ complete"),
-        ("refscenesg", "val(U)", "refscenesg/instances.json is missing; restore it with `git"),
+        ("refscenes", "testC", "unknown split of RefScenes 'testC': did you mean 'test"),
+        ("refscenes", "testB", "RefScenes testB holds no sentences; is data/ complete"),
+        ("refscenesg", "val(U)", "refscenesg/refs(umd).json is missing; restore it with `git"),
     ],
 )
 def test_unknown_and_missing(settings: Settings, dataset: str, split: str, message: str) -> None:
@@ -232,6 +230,124 @@ def test_a_pickle_that_is_damaged_or_of_another_shape(settings: Settings, conten
     with pytest.raises(InputError) as error:
         load_split(settings, "refscenes", "val")
     assert "\n" not in str(error.value)
+
+
+# --- the published datasets, and one's own
+
+
+def published(root: Path, dataset: str, which: str, refs: list[dict]) -> Settings:
+    """The fixture's data as a dataset that is published as a pickle."""
+    (root / "images").mkdir(exist_ok=True)
+    (root / "embedded" / "images").rename(root / "images" / "train2014")
+    folder = root / dataset
+    (root / "embedded" / "refscenes").rename(folder)
+    (folder / "refs(unc).json").unlink()
+    (folder / f"refs({which}).p").write_bytes(as_python_2(refs) + b".")
+    return make_settings("paper", data=str(root))
+
+
+def test_a_published_split_must_be_of_its_size(settings: Settings) -> None:
+    paper = published(settings.data, "refcoco", "unc", REFERENCES)
+    with pytest.raises(InputError) as error:
+        load_split(paper, "refcoco", "val")
+    message = str(error.value)
+    assert "RefCOCO val in " in message and "has 4 refs, as published it has 3811: " in message
+    assert "\n" not in message
+
+
+def test_a_published_split_of_its_size(settings: Settings, monkeypatch) -> None:
+    """The table's numbers replaced by those of the data, since only a clone has the real ones."""
+    expected = load_split(settings, "refscenes", "val").sentences
+    paper = published(settings.data, "refcoco", "unc", REFERENCES)
+    sizes = {**DATASETS["refcoco"].sizes, "val": (4, 5, 3)}
+    monkeypatch.setitem(DATASETS, "refcoco", DATASETS["refcoco"]._replace(sizes=sizes))
+    pd.testing.assert_frame_equal(load_split(paper, "refcoco", "val").sentences, expected)
+    limited = load_split(paper.model_copy(update={"limit": 1}), "refcoco", "val")
+    assert len(limited.images) == 1  # the whole split is counted, whatever is read of it
+
+
+def test_the_paper_s_test_g_is_google_s_val(settings: Settings, monkeypatch) -> None:
+    paper = published(settings.data, "refcocog", "google", REFERENCES)
+    monkeypatch.setitem(DATASETS, "refcocog", DATASETS["refcocog"]._replace(sizes={}))
+    assert len(load_split(paper, "refcocog", "test(G)").sentences) == 5
+
+
+def test_images_that_are_missing_are_said(settings: Settings, monkeypatch) -> None:
+    paper = published(settings.data, "refcoco", "unc", REFERENCES)
+    monkeypatch.setitem(DATASETS, "refcoco", DATASETS["refcoco"]._replace(sizes={}))
+    (settings.data / "images" / "train2014").rename(settings.data / "elsewhere")
+    with pytest.raises(InputError, match="train2014 is missing, the images of RefCOCO; `py"):
+        load_split(paper, "refcoco", "val")
+
+
+TASK = {
+    "task_id": "7__1",
+    "image_id": 7,
+    "ann_ids": [1, 2],
+    "instance_boxes": [[2, 1, 5, 3], [8, 5, 3, 3]],
+    "Polygons": [
+        [[[2.9, 1.2], [6.7, 1.9], [6.1, 3.8], [2.2, 3.1]]],
+        [[[8.5, 5.5], [10.5, 5.5], [10.5, 7.5]], [[0.4, 9.9], [1.6, 9.2], [1.2, 8.0]]],
+    ],
+    "phrase": "wooden chairs",
+    "phrase_structure": {"name": "chairs", "attributes": ["wooden"], "type": "attribute"},
+}
+
+
+def phrasecut(root: Path, tasks: list[dict]) -> Settings:
+    (root / "phrasecut").mkdir()
+    (root / "phrasecut" / "refer_test.json").write_text(json.dumps(tasks))
+    (root / "images" / "visual_genome").mkdir(parents=True)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "images" / "visual_genome" / "7.jpg")
+    return make_settings("paper", data=str(root))
+
+
+def test_phrasecut(tmp_path: Path, monkeypatch) -> None:
+    """The union of all instances; corners cut to whole pixels, outlines drawn."""
+    paper = phrasecut(tmp_path, [TASK])
+    with pytest.raises(InputError, match="has 1 refs, as published it has 14354"):
+        load_split(paper, "phrasecut", "test")
+    monkeypatch.setitem(DATASETS, "phrasecut", DATASETS["phrasecut"]._replace(sizes={}))
+    split = load_split(paper, "phrasecut", "test")
+    row = split.sentences.iloc[0]
+    assert (row["sentence"], row["target"], row["sent_id"]) == ("wooden chairs", "chairs", "7__1")
+    expected = box(1, 2, 4, 7)  # columns 2 to 6 and rows 1 to 3, both ends drawn
+    expected |= np.array(
+        [[8 <= x <= 10 and 5 <= y <= 7 and x - 8 >= y - 5 for x in range(WIDTH)]
+         for y in range(HEIGHT)]
+    )  # fmt: skip
+    expected[8, 1] = expected[9, 0] = expected[9, 1] = True
+    np.testing.assert_array_equal(split.ground_truth(0), expected)
+
+
+def test_phrasecut_of_another_shape(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(DATASETS, "phrasecut", DATASETS["phrasecut"]._replace(sizes={}))
+    broken = {**TASK, "Polygons": [[[3, 4]]]}
+    with pytest.raises(InputError) as error:
+        load_split(phrasecut(tmp_path, [broken]), "phrasecut", "test")
+    assert "\n" not in str(error.value)
+
+
+def test_a_dataset_of_one_s_own(settings: Settings, tmp_path: Path) -> None:
+    """A folder with instances.json, refs(anything) and images/; its splits are what it says."""
+    expected = load_split(settings, "refscenes", "val").sentences
+    folder = tmp_path / "my dog"  # ends in g, but is none of RefCOCOg's family
+    (tmp_path / "embedded" / "refscenes").rename(folder)
+    (tmp_path / "embedded" / "images").rename(folder / "images")
+    (folder / "refs(unc).json").rename(folder / "refs(me).json")
+    train = [ref(9, 4, "train", ["dog"], ann_id=12)]
+    (folder / "refs(me).json").write_text(json.dumps(REFERENCES + train))
+    mine = make_settings(datasets=[str(folder)], lam_g=0.2)
+    assert columns(mine) == [(str(folder), "val"), (str(folder), "testA")]
+    assert columns(mine.model_copy(update={"splits": ("train",)})) == [(str(folder), "train")]
+    assert ablated(mine) == (str(folder), "val")
+    assert mine.lambda_of(str(folder)) == mine.lam
+    pd.testing.assert_frame_equal(load_split(mine, str(folder), "val").sentences, expected)
+    with pytest.raises(InputError, match="unknown split 'test': did you mean 'testA'"):
+        columns(make_settings(datasets=[str(folder)], splits=["test"]))
+    (folder / "refs(me).json").write_text("[3]")
+    with pytest.raises(InputError, match=r"refs\(me\) is no list of refs"):
+        columns(make_settings(datasets=[str(folder)], splits=["val"]))
 
 
 # --- image files

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasnb import freesolo
-from tasnb.datasets import load_image
+from tasnb.images import load_image
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.settings import InputError, make_settings
 

@@ -151,7 +151,7 @@ def test_only_declared_parameters_are_passed(notebook):
         ({"datasets": ("refscenes",)}, "parameter datasets = ('refscenes',): should be of type"),
         ({"alpha": -1.0}, "alpha = -1.0: should be greater than or equal to 0"),
         ({"split": "test"}, "unknown split 'test': did you mean"),
-        ({"profile": "paper"}, "unknown profile 'paper'"),
+        ({"profile": "paperr"}, "unknown profile 'paperr'"),
     ],
 )
 def test_bad_values_are_refused(notebook, overrides, message):
@@ -163,3 +163,54 @@ def test_bad_values_are_refused(notebook, overrides, message):
 def test_settings_of_parameters():
     parameters = {"alpha": 0.2, "alphas": [1], "split": "val", "splits": [], "limit": 0}
     assert settings_of(parameters) == make_settings(alpha=0.2, splits=["val"])
+
+
+# --- any setting by its name
+
+
+@pytest.fixture
+def open_notebook(tmp_path):
+    return load_notebook(write_notebook(tmp_path / "06_x.ipynb", CELL + "changes: dict = {}\n"))
+
+
+def test_a_setting_that_no_notebook_declares_goes_into_changes(notebook, open_notebook):
+    texts = {
+        "lam_g": "0.5",
+        "captioner": "git:embedded/git",
+        "encoders": "open_clip:a,open_clip:b",
+        "min_mask_area_of": "null",
+        "changes": '{"num_beams": 2}',
+        "alpha": "0.3",
+    }
+    found = from_text([notebook, open_notebook], texts)
+    changes = {
+        "num_beams": 2,
+        "lam_g": 0.5,
+        "captioner": "git:embedded/git",
+        "encoders": ["open_clip:a", "open_clip:b"],
+        "min_mask_area_of": None,
+    }
+    assert found == {"changes": changes, "alpha": 0.3}
+    assert parameters_of(open_notebook, found) == found
+    assert parameters_of(notebook, found) == {"alpha": 0.3}
+    settings = settings_of({**open_notebook.defaults, **found})
+    assert settings == make_settings(alpha=0.3, datasets=["refscenes"], **changes)
+
+
+def test_without_changes_a_setting_is_unknown(notebook):
+    with pytest.raises(InputError, match="unknown parameter 'lam_g'"):
+        from_text([notebook], {"lam_g": "0.5"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alpha": 0.2}, "changes has alpha, a parameter of its own: write -p alpha ..."),
+        ({"lam_gg": 0.2}, "unknown setting 'lam_gg': did you mean 'lam_g'"),
+        ({"lam_g": "x"}, "lam_g = 'x': should be a valid number"),
+    ],
+)
+def test_bad_changes_are_refused(open_notebook, changes, message):
+    with pytest.raises(InputError) as caught:
+        parameters_of(open_notebook, {"changes": changes})
+    assert message in str(caught.value)

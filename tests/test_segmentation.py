@@ -13,7 +13,8 @@ from PIL import Image
 import tasnb
 from tasnb import settings as tasnb_settings
 from tasnb.__main__ import main
-from tasnb.datasets import load_image, load_split
+from tasnb.datasets import load_split
+from tasnb.images import load_image
 from tasnb.segmentation import COLUMNS, Segmentation
 from tasnb.settings import InputError, make_settings
 

@@ -9,7 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 import tasnb
-from tasnb.settings import ROOT, SPLITS, InputError, Settings, make_settings, short, unknown
+from tasnb.datasets import ablated, columns, stand_in
+from tasnb.profiles import DATASETS, PROFILES, RECIPES
+from tasnb.settings import ROOT, InputError, Settings, make_settings, short, unknown
 
 
 def test_defaults_are_those_of_the_paper():
@@ -24,7 +26,7 @@ def test_defaults_are_those_of_the_paper():
 
 
 def test_columns_are_those_of_tables_1_and_2():
-    assert make_settings().columns == (
+    assert columns(make_settings()) == [
         ("refscenes", "val"),
         ("refscenes", "testA"),
         ("refscenes", "testB"),
@@ -35,21 +37,38 @@ def test_columns_are_those_of_tables_1_and_2():
         ("refscenesg", "test(U)"),
         ("refscenesg", "test(G)"),
         ("phrasescenes", "test"),
-    )
+    ]
+
+
+def test_every_profile_and_recipe_makes_settings():
+    for profile in PROFILES:
+        for recipe in RECIPES:
+            settings = make_settings(profile, recipe=recipe)
+            assert len(columns(settings)) == 10
+            again = make_settings(**json.loads(json.dumps(settings.model_dump(mode="json"))))
+            assert again == settings
+
+
+def test_columns_by_their_part_in_the_paper():
+    assert ablated(make_settings()) == ("refscenes", "val")
+    assert ablated(make_settings(datasets=["phrasescenes"])) == ("refscenes", "val")
+    assert ablated(make_settings("paper")) == ("refcoco", "val")
+    found = stand_in(make_settings("paper"), "RefCOCOg", "val(U)")
+    assert found == ("refcocog", "val(U)")
 
 
 def test_columns_of_chosen_splits():
     chosen = make_settings(splits=["testA", "test"])
-    assert chosen.columns == (
+    assert columns(chosen) == [
         ("refscenes", "testA"),
         ("refscenes+", "testA"),
         ("phrasescenes", "test"),
-    )
+    ]
 
 
 def test_lambda_is_larger_on_the_g_family():
     settings = make_settings(lam=0.5, lam_g=0.9)
-    assert [settings.lambda_of(dataset) for dataset in SPLITS] == [0.5, 0.5, 0.9, 0.5]
+    assert [settings.lambda_of(dataset) for dataset in DATASETS] == [0.5, 0.5, 0.9, 0.5] * 2
 
 
 def test_what_json_cannot_say_is_accepted():
@@ -113,12 +132,19 @@ def test_frozen():
             {"captioner": "blip2"},
             "'blip2' is no model: write library:name, as open_clip:embedded/clip-vit",
         ),
-        ({"profile": "paper"}, "unknown profile 'paper': there is embedded"),
-        ({"recipe": "released"}, "unknown recipe 'released': there is published"),
+        (
+            {"profile": "papers"},
+            "unknown profile 'papers': did you mean 'paper'? there is embedded, paper, lite",
+        ),
+        (
+            {"recipe": "publish"},
+            "unknown recipe 'publish': did you mean 'published'? there is published, released",
+        ),
         (
             {"datasets": ["refscene+"]},
             "unknown dataset 'refscene+': did you mean 'refscenes+' or 'refscenes'? "
-            "there is refscenes, refscenes+, refscenesg, phrasescenes",
+            "there is refcoco, refcoco+, refcocog, phrasecut, refscenes, refscenes+, refscenesg, "
+            "phrasescenes",
         ),
         (
             {"datasets": ["refscenes"], "splits": ["testa"]},

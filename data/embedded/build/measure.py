@@ -19,8 +19,8 @@ from texts import article
 from tqdm import tqdm
 
 from tasnb.captions import load_captioner
-from tasnb.datasets import load_image
 from tasnb.encoders import load_encoder
+from tasnb.images import load_image
 from tasnb.masked_images import masked_images
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.proposals import intersections, propose, refine, to_rles
