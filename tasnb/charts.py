@@ -251,6 +251,26 @@ def steps(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def differences(frame: pd.DataFrame) -> Figure:
+    """What each difference of the released code is worth, with intervals.
+
+    Args:
+        frame: From ``ablations.recipes``.
+    """
+    rows = frame.iloc[1:]
+    figure, ax = plt.subplots(figsize=(8, 0.7 + 0.38 * len(rows)), layout="constrained")
+    colours = [CLIP] * (len(rows) - 1) + [TAS]
+    where = range(len(rows))
+    ax.barh(where, rows["gain"], color=colours, height=0.55)
+    error = [rows["gain"] - rows["low"], rows["high"] - rows["gain"]]
+    ax.errorbar(rows["gain"], where, xerr=error, fmt="none", color=INK, lw=1)
+    ax.axvline(0, color=INK, lw=1)
+    ax.set(yticks=where, yticklabels=rows["recipe"], ylim=(len(rows) - 0.5, -0.5))
+    ax.set_xlabel("gain over the published recipe, points of mIoU (95 % interval)")
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
 def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
     """How far each score lifts the mask of the target above the image's other masks.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -170,10 +170,13 @@ def _first_sense(noun: str, wordnet: WordNetCorpusReader) -> int | None:
 
 
 def negative_phrases(
-    phrases: Iterable[Phrase], subject_head: str, wordnet: WordNetCorpusReader
+    phrases: Iterable[Phrase],
+    subject_head: str,
+    wordnet: WordNetCorpusReader,
+    same: Callable[[str, str, WordNetCorpusReader], bool] = are_synonyms,
 ) -> list[str]:
     """The texts of those phrases whose head is no synonym of the subject's (T_n of Eq. 4)."""
-    return [p.text for p in phrases if not are_synonyms(p.head, subject_head, wordnet)]
+    return [p.text for p in phrases if not same(p.head, subject_head, wordnet)]
 
 
 # --- Expressions ---------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ def blur_background(image: Image, kernel: int) -> Image:
 
 
 def masked_image(
-    image: Image, mask: npt.NDArray[np.bool_], background: Image | None = None
+    image: Image,
+    mask: npt.NDArray[np.bool_],
+    background: Image | None = None,
+    rule: str = "published",
 ) -> Image:
     """Crops the box of a mask, the mask's pixels kept, on a black square (Eq. 1).
 
@@ -28,26 +31,32 @@ def masked_image(
         mask: (H, W), not empty.
         background: What shows outside the mask within the box, (H, W, 3); black if None ("crop"),
             the blurred image for "blur".
+        rule: "published", or "released": the box loses its last row and column, since SAM's width
+            and height are the largest coordinate less the least, and no odd pixel is padded. A
+            mask one pixel wide, of which nothing would be left, keeps that pixel.
 
     Returns:
-        uint8 (S, S, 3) with S the longer side of the mask's box, last row and column included; a
-        longer side is padded with black on both sides, the odd pixel on the far one.
+        uint8 (S, S, 3) with S the longer side of the mask's box, last row and column included; the
+        shorter side is padded with black on both ends, the odd pixel on the far one.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    last = int(rule == "published")
+    box = tuple(slice(along[0], max(along[-1] + last, along[0] + 1)) for along in (rows, columns))
     behind = 0 if background is None else background[box]
     crop = np.where(mask[box][..., None], image[box], behind)
     height, width = crop.shape[:2]
-    side = max(height, width)
-    square = np.zeros((side, side, 3), np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = crop
-    return square
+    top, left = max(width - height, 0), max(height - width, 0)  # both ends together
+    far_top, far_left = (top + last) // 2, (left + last) // 2
+    return np.pad(crop, ((top // 2, far_top), (left // 2, far_left), (0, 0)))
 
 
 def masked_images(
-    image: Image, masks: npt.NDArray[np.bool_], form: str, blur_kernel: int
+    image: Image,
+    masks: npt.NDArray[np.bool_],
+    form: str,
+    blur_kernel: int,
+    rule: str = "published",
 ) -> list[Image]:
     """The masked image of every mask (M, H, W), in the form "crop" or "blur"."""
     background = blur_background(image, blur_kernel) if form == "blur" and len(masks) else None
-    return [masked_image(image, mask, background) for mask in masks]
+    return [masked_image(image, mask, background, rule) for mask in masks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasnb import captions, encoders, language, proposals, rectifier, scores
+from tasnb import captions, encoders, language, proposals, rectifier, released, scores
 from tasnb.checkpoints import model_digest
 from tasnb.datasets import Split, load_split
 from tasnb.images import load_image
 from tasnb.masked_images import masked_images
 from tasnb.profiles import stem
-from tasnb.proposal_networks import load_proposal_network
+from tasnb.proposal_networks import FIELDS, load_proposal_network
 from tasnb.settings import Settings, make_settings, short
 from tasnb.store import Stage, Store, atomic_write
 
@@ -65,11 +65,7 @@ class Pipeline:
 
     @cached_property
     def proposal_stage(self) -> Stage:
-        return self.stage(
-            "proposals",
-            ["points_per_side", "pred_iou_thresh", "stability_score_thresh"],
-            model=self.settings.proposal_network,
-        )
+        return self.stage("proposals", FIELDS, model=self.settings.proposal_network)
 
     def proposals(self, images: Images) -> pd.DataFrame:
         """All masks of the images as the mask table, refined ones marked ``kept`` (section 4.2).
@@ -170,10 +166,11 @@ class Pipeline:
         vectors, _ = stage.read(images, "vectors")
         return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
 
-    def on_masks(self, form: str = "crop") -> list[str]:
-        """The settings that masked images of the refined masks depend on."""
-        refinement = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
-        return [*refinement, "blur_kernel"] if form == "blur" else refinement
+    def on_masks(self, form: str | None = None) -> list[str]:
+        """The settings that the refined masks depend on, or masked images of them."""
+        names = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
+        names += ["crop_rule"] if form else []
+        return [*names, "blur_kernel"] if form == "blur" else names
 
     def _masked(self, images: Images, keys: list[str], form: str) -> tuple[pd.DataFrame, list]:
         """Rows (key, mask_id) of the refined masks of some images, and the masked images."""
@@ -182,7 +179,11 @@ class Pipeline:
         for key, rows in masks.groupby("image", sort=False):
             decoded = proposals.decode(rows)
             pictures += masked_images(
-                _pixels(images[str(key)]), decoded, form, self.settings.blur_kernel
+                _pixels(images[str(key)]),
+                decoded,
+                form,
+                self.settings.blur_kernel,
+                self.settings.crop_rule,
             )
         return masks.rename(columns={"image": "key"})[["key", "mask_id"]], pictures
 
@@ -204,30 +205,45 @@ class Pipeline:
         return dict(zip(keys, vectors, strict=True))
 
     def expressions(self, texts: Iterable[str]) -> pd.DataFrame:
-        """Subject, head and orientation of every distinct expression, by text."""
+        """What was read of every distinct expression, by text: ``language.read_expressions``.
+
+        The orientation is that of ``settings.rectifier_rule``, the head that of
+        ``settings.negative_rule``.
+        """
         texts = sorted(set(texts))
+        published = self._read(texts, language, version=2)
+        rules = {"orientation": self.settings.rectifier_rule, "head": self.settings.negative_rule}
+        theirs = [name for name, rule in rules.items() if rule == "released"]
+        if not theirs:
+            return published
+        return published.assign(**self._read(texts, released)[theirs])
+
+    def _read(self, texts: list[str], by: Any, version: int = 1) -> pd.DataFrame:
+        """What ``tasnb.language`` or ``tasnb.released`` reads in expressions."""
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             parser = language.load_parser(self.settings.spacy_model)
-            return {"expressions": language.read_expressions(keys, parser)}
+            return {"expressions": by.read_expressions(keys, parser)}
 
-        stage = self.stage("expressions", ["spacy_model"], version=2)
-        stage.compute(texts, work, 1024, "read expressions (texts)")
+        name = "expressions" if by is language else "expressions-released"
+        stage = self.stage(name, ["spacy_model"], version=version)
+        stage.compute(texts, work, 1024, f"read {name} (texts)")
         return stage.read(texts, "expressions").set_index("key")
 
     def noun_phrases(self, texts: Iterable[str]) -> dict[str, list[language.Phrase]]:
-        """Noun phrases of every distinct caption."""
+        """Noun phrases of every distinct caption, as ``settings.negative_rule`` has them."""
         texts = sorted(set(texts))
+        theirs = self.settings.negative_rule == "released"
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             parser = language.load_parser(self.settings.spacy_model)
-            found = language.noun_phrases(keys, parser)
+            found = (released if theirs else language).noun_phrases(keys, parser)
             rows = [
                 (key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some
             ]
             return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
 
-        stage = self.stage("phrases", ["spacy_model"])
+        stage = self.stage("phrases-released" if theirs else "phrases", ["spacy_model"])
         stage.compute(texts, work, 1024, "noun phrases (texts)")
         rows = stage.read(texts, "phrases")
         found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
@@ -300,7 +316,7 @@ class Pipeline:
             rows = rows_of.get(image, np.zeros(0, int))
             asked = np.stack([vectors[text] for text in group["sentence"]])
             phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
-            negative = np.array([[t in some for t in phrases] for some in group["negatives"]], bool)
+            negative = np.array([[s.count(t) for t in phrases] for s in group["negatives"]])
             negative = negative.reshape(len(group), len(phrases))
             mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
             captions_ = np.stack([vectors[c] for c in said[rows]]) if len(rows) else asked[:0]
@@ -345,7 +361,7 @@ class Pipeline:
         pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
         orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
         pairs["in_region"] = rectifier.in_region_grouped(
-            pairs.assign(orientation=orientation), "sentence"
+            pairs.assign(orientation=orientation), "sentence", self.settings.rectifier_rule
         )
         return scores.ScoreTable(sentences, pairs)
 
@@ -354,9 +370,11 @@ class Pipeline:
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
         wordnet = language.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
+        theirs = self.settings.negative_rule == "released"
+        same = released.are_near_synonyms if theirs else language.are_synonyms
         negatives, own = [], []
         for text, head, target in zip(caption, sentences["head"], sentences["target"], strict=True):
-            kept = language.negative_phrases(phrases[text], head, wordnet)
+            kept = language.negative_phrases(phrases[text], head, wordnet, same)
             negatives.append(kept)
             name = target.split()[-1] if target else ""
             heads = [p.head for p in phrases[text] if p.text in kept]
@@ -366,7 +384,7 @@ class Pipeline:
     def stage(
         self,
         name: str,
-        fields: list[str],
+        fields: Sequence[str],
         inputs: Stage | None = None,
         model: str | None = None,
         version: int = 1,

@@ -120,7 +120,16 @@ PROFILES: dict[str, dict[str, Any]] = {
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's text, with our reading where it is silent.
     "published": {},
-    "released": {},
+    # What the authors' code does instead, each a named choice.
+    "released": {
+        "min_mask_region_area": 800,
+        "min_mask_area_of": None,  # 2,000 pixels whatever the image's size
+        "subset_overlap": 0.4,
+        "crop_rule": "released",
+        "negative_rule": "released",
+        "rectifier_rule": "released",
+        "lam_g": 0.7,
+    },
 }
 """Recipe -> what it changes in those of the profile."""
 

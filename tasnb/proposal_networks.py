@@ -145,6 +145,7 @@ class SamProposals:
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
+            min_mask_region_area=settings.min_mask_region_area,
             output_mode="binary_mask",
         )
 
@@ -335,6 +336,10 @@ PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {
 }
 
 
+FIELDS = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
+"""The settings, but for its name, that a network's masks depend on."""
+
+
 def load_proposal_network(settings: Settings) -> ProposalNetwork:
     """The network that ``settings.proposal_network`` names, as ``kind:checkpoint`` or ``kind``.
 
@@ -342,8 +347,7 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
         InputError: The kind or the checkpoint is unknown.
     """
     registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
-    thresholds = ("points_per_side", "pred_iou_thresh", "stability_score_thresh")
-    key = settings.only("proposal_network", "data", "batch_size", *thresholds)
+    key = settings.only("proposal_network", "data", "batch_size", *FIELDS)
     return loaded(key, model_digest(settings.proposal_network, settings))
 
 

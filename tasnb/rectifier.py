@@ -22,7 +22,7 @@ HALVES = {
 
 
 def in_region(
-    center_x: npt.ArrayLike, center_y: npt.ArrayLike, orientation: str
+    center_x: npt.ArrayLike, center_y: npt.ArrayLike, orientation: str, rule: str = "published"
 ) -> npt.NDArray[np.bool_]:
     """Which centres lie in the halves that `orientation` names; all of them for "".
 
@@ -33,23 +33,28 @@ def in_region(
         center_x: (M,) pixels.
         center_y: (M,) pixels.
         orientation: Words among left, right, top and bottom.
+        rule: "published", or "released": centres are cut to whole pixels, and those on the median
+            are right and bottom only.
 
     Returns:
         (M,) bool.
+
+    Raises:
+        KeyError: A word is none of the four.
     """
-    centers = {"center_x": np.asarray(center_x, float), "center_y": np.asarray(center_y, float)}
-    inside = np.ones(centers["center_x"].shape, bool)
-    if not inside.size:
-        return inside  # nothing has no median
-    for side in orientation.split():
-        column, sign = HALVES[side]
-        along = sign * centers[column]
-        inside &= along <= np.median(along)
-    return inside
+    if strangers := set(orientation.split()) - HALVES.keys():
+        raise KeyError(f"no side: {', '.join(sorted(strangers))}")
+    x = np.asarray(center_x, float)
+    frame = pd.DataFrame({"key": 0, "center_x": x, "center_y": center_y})
+    return in_region_grouped(frame.assign(orientation=orientation), rule=rule)
 
 
 def rectify(
-    scores: npt.ArrayLike, center_x: npt.ArrayLike, center_y: npt.ArrayLike, orientation: str
+    scores: npt.ArrayLike,
+    center_x: npt.ArrayLike,
+    center_y: npt.ArrayLike,
+    orientation: str,
+    rule: str = "published",
 ) -> int:
     """The index of the best score within the region, or of the best of all if it is empty.
 
@@ -60,6 +65,7 @@ def rectify(
         center_x: (M,) pixels.
         center_y: (M,) pixels.
         orientation: Words among left, right, top and bottom.
+        rule: As in `in_region`.
 
     Raises:
         ValueError: There are no scores.
@@ -67,19 +73,22 @@ def rectify(
     scores = np.asarray(scores, float)
     if not scores.size:
         raise ValueError("no scores to choose from: an image without masks has no choice")
-    inside = in_region(center_x, center_y, orientation)
+    inside = in_region(center_x, center_y, orientation, rule)
     if not inside.any():
         return int(scores.argmax())
     return int(np.where(inside, scores, -np.inf).argmax())
 
 
-def in_region_grouped(frame: pd.DataFrame, by: str | list[str] = "key") -> npt.NDArray[np.bool_]:
+def in_region_grouped(
+    frame: pd.DataFrame, by: str | list[str] = "key", rule: str = "published"
+) -> npt.NDArray[np.bool_]:
     """`in_region` for a long table of sentences x masks, one group a sentence.
 
     Args:
         frame: Columns center_x, center_y (pixels), orientation (the same throughout a group) and
             those named in `by`.
         by: What identifies a group.
+        rule: As in `in_region`.
 
     Returns:
         (rows,) bool, in the order of the rows. A group without any True has an empty region.
@@ -89,6 +98,11 @@ def in_region_grouped(frame: pd.DataFrame, by: str | list[str] = "key") -> npt.N
     for side, (column, sign) in HALVES.items():
         named = frame["orientation"].str.contains(side, regex=False).to_numpy(bool)
         if named.any():
-            along = sign * frame[column]
-            inside &= ~named | (along <= along.groupby(group).transform("median")).to_numpy()
+            released = rule == "released"
+            along = sign * (np.floor(frame[column]) if released else frame[column])
+            median = along.groupby(group).transform("median")
+            # Left and top are below the median of the released code, right and bottom at it or
+            # above; with the sign turned that is <= for the latter.
+            half = along < median if released and sign > 0 else along <= median
+            inside &= ~named | half.to_numpy()
     return inside

@@ -42,13 +42,13 @@ def p_score(captions: Floats, expressions: Floats) -> Floats:
     return expressions @ captions.T
 
 
-def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.bool_]) -> Floats:
+def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.integer]) -> Floats:
     """Minus the mean cosine of every masked image with an expression's negative phrases (Eq. 4).
 
     Args:
         crops: Unit vectors E_v(I_m), (M, D) or, several of each, (M, Q, D).
         phrases: Unit vectors E_t(T) of the noun phrases of the whole image's caption, (T, D).
-        negative: Which of them are negative for which expression, (S, T).
+        negative: Which of them are negative for which expression, (S, T), bool or how often.
 
     Returns:
         (S, M), in [-1, 1]; 0 for every mask of an expression that has no negative phrase.

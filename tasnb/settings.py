@@ -63,6 +63,7 @@ Folder = Annotated[Path, Field(strict=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Rule = Literal["published", "released"]
 
 
 class Settings(BaseModel):
@@ -95,6 +96,7 @@ class Settings(BaseModel):
     pred_iou_thresh: Share = 0.7
     stability_score_thresh: Share = 0.7
     subset_overlap: Share = 0.9
+    min_mask_region_area: Annotated[int, Field(ge=0)] = 0  # pixels of a hole or island that goes
     min_mask_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2000.0  # pixels, ...
     min_mask_area_of: Annotated[tuple[Count, Count], Field(strict=False)] | None = (640, 480)
     # ... of an image of this size and in proportion on others; None: absolute, as on real data.
@@ -103,6 +105,7 @@ class Settings(BaseModel):
     caption_input: Literal["blur", "crop"] = "blur"
     clip_input: Literal["blur", "crop"] = "crop"
     blur_kernel: Count = 75
+    crop_rule: Rule = "published"  # of the box; released: without its last row and column
     num_beams: Count = 5
     max_new_tokens: Count = 30
 
@@ -110,6 +113,10 @@ class Settings(BaseModel):
     alpha: Weight = 0.1
     lam: Weight = 0.7
     lam_g: Weight = 1.0  # lambda of the -g family
+
+    # What the words mean (sections 3.3 and 3.4): the paper's text, or ``tasnb.released``.
+    negative_rule: Rule = "published"
+    rectifier_rule: Rule = "published"
 
     batch_size: Count = 64
     shard_size: Count = 16  # images a stored shard: what a killed run loses at most
