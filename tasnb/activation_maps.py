@@ -103,7 +103,7 @@ def grad_cam(visual: Tower, pixels: Tensor, texts: Tensor) -> Tensor:
             watched = watched.detach().requires_grad_()
             tokens = feed_forward(last, inner + out_of_heads(last, watched @ v))
             image = embedded(visual, tokens[:, 0])
-        cosine = (F.normalize(image, dim=-1) * texts).sum()
+        cosine = (F.normalize(image, dim=-1) * texts.to(pixels.device)).sum()
         (gradient,) = torch.autograd.grad(cosine, watched)
     watched = watched.detach()
     if isinstance(visual, ModifiedResNet):

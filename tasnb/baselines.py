@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasnb.datasets import Split
+from tasnb.devices import to_numpy
 from tasnb.encoders import load_encoder
 from tasnb.language import PROMPT
 from tasnb.pipeline import Pipeline
@@ -135,14 +136,14 @@ def _score_map(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.floa
     from tasnb.towers import to_pixels
 
     # ImageNet's normalisation, as in MaskCLIP's own code.
-    return _means(score_map(tower, to_pixels(tower, image, imagenet=True))[0].numpy(), masks)
+    return _means(to_numpy(score_map(tower, to_pixels(tower, image, imagenet=True))[0]), masks)
 
 
 def _clip_surgery(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
     from tasnb.activation_maps import clip_surgery
     from tasnb.towers import to_pixels
 
-    return _means(clip_surgery(tower, to_pixels(tower, image))[0].numpy(), masks)
+    return _means(to_numpy(clip_surgery(tower, to_pixels(tower, image))[0]), masks)
 
 
 def _means(places: npt.NDArray[np.float32], masks: Masks) -> npt.NDArray[np.float32]:
@@ -162,14 +163,15 @@ def maps(pipeline: Pipeline, encoder: str, image: Pixels, expression: str) -> di
     loaded = load_encoder(encoder, pipeline.settings)
     tower = tower_of(loaded)
     prompt = PROMPT.format(expression.lower())
-    text, empty, asked = torch.from_numpy(loaded.encode_texts([expression, "", prompt]))
     pixels = to_pixels(tower, image)
+    vectors = torch.from_numpy(loaded.encode_texts([expression, "", prompt]))
+    text, empty, asked = vectors.to(pixels.device)
     with torch.inference_mode():
         surgery = clip_surgery(tower, pixels)[0] @ (text - empty)
         score = score_map(tower, to_pixels(tower, image, imagenet=True))[0] @ text
     cam = grad_cam(tower, pixels, asked[None])[0]
     found = {"CLIP Surgery": surgery, "Score Map": score, "Grad-CAM": cam}
-    return {method: values.numpy() for method, values in found.items()}
+    return {method: to_numpy(values) for method, values in found.items()}
 
 
 def _with_sentences(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
@@ -212,7 +214,7 @@ def _grad_cam(
         for image, masks in _refined(pipeline, split, list(asked)):
             pixels = to_pixels(tower, pipeline.pixels(split.images, image))
             vectors = loaded.encode_texts([key.partition("\n")[2] for key in asked[image]])
-            maps = grad_cam(tower, pixels, torch.from_numpy(vectors)).numpy()
+            maps = to_numpy(grad_cam(tower, pixels, torch.from_numpy(vectors)))
             inside = mean_in_masks(decode(masks), *maps.shape[1:], "bicubic")
             means = maps.reshape(len(maps), -1) @ inside.T  # (texts, masks)
             ids = masks["mask_id"]
@@ -243,7 +245,7 @@ def _region_token(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     from tasnb.towers import to_pixels
 
     tokens = region_tokens(tower, to_pixels(tower, image), torch.from_numpy(masks))
-    return F.normalize(tokens, dim=-1).numpy()
+    return to_numpy(F.normalize(tokens, dim=-1))
 
 
 def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
@@ -253,7 +255,7 @@ def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     from tasnb.region_features import global_features, global_pixels, local_pixels
 
     whole = global_features(tower, global_pixels(tower, image), torch.from_numpy(masks))
-    return torch.cat([whole, tower(local_pixels(tower, image, masks))], 1).numpy()
+    return to_numpy(torch.cat([whole, tower(local_pixels(tower, image, masks))], 1))
 
 
 def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasnb.checkpoints import loading, model_source, registered
+from tasnb.devices import Batches, device, device_of, half, resident
 from tasnb.settings import InputError, Settings
 
 
@@ -30,33 +30,35 @@ class TransformersCaptions:
 
         logging.disable_progress_bar()
         source = model_source(settings.captioner, settings)
-        options: dict[str, Any] = {"dtype": "float32"}
+        options: dict[str, Any] = {"dtype": half() if settings.precision == "half" else "float32"}
         if settings.captioner.startswith(EIGHT_BITS):
             options = _eight_bits(settings.captioner)
         instead = "a folder, or an image-to-text model of the hub with a network in reach"
         with loading(settings.captioner, instead):
             self.processor = AutoProcessor.from_pretrained(source)
-            self.model = AutoModelForImageTextToText.from_pretrained(source, **options).eval()
+            model = AutoModelForImageTextToText.from_pretrained(source, **options).eval()
+        self.model = model if "device_map" in options else model.to(device())
         self.settings = settings
+        self.batches = Batches(settings.batch_size)
 
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+        return [text for texts in self.batches.run(images, self._say) for text in texts]
+
+    def _say(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+        """Captions of a batch."""
         import torch
 
-        captions: list[str] = []
-        for start in range(0, len(images), self.settings.batch_size):
-            batch = list(images[start : start + self.settings.batch_size])
-            pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"]
-            with torch.inference_mode():
-                tokens = self.model.generate(
-                    pixel_values=pixels.to(self.model.device, self.model.dtype),
-                    num_beams=self.settings.num_beams,
-                    max_new_tokens=self.settings.max_new_tokens,
-                    min_new_tokens=1,
-                    do_sample=False,
-                )
-            texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
-            captions += [text.strip() for text in texts]
-        return captions
+        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            tokens = self.model.generate(
+                pixel_values=pixels.to(device_of(self.model), self.model.dtype),
+                num_beams=self.settings.num_beams,
+                max_new_tokens=self.settings.max_new_tokens,
+                min_new_tokens=1,
+                do_sample=False,
+            )
+        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [text.strip() for text in texts]
 
 
 EIGHT_BITS = "blip2-8bit:"
@@ -91,16 +93,16 @@ CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {
 }
 
 
+FIELDS = ("num_beams", "max_new_tokens", "precision")
+"""The settings, but for its name, that a captioner's captions depend on."""
+
+
 def load_captioner(settings: Settings) -> Captioner:
     """The captioner that ``settings.captioner`` names, as ``kind:checkpoint``.
 
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    return loaded(settings.only("captioner", "data", "batch_size", "num_beams", "max_new_tokens"))
-
-
-@lru_cache(maxsize=2)
-def loaded(settings: Settings) -> Captioner:
-    """Once for all settings that differ in nothing that a captioner reads."""
-    return registered("captioner", settings.captioner, CAPTIONERS)(settings)
+    build = registered("captioner", settings.captioner, CAPTIONERS)
+    read = settings.only("captioner", "data", "batch_size", *FIELDS)
+    return resident(read, lambda: build(read))

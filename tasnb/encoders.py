@@ -6,7 +6,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,10 +22,11 @@ from tasnb.checkpoints import (
     model_source,
     registered,
 )
+from tasnb.devices import Batches, device, device_of, resident, to_numpy
 from tasnb.settings import ROOT, Settings, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Embeddings = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -49,11 +50,13 @@ class Towers(ABC):
     """What all encoders have in common; they differ in how a batch goes through each tower.
 
     Attributes:
-        batch_size: Images or texts at a time.
+        model: With both towers.
+        batches: Images or texts at a time.
         room: Tokens of a text that are read, without its start and its end.
     """
 
-    batch_size: int
+    model: nn.Module
+    batches: Batches
     room: int
 
     @cached_property
@@ -89,10 +92,7 @@ class Towers(ABC):
         import torch
 
         with torch.inference_mode():
-            parts = [
-                encode(items[start : start + self.batch_size]).numpy()
-                for start in range(0, len(items), self.batch_size)
-            ]
+            parts = self.batches.run(items, lambda some: to_numpy(encode(some)))
         return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
 
     @abstractmethod
@@ -123,10 +123,10 @@ class OpenClip(Towers):
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 architecture, **options
             )
-        self.model = model.eval()
+        self.model = model.eval().to(device())
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.tokenizer = open_clip.get_tokenizer(architecture)
-        self.batch_size = settings.batch_size
+        self.batches = Batches(settings.batch_size)
         self.room = self.tokenizer.context_length - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
@@ -134,10 +134,10 @@ class OpenClip(Towers):
         from PIL import Image
 
         pixels = torch.stack([self.preprocess(Image.fromarray(image)) for image in images])
-        return self.model.encode_image(pixels, normalize=True)
+        return self.model.encode_image(pixels.to(device_of(self.model)), normalize=True)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        return self.model.encode_text(self.tokenizer(list(texts)))
+        return self.model.encode_text(self.tokenizer(list(texts)).to(device_of(self.model)))
 
     def _count_tokens(self, text: str) -> int:
         inner = getattr(self.tokenizer, "tokenizer", None)
@@ -165,9 +165,9 @@ class Blip2Itc(Towers):
                 raise ValueError(f"no weight {min(info['missing_keys'])}: not made for retrieval")
             if not model.config.qformer_config.use_qformer_text_input:  # as in old revisions
                 raise ValueError("use_qformer_text_input is not in its config")
-        self.model = model.eval()
+        self.model = model.eval().to(device())
         self.image_processor, self.tokenizer = processor.image_processor, processor.tokenizer
-        self.batch_size = settings.batch_size
+        self.batches = Batches(settings.batch_size)
         self.room = model.config.qformer_config.max_position_embeddings - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
@@ -175,7 +175,7 @@ class Blip2Itc(Towers):
 
         model = self.model
         pixels = self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
-        patches = model.vision_model(pixel_values=pixels).last_hidden_state
+        patches = model.vision_model(pixels.to(device_of(model))).last_hidden_state
         queries = model.query_tokens.expand(len(patches), -1, -1)
         seen = model.qformer(query_embeds=queries, encoder_hidden_states=patches).last_hidden_state
         return normalize(model.vision_projection(seen), dim=-1)
@@ -188,7 +188,7 @@ class Blip2Itc(Towers):
             truncation=True,
             max_length=self.room + 2,
             return_tensors="pt",
-        )
+        ).to(device_of(self.model))
         read = self.model.qformer(
             query_embeds=self.model.embeddings(input_ids=words.input_ids),
             query_length=0,
@@ -214,9 +214,10 @@ class AlbefItc(Towers):
         where = Path(model_source(name, settings))
         with loading(name, "one of the files that ALBEF's authors published"):
             if is_elsewhere(name):
-                self.model = from_public(load_weights(where))
+                model = from_public(load_weights(where))
             else:
-                self.model = from_folder(where, Albef)
+                model = from_folder(where, Albef)
+        self.model = model.to(device())
         vocabulary = where.parent / "vocab.txt"
         beside = f"a network in reach, or put BERT's vocab.txt into {where.parent}"
         with loading("BERT's tokenizer", beside):
@@ -229,7 +230,7 @@ class AlbefItc(Towers):
             known, words = self.model.config["vocabulary"], len(self.tokenizer)
             if words != known:
                 raise ValueError(f"{words} words, the model knows {known}")
-        self.batch_size = settings.batch_size
+        self.batches = Batches(settings.batch_size)
         self.room = self.TOKENS - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
@@ -243,7 +244,7 @@ class AlbefItc(Towers):
         ]
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 255
         mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
-        return self.model.encode_images((pixels - mean) / std)
+        return self.model.encode_images(((pixels - mean) / std).to(device_of(self.model)))
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         words = self.tokenizer(
@@ -252,7 +253,7 @@ class AlbefItc(Towers):
             truncation=True,
             max_length=self.TOKENS,
             return_tensors="pt",
-        )
+        ).to(device_of(self.model))
         return self.model.encode_texts(words.input_ids, words.attention_mask)
 
     def _count_tokens(self, text: str) -> int:
@@ -295,10 +296,6 @@ def load_encoder(name: str, settings: Settings) -> Encoder:
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    return loaded(name, settings.only("data", "batch_size"))
-
-
-@lru_cache(maxsize=4)
-def loaded(name: str, settings: Settings) -> Encoder:
-    """Once for all settings that differ in nothing that an encoder reads."""
-    return registered("encoder", name, ENCODERS)(name, settings)
+    build = registered("encoder", name, ENCODERS)
+    read = settings.only("data", "batch_size")
+    return resident((name, read), lambda: build(name, read))

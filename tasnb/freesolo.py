@@ -22,6 +22,7 @@ from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from tasnb.checkpoints import fill
+from tasnb.devices import device_of
 
 PUBLIC: dict[str, Any] = {
     "layers": (3, 4, 23, 3),  # ResNet-101
@@ -143,7 +144,7 @@ class FreeSolo(nn.Module):
         pixels = to_pixels(
             np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         )
-        said, features = self(pixels[None])
+        said, features = self(pixels[None].to(device_of(self)))
         probabilities, scores = candidates(said, features)
         kept, scores = matrix_nms(probabilities, *scores)
         if not len(kept):
@@ -201,7 +202,7 @@ def matrix_nms(soft: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, T
         Indices and new scores (K,), best first.
     """
     if not len(soft):
-        return torch.zeros(0, dtype=torch.long), scores
+        return classes[:0], scores
     flat = (soft > PROBABILITY).flatten(1).float()
     shared, area = flat @ flat.T, flat.sum(1)
     iou = (shared / (area[:, None] + area - shared)).triu(1) * (classes[:, None] == classes)
@@ -223,8 +224,8 @@ def to_pixels(image: npt.NDArray[np.uint8]) -> Tensor:
 def with_places(features: Tensor) -> Tensor:
     """Features (B, C, H, W) with two channels more: x and y, from -1 to 1."""
     count, _, height, width = features.shape
-    x = torch.linspace(-1, 1, width).expand(count, 1, height, width)
-    y = torch.linspace(-1, 1, height)[:, None].expand(count, 1, height, width)
+    x, y = (torch.linspace(-1, 1, n, device=features.device) for n in (width, height))
+    x, y = (line.expand(count, 1, height, width) for line in (x, y[:, None]))
     return torch.cat([features, x, y], 1)
 
 

@@ -108,7 +108,7 @@ class Pipeline:
         return proposals.decode(rows)[0]
 
     def _caption_stage(self, form: str) -> Stage:
-        names = ["num_beams", "max_new_tokens"]
+        names = list(captions.FIELDS)
         model = self.settings.captioner
         if form == "whole":
             return self.stage("captions-whole", names, model=model)

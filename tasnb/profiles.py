@@ -98,6 +98,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         **_PHOTOGRAPHS,
         "proposal_network": "sam:vit_h",
         "captioner": "blip2:Salesforce/blip2-opt-2.7b",
+        "precision": "half",
+        "batch_size": 16,  # with 5 beams each, so that captioning stays under 12 GB
         "encoders": ("open_clip:RN50/openai", "open_clip:ViT-B-32/openai"),
         "spacy_model": "en_core_web_trf",
         "other_network": "freesolo:FreeSOLO_R101_30k_pl.pth",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +31,7 @@ from tasnb.checkpoints import (
     model_source,
     registered,
 )
+from tasnb.devices import device, resident, to_numpy
 from tasnb.settings import ROOT, InputError, Settings, unknown
 
 if TYPE_CHECKING:
@@ -140,8 +140,9 @@ class SamProposals:
             folder = checkpoint_folder(name, settings)
             with loading(name, "a checkpoint of Segment Anything"):
                 sam = from_folder(folder, build_sam)
+        self.model = sam.eval().to(device())
         self.generator = SamAutomaticMaskGenerator(
-            sam.eval(),
+            self.model,
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
@@ -171,7 +172,8 @@ class MaskGeneration:
         source = model_source(settings.proposal_network, settings)
         instead = "a folder, or a mask-generation model of the hub with a network in reach"
         with loading(settings.proposal_network, instead):
-            self.generate = pipeline("mask-generation", source)
+            self.generate = pipeline("mask-generation", source, device=device())
+        self.model = self.generate.model
         self.settings = settings
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
@@ -204,13 +206,14 @@ class FreeSoloProposals:
         where = Path(model_source(name, settings))
         with loading(name, "the path of FreeSOLO_R101_30k_pl.pth"):
             if is_elsewhere(name):
-                self.network = from_public(load_weights(where))
+                model = from_public(load_weights(where))
             else:
-                self.network = from_folder(where, FreeSolo)
+                model = from_folder(where, FreeSolo)
+        self.model = model.to(device())
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
-        masks, scores = self.network.masks(image)
-        return masks.numpy(), scores.double().numpy(), np.full(len(masks), np.nan)
+        masks, scores = self.model.masks(image)
+        return to_numpy(masks), to_numpy(scores.double()), np.full(len(masks), np.nan)
 
 
 class FastSam:
@@ -346,13 +349,8 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
-    registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
-    key = settings.only("proposal_network", "data", "batch_size", *FIELDS)
-    return loaded(key, model_digest(settings.proposal_network, settings))
-
-
-@lru_cache(maxsize=2)
-def loaded(settings: Settings, digest: str) -> ProposalNetwork:
-    """Once for each content of what is named, and all settings that a network reads."""
-    kind = settings.proposal_network.partition(":")[0]
-    return PROPOSAL_NETWORKS[kind](settings)
+    build = registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
+    read = settings.only("proposal_network", "data", "batch_size", *FIELDS)
+    # A file of masks, or of weights, may change while its name stays.
+    key = (read, model_digest(settings.proposal_network, settings))
+    return resident(key, lambda: build(read))

@@ -11,6 +11,7 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch import Tensor
 
+from tasnb.devices import device_of
 from tasnb.towers import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -44,8 +45,9 @@ def region_tokens(visual: VisionTransformer, pixels: Tensor, masks: Tensor) -> T
     """
     image = patch_tokens(visual, pixels, UPSAMPLE)
     grid = round((image.shape[1] - 1) ** 0.5)
+    masks = masks.to(pixels.device)
     inside = F.interpolate(masks[None].float(), (grid, grid), mode="nearest")[0].flatten(1)
-    closed = torch.cat([(1 - inside) * CLOSED, torch.zeros(len(masks), 1)], 1)
+    closed = F.pad((1 - inside) * CLOSED, (0, 1))  # its own token is open to a region
     regions = image[0, :1].expand(len(masks), -1)
     for block in visual.transformer.resblocks:
         # Each region is a batch row of its own: the image's patches, then its token.
@@ -75,6 +77,7 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (M, D), not normalised.
     """
+    masks = masks.to(pixels.device)
     if isinstance(visual, ModifiedResNet):
         features = F.normalize(feature_map(visual, pixels), dim=1)
         return pool(visual.attnpool, features * _soft(masks, *features.shape[2:])[:, None])[:, 0]
@@ -107,7 +110,7 @@ def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
     scale = SHORT_SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
     large = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    return _squashed(_as_imagenet(large), side(visual))
+    return _squashed(_as_imagenet(visual, large), side(visual))
 
 
 def local_pixels(
@@ -118,20 +121,20 @@ def local_pixels(
     What lies outside the mask is filled after the normalisation with 0.485, 0.456, 0.406, which in
     that space is a warm grey and neither the mean colour nor black.
     """
-    pixels = _as_imagenet(image)
+    pixels = _as_imagenet(visual, image)
     fill = pixels.new_tensor(IMAGENET_MEAN)[None, :, None, None]
     size = visual.image_size if isinstance(visual, ModifiedResNet) else visual.image_size[0]
     crops = []
     for mask in masks:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        inside = torch.from_numpy(mask[box])
+        inside = torch.from_numpy(mask[box]).to(pixels.device)
         crops.append(_squashed(torch.where(inside, pixels[:, :, *box], fill), size))
     return torch.cat(crops)
 
 
-def _as_imagenet(image: npt.NDArray[np.uint8]) -> Tensor:
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
+def _as_imagenet(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
+    pixels = torch.from_numpy(image.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
     return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
 
 

@@ -108,6 +108,7 @@ class Settings(BaseModel):
     crop_rule: Rule = "published"  # of the box; released: without its last row and column
     num_beams: Count = 5
     max_new_tokens: Count = 30
+    precision: Literal["full", "half"] = "full"  # of the captioner; half: 16 bits a weight
 
     # S = V + alpha P + lambda N (Eq. 6).
     alpha: Weight = 0.1

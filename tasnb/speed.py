@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from tasnb import baselines, captions, encoders, proposal_networks, tables
+from tasnb import baselines, tables
 from tasnb.datasets import Split, ablated
+from tasnb.devices import forget
 from tasnb.pipeline import Pipeline
 from tasnb.settings import InputError, Settings
 
@@ -49,8 +50,7 @@ def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
         A row a stage: stage, seconds an image, peak memory (GB, of the process; of the GPU where
         there is one).
     """
-    for cache in (captions.loaded, encoders.loaded, proposal_networks.loaded):
-        cache.cache_clear()  # no model of an earlier call in the memory that is measured
+    forget()  # no model of an earlier call in the memory that is measured
     with tempfile.TemporaryDirectory(prefix="tasnb-speed-") as folder:
         pipeline = Pipeline(settings).variant(store=folder, limit=0)
         split = pipeline.split(*ablated(settings))

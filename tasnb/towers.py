@@ -18,6 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from PIL import Image
 from torch import Tensor
 
+from tasnb.devices import device_of
 from tasnb.encoders import Encoder, OpenClip
 from tasnb.settings import InputError
 
@@ -68,7 +69,7 @@ def to_pixels(visual: Tower, image: npt.NDArray[np.uint8], imagenet: bool = Fals
     """
     size = (side(visual), side(visual))
     square = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    pixels = torch.from_numpy(square.copy()).permute(2, 0, 1)[None] / 255
+    pixels = torch.from_numpy(square.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
     if imagenet:
         return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
     own = visual.preprocess_cfg

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tasnb import albef, encoders
+from tasnb import albef
+from tasnb.devices import forget
 from tasnb.encoders import load_encoder
 from tasnb.settings import InputError, make_settings
 
@@ -262,6 +263,6 @@ def test_a_file_of_the_authors_with_berts_words_beside_it(
     np.testing.assert_allclose(found, expected, atol=1e-5)
     (tmp_path / "vocab.txt").unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    encoders.loaded.cache_clear()
+    forget()
     with pytest.raises(InputError, match=r"BERT's tokenizer .*put BERT's vocab.txt into"):
         load_encoder(f"albef:{tmp_path / 'ALBEF.pth'}", make_settings())

@@ -1,0 +1,133 @@
+"""Where models run and how many are in memory: all small ones at once, large ones by themselves."""
+
+from __future__ import annotations
+
+import gc
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+ROOM = 2_000_000_000
+"""Bytes of weights that may stay in memory together: all of the embedded profile's models and of
+the lite one's. A larger model has the memory to itself."""
+
+_resident: OrderedDict[Hashable, Any] = OrderedDict()  # the one used last is last
+
+
+def device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def half() -> torch.dtype:
+    """The 16-bit type that this device computes with best: bfloat16 unless its GPU is too old."""
+    import torch
+
+    old = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.float16 if old else torch.bfloat16
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are, and its input should be."""
+    return next(model.parameters()).device
+
+
+def resident(key: Hashable, build: Callable[[], T]) -> T:
+    """A model that stays in memory as long as there is room: ``build()``, unless it is there still.
+
+    The models used longest ago make room, before the new one is built and, when its size is known,
+    after that. So a stage that works through all images loads its model once, and the peak is the
+    largest model with ``ROOM`` beside it, not the sum of all.
+    """
+    if key not in _resident:
+        _make_room(ROOM)
+        model = build()
+        _resident[key] = model
+        _make_room(max(ROOM, bytes_of(model)))
+    _resident.move_to_end(key)
+    return _resident[key]
+
+
+def forget() -> None:
+    """Drops all models, as before memory is measured."""
+    _make_room(-1)
+
+
+def bytes_of(model: Any) -> int:
+    """Memory of the weights of a module, or of the one that an object has as its ``model``."""
+    module = getattr(model, "model", model)
+    parameters = getattr(module, "parameters", tuple)()
+    return sum(weight.numel() * weight.element_size() for weight in parameters)
+
+
+def _make_room(size: int) -> None:
+    import torch
+
+    dropped = False
+    while _resident and sum(map(bytes_of, _resident.values())) > size:
+        _resident.popitem(last=False)
+        dropped = True
+    if dropped:
+        gc.collect()  # models have cycles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class Batches:
+    """Goes through items a batch at a time, with smaller batches once the memory did not suffice.
+
+    Attributes:
+        size: Items at a time; halved for good when a batch does not fit.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, items: Sequence[Item], work: Callable[[Sequence[Item]], T]) -> list[T]:
+        """``work`` of each batch of ``items``, in order.
+
+        Raises:
+            torch.OutOfMemoryError: A single item does not fit.
+        """
+        import torch
+
+        done, start = [], 0
+        while start < len(items):
+            batch = items[start : start + self.size]
+            try:
+                done.append(work(batch))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or len(batch) == 1:
+                    raise
+                self.size = max(1, len(batch) // 2)
+            else:
+                start += len(batch)
+                continue
+            # Outside the handler: its traceback holds on to the tensors of the failed batch.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return done
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    # torch's allocator on the CPU raises a plain RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate" in str(
+        error
+    )
+
+
+def to_numpy(tensor: Tensor) -> Any:
+    """A tensor's values as an array, wherever it was computed."""
+    return tensor.detach().cpu().numpy()
