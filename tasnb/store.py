@@ -63,6 +63,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that killed runs left in a folder, by whichever clock."""
+    for file in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):  # its owner was faster, or the folder is only to be read
+            if abs(time.time() - file.stat().st_mtime) > _OLD:
+                file.unlink()
+
+
 def fingerprint(content: Any) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of `content`; tuples count as lists."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -157,7 +165,7 @@ class Stage:
         """
         from tqdm import tqdm
 
-        self._sweep()
+        sweep(self.folder)
         missing = self.missing(keys)
         if not missing:
             return
@@ -246,15 +254,6 @@ class Stage:
         if not note.is_file() or note.read_bytes() != text.encode():
             with atomic_write(note) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-
-    def _sweep(self) -> None:
-        """Removes what killed runs left, by whichever clock."""
-        for file in self.folder.glob(f"{_TEMPORARY}*"):
-            try:
-                if abs(time.time() - file.stat().st_mtime) > _OLD:
-                    file.unlink()
-            except OSError:  # its owner was faster, or the store is only to be read
-                continue
 
     def _home(self, wanted: list[str]) -> dict[str, _Shard]:
         """Key -> the finished shard that holds it; the first by name where several do."""
