@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_notebook
 from on_disk import (
     alter,
     change,
@@ -30,6 +32,7 @@ from warm_runs import Warm, warm
 
 from tasnb import tables
 from tasnb.report import write_index
+from tasnb.runner import run, select
 from tasnb.settings import InputError, make_settings
 from tasnb.store import Store, atomic_write
 
@@ -240,3 +243,23 @@ def test_a_half_written_table_is_none(tmp_path: Path) -> None:
     page = write_index(settings, {"finished": "now", "seconds": 1.0, "versions": {}}).read_text()
     assert re.findall("<h3>(.*?)</h3>", page) == ["Table 1"]
     assert ".tmp-" not in page and "12345678" not in page
+
+
+def test_temporary_files_are_no_outputs_of_a_notebook(tmp_path: Path) -> None:
+    """One that another run has in hand is not recorded, an old one goes."""
+    write_table = """\
+for name in ("table1.csv", ".tmp-12345678-table2.csv"):
+    Path(out, "tables", name).write_text("a\\n1\\n")
+"""
+    first = new_code_cell('out: str = ""\nstore: str = ""', metadata={"tags": ["parameters"]})
+    cells = [first, new_code_cell("from pathlib import Path\n" + write_table)]
+    write(new_notebook(cells=cells), tmp_path / "01_x.ipynb")
+    (tmp_path / "tables").mkdir()
+    old = tmp_path / "tables/.tmp-00000000-table1.csv"
+    old.write_text("")
+    os.utime(old, (0, 0))
+    where = {"out": str(tmp_path), "store": str(tmp_path / "store")}
+    run(select(folder=tmp_path), where)
+    record = json.loads((tmp_path / "notebooks/01_x.run.json").read_text())
+    assert list(record["outputs"]) == ["tables/table1.csv"]
+    assert not old.exists()

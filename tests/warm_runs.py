@@ -166,7 +166,7 @@ def _load() -> None:
 
 
 def _die_at(step: int, place: str) -> None:
-    """SIGKILL to oneself just before the step-th change of a file below a folder."""
+    """SIGKILL to oneself at the step-th change of a file below a folder: before it, or half way."""
     left = step
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -177,6 +177,8 @@ def _die_at(step: int, place: str) -> None:
         if changes and str(arguments[0]).startswith(place):
             left -= 1
             if left == 0:
+                if event == "open":  # opened and empty, nothing written yet
+                    os.close(os.open(arguments[0], os.O_CREAT | os.O_TRUNC | os.O_WRONLY))
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
