@@ -97,9 +97,12 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
 
 
 def _by_number(files: Iterable[Path]) -> list[Path]:
-    """In the order a reader expects: table2 before table10, table1 before table1_extra."""
+    """In the order a reader expects: table2 before table10, table1 before table1_extra.
+
+    What a killed run has half written (a name that begins with a dot) is left out.
+    """
     return sorted(
-        files,
+        (file for file in files if not file.name.startswith(".")),
         key=lambda file: [
             (0, int(part), "") if part.isdigit() else (1, 0, part)
             for part in re.findall(r"\d+|\D+", file.stem)

@@ -24,7 +24,7 @@ from tasnb.parameters import Notebook, load_notebook, parameters_of, settings_of
 from tasnb.profiles import DATASETS
 from tasnb.report import write_html, write_index
 from tasnb.settings import ROOT, InputError, Settings, unknown
-from tasnb.store import atomic_write, file_digest, fingerprint
+from tasnb.store import atomic_write, file_digest, fingerprint, sweep
 
 NOTEBOOKS = ROOT / "notebooks"
 LIBRARIES = (
@@ -115,6 +115,8 @@ def run(
     check_writable(settings.store)
     check_kernel()
 
+    for place in settings.out.glob("*"):
+        sweep(place)
     (settings.out / "run.json").unlink(missing_ok=True)
     same = {
         "code": _code_digest(),
@@ -208,7 +210,7 @@ def _run_one(
     outputs = {
         str(file.relative_to(out)): file_digest(file)
         for file in written
-        if file.is_file() and file.stat().st_mtime >= began
+        if not file.name.startswith(".") and file.is_file() and file.stat().st_mtime >= began
     }
     for name in earlier.keys() - outputs.keys():  # a figure that has another name now
         (out / name).unlink(missing_ok=True)

@@ -2,9 +2,9 @@
 
 A stage's results lie in ``<store>/<stage>/<fingerprint>/`` as shards of a few keys (images or
 texts) each. A shard's data files are written first and its small ``shard-....json``, which names
-them with their digests, last: the JSON alone means done. Every file gets its name by a rename and
-data files carry a digest of their content in it, so a process killed anywhere, or two processes
-at once, leave nothing that could be taken for what it is not.
+them with their digests and ends with one of itself, last: the JSON alone means done. Every file
+gets its name by a rename and data files carry a digest of their content in it, so a process killed
+anywhere, or two processes at once, leave nothing that could be taken for what it is not.
 """
 
 from __future__ import annotations
@@ -61,6 +61,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder itself could not be made, or is no folder
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that killed runs left in a folder, by whichever clock."""
+    for file in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):  # its owner was faster, or the folder is only to be read
+            if abs(time.time() - file.stat().st_mtime) > _OLD:
+                file.unlink()
 
 
 def fingerprint(content: Any) -> str:
@@ -135,8 +143,9 @@ class Stage:
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that are in no finished shard, each once, in their order."""
-        home = self._home()
-        return [key for key in dict.fromkeys(keys) if key not in home]
+        wanted = list(dict.fromkeys(keys))
+        home = self._home(wanted)
+        return [key for key in wanted if key not in home]
 
     def compute(
         self, keys: Iterable[str], work: Work, shard_size: int = 16, desc: str | None = None
@@ -156,6 +165,7 @@ class Stage:
         """
         from tqdm import tqdm
 
+        sweep(self.folder)
         missing = self.missing(keys)
         if not missing:
             return
@@ -178,7 +188,7 @@ class Stage:
             KeyError: a key has not been computed, or the stage has no such part.
         """
         wanted = list(dict.fromkeys(keys))
-        home = self._home()
+        home = self._home(wanted)
         lost = [key for key in wanted if key not in home]
         if lost:
             raise KeyError(
@@ -207,8 +217,14 @@ class Stage:
         return _joined(pieces).iloc[take].reset_index(drop=True)
 
     def _write(self, keys: list[str], parts: Mapping[str, Part], began: float) -> None:
-        """Data files first, the JSON that makes them a finished shard last."""
+        """Data files first, the JSON that makes them a finished shard last.
+
+        What another process has finished in the meantime stays: somebody may have read it.
+        """
         name = _shard_name(keys)
+        finished = self._record(self.folder / f"{name}.json")
+        if finished and self._whole(finished):
+            return
         files: dict[str, str] = {}
         digests: dict[str, str] = {}
         counts: dict[str, list[int]] = {}
@@ -227,38 +243,35 @@ class Stage:
             "rows": counts,
             "seconds": round(time.perf_counter() - began, 3),
         }
+        record["digest"] = fingerprint(record)
         with atomic_write(self.folder / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(record), encoding="utf-8")
 
     def _open(self) -> None:
-        """Makes the folder, says in it what was hashed, removes what killed runs left."""
+        """Makes the folder and says in it what was hashed."""
         note = self.folder / "stage.json"
-        if not note.is_file():
+        text = json.dumps(self._hashed, indent=2) + "\n"
+        if not note.is_file() or note.read_bytes() != text.encode():
             with atomic_write(note) as temporary:
-                temporary.write_text(json.dumps(self._hashed, indent=2) + "\n", encoding="utf-8")
-        for file in self.folder.glob(f"{_TEMPORARY}*"):
-            try:
-                if time.time() - file.stat().st_mtime > _OLD:
-                    file.unlink()
-            except OSError:  # its owner was faster
-                continue
+                temporary.write_text(text, encoding="utf-8")
 
-    def _home(self) -> dict[str, _Shard]:
+    def _home(self, wanted: list[str]) -> dict[str, _Shard]:
         """Key -> the finished shard that holds it; the first by name where several do."""
         home: dict[str, _Shard] = {}
         broken: list[tuple[str, list[str]]] = []
         for file in sorted(self.folder.glob("shard-*.json")):
             record = self._record(file)
             keys = record["keys"] if record else []
-            if record and all(self._intact(*item) for item in record["files"].items()):
+            if record and self._whole(record):
                 shard = _Shard(file.name, keys, record["parts"], record["rows"])
                 for key in keys:
                     home.setdefault(key, shard)
             else:
                 broken.append((file.name, keys))
         for name, keys in broken:
-            # Silent once other shards hold the keys: a repair under another grouping.
-            if name not in self._warned and not (keys and all(key in home for key in keys)):
+            # Silent once other shards hold the keys: a repair under another grouping. Which ones
+            # they were, a damaged JSON does not say.
+            if name not in self._warned and any(key not in home for key in keys or wanted):
                 self._warned.add(name)
                 warnings.warn(
                     f"{self.folder / name}: the shard is truncated or was altered; "
@@ -273,13 +286,22 @@ class Stage:
             stamp = _stamp(file)
             if file.name not in self._records or self._records[file.name][0] != stamp:
                 record = json.loads(file.read_bytes())
+                digest = record.pop("digest", None)  # the first stores had none
+                same = digest in (None, fingerprint(record))
                 named = f"{_shard_name(record['keys'])}.json" == file.name
-                if not named or not {"parts", "files", "rows"} <= record.keys():
+                there = set(record["parts"].values()) == record["files"].keys()
+                if not (
+                    same and named and there and record["parts"].keys() == record["rows"].keys()
+                ):
                     record = None
                 self._records[file.name] = (stamp, record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no JSON, not ours
             return None
         return self._records[file.name][1]
+
+    def _whole(self, record: dict[str, Any]) -> bool:
+        """Whether all data files of a shard have their digests."""
+        return all(self._intact(*item) for item in record["files"].items())
 
     def _intact(self, name: str, digest: str) -> bool:
         """Whether a data file has its digest; hashed once unless size or time change."""

@@ -289,7 +289,7 @@ def save(frame: pd.DataFrame, name: str, out: Path, note: str = "") -> pd.DataFr
     with atomic_write(out / "tables" / f"{name}.parquet") as path:
         frame.to_parquet(path, index=False)
     with atomic_write(out / "tables" / f"{name}.md") as path:
-        path.write_text(to_markdown(shown) + (f"\n{note}\n" if note else ""))
+        path.write_text(to_markdown(shown) + (f"\n{note}\n" if note else ""), encoding="utf-8")
     return shown
 
 
