@@ -98,7 +98,8 @@ def receive(url: str, part: Path, expected: Expected, timeout: float) -> None:
             if not _same(error.headers, note):
                 raise Failed("has another file by now", True, spoilt=True) from None
             return  # nothing was left to send
-        raise Failed(f"{error.code} {error.reason}".strip(), error.code in _PASSING) from None
+        text = " ".join(f"{error.code} {error.reason}".split())
+        raise Failed(text, error.code in _PASSING) from None
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         text = " ".join(str(cause).split()) or type(cause).__name__

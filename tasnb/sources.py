@@ -236,4 +236,7 @@ def torch_hub_folder() -> Path:
 
 
 def _files_in(folder: Path) -> int:
-    return sum(entry.is_file() for entry in os.scandir(folder)) if folder.is_dir() else 0
+    """How many files are in a folder, marks and other hidden ones not counted."""
+    if not folder.is_dir():
+        return 0
+    return sum(entry.is_file() and entry.name[0] != "." for entry in os.scandir(folder))
