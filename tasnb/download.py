@@ -141,11 +141,8 @@ def _fill(
     """Writes what comes into the part, after its first `start` bytes."""
     came = start
     with writing(part):
-        file = part.open("r+b" if start else "wb")
+        file = part.open("ab" if start else "wb")
     with file, bar(name, total, start) as shown:
-        with writing(part):
-            file.seek(start)
-            file.truncate()
         # Only now, since the note must never stand beside bytes of an older version.
         with atomic_write(_note_of(part)) as temporary:
             temporary.write_text(json.dumps(note), encoding="utf-8")

@@ -108,8 +108,6 @@ def _suspicious(info: zipfile.ZipInfo) -> str:
         return "leads out of the folder"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
-    if info.flag_bits & 1:
-        return "is encrypted"
     return ""
 
 

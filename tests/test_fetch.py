@@ -213,6 +213,12 @@ def test_tries_end(site: Site, tmp_path: Path) -> None:
     assert path.read_bytes() == DATA
 
 
+def test_nothing_ever_came(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cut after 0 of 102400 bytes"):
+        get(tmp_path, table(site.put("a", DATA, *[cut(0)] * 9)))
+    assert all_files(tmp_path) == []
+
+
 def test_waits_double(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr("tasnb.transfer.time.sleep", waits.append)
@@ -271,6 +277,32 @@ def test_wrong_content_range(site: Site, tmp_path: Path, span: str) -> None:
     assert [asked for _, asked, _ in site.asked] == [None, "bytes=20000-", None]
 
 
+def test_range_of_a_longer_file(site: Site, tmp_path: Path) -> None:
+    """Without an ETag in the answer, another size tells that the file has changed."""
+
+    def longer(handler: Handler, content: bytes) -> None:
+        span = f"bytes 20000-{len(content)}/{len(content) + 1}"
+        handler.answer(206, OTHER[20_000:] + b"x", Content_Range=span)
+
+    get(tmp_path, table(site.put("a", DATA, cut(20_000), longer)))
+    assert (tmp_path / "checkpoints/a.bin").read_bytes() == DATA
+    assert len(site.asked) == 3
+
+
+@pytest.mark.parametrize("date", ["Sat, 21 Nov 2026 10:00:00 GMT", None])
+def test_weak_etag(site: Site, tmp_path: Path, date: str | None) -> None:
+    """A weak one does not tell bytes apart; the date of the file does, well enough."""
+
+    def weak(handler: Handler, content: bytes) -> None:
+        handler.answer(
+            200, content[:500], Content_Length=len(content), ETag='W/"1"', Last_Modified=date
+        )
+
+    get(tmp_path, table(site.put("a", DATA, weak)))
+    assert (tmp_path / "checkpoints/a.bin").read_bytes() == DATA
+    assert site.asked[1] == ("/a", date and "bytes=500-", date)
+
+
 def test_no_etag(site: Site, tmp_path: Path) -> None:
     """Without anything that names the version a part is worth nothing, unless a digest decides."""
 
@@ -319,6 +351,19 @@ def test_part_that_is_complete(
     assert (tmp_path / "checkpoints/a.bin").read_bytes() == DATA
     assert len(site.asked) == (2 if surplus else 1)
     assert all_files(tmp_path) == ["checkpoints/a.bin"]
+
+
+def test_complete_part_of_another_version(site: Site, tmp_path: Path) -> None:
+    """Of the same size, and the server says only that nothing is left to send."""
+    over = says(416, Content_Range=f"bytes */{len(DATA)}", ETag=etag(OTHER))
+    url = site.put("a", OTHER, over)
+    (tmp_path / "checkpoints").mkdir()
+    part = tmp_path / "checkpoints/a.bin.part"
+    part.write_bytes(DATA)
+    note = {"url": url, "version": etag(DATA), "total": len(DATA)}
+    part.with_name(part.name + ".json").write_text(json.dumps(note))
+    get(tmp_path, table(url))
+    assert (tmp_path / "checkpoints/a.bin").read_bytes() == OTHER
 
 
 def test_damaged_note(site: Site, tmp_path: Path) -> None:
@@ -689,6 +734,16 @@ def test_archive_that_escapes(tmp_path: Path, name: str | zipfile.ZipInfo, reaso
     with pytest.raises(InputError, match=rf"is refused: member .* {reason}.*; remove it"):
         unpack.unpack(path, folder / "set", "set/")
     assert all_files(tmp_path) == ["data/set.zip"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archive_with_a_member_twice(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("set/a", b"1")
+        archive.writestr("set/a", b"2")
+    with pytest.raises(InputError, match="is refused: it has 'set/a' twice"):
+        unpack.unpack(path, tmp_path / "set", "set/")
 
 
 def test_archive_that_swells(tmp_path: Path) -> None:
