@@ -501,9 +501,9 @@ def test_placed_by_hand(site: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 102400 bytes instead of 5: remove it"):
         get(tmp_path, table(url, bytes=5))
     assert path.read_bytes() == DATA and not site.asked
-    path.parent.chmod(0o500)  # somebody else's folder
-    assert get(tmp_path, table(url))[0].endswith("is there already")
-    path.parent.chmod(0o700)
+    os.utime(path.parent, (0, 0))
+    get(tmp_path, table(url))
+    assert path.parent.stat().st_mtime == 0  # not even a lock, in what may be others' folder
 
 
 def test_torch_hub(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,6 +517,11 @@ def test_torch_hub(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert found.items[0].state(tmp_path) == "there"
     assert get(tmp_path, found) == [f"a: {place} is there already"]
     assert not site.asked
+    own = tmp_path / "checkpoints/a.bin"
+    own.parent.mkdir()
+    own.write_bytes(DATA)
+    assert get(tmp_path, found) == [f"a: {own} is there already"]
+    own.unlink()
     place.unlink()
     assert get(tmp_path, found) == [f"a: {tmp_path}/checkpoints/a.bin"]
 
@@ -602,6 +607,26 @@ def test_lock_of_a_killed_process(site: Site, tmp_path: Path) -> None:
             get(tmp_path, found)
         assert lock.exists()
     get(tmp_path, found)
+    assert all_files(tmp_path) == ["checkpoints/a.bin"]
+
+
+def test_lock_that_is_given_up_meanwhile(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process ends between our opening the lock and our locking it, its file complete."""
+    path = tmp_path / "checkpoints/a.bin"
+    real, calls = fcntl.flock, []
+
+    def flock(descriptor: int, how: int) -> None:
+        if not calls:
+            path.with_name("a.bin.lock").unlink()
+            path.write_bytes(DATA)
+        calls.append(how)
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert get(tmp_path, table(site.put("a", DATA)))[0].endswith("is there already")
+    assert len(calls) == 2 and not site.asked
     assert all_files(tmp_path) == ["checkpoints/a.bin"]
 
 
@@ -702,6 +727,16 @@ def test_archive_by_hand(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyP
     get(tmp_path, found)
     assert "set/instances.json" in all_files(tmp_path) and not (tmp_path / "set.zip").exists()
     assert not site.asked
+
+
+def test_wrong_archive_by_hand(site: Site, tmp_path: Path) -> None:
+    """Neither unpacked nor removed."""
+    content, other = zipped(**REFS), zipped(**REFS, more=b"x")
+    (tmp_path / "set.zip").write_bytes(other)
+    known = {"members": MEMBERS, "sha256": sha256(content)}
+    with pytest.raises(InputError, match=rf"{sha256(other)} instead of {sha256(content)}: remove"):
+        get(tmp_path, table(site.put("z", content), **FIELDS, **known))
+    assert all_files(tmp_path) == ["set.zip"] and not site.asked
 
 
 def link(name: str) -> zipfile.ZipInfo:
