@@ -45,7 +45,7 @@ def fetch(
 
     Raises:
         InputError: A name is unknown, something cannot be fetched or written, or lies there with
-            another content than it should have.
+            another content than it should have. The other items are fetched before it is raised.
     """
     to = Path(to).expanduser().absolute() if to is not None else ROOT / "data"
     items = (sources or load_sources()).select(names)
@@ -67,7 +67,7 @@ def fetch(
         say(f"{item.name}: {places}" + ("" if any(new) else " is there already"))
     if failures:
         many = f"{len(failures)} of {len(items)} are not here: " if len(items) > 1 else ""
-        raise InputError(many + "; ".join(map(str, failures))) from None
+        raise InputError(many + "; ".join(map(str, failures)))
 
 
 def fetched_file(name: str, to: Path) -> Path:

@@ -10,6 +10,9 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from tasnb.download import BLOCK, bar, check_room, size_text, writing
 from tasnb.settings import InputError
@@ -111,7 +114,7 @@ def _suspicious(info: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _write(content: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, shown: bar) -> None:
+def _write(content: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, shown: tqdm[Any]) -> None:
     """One member; zipfile reads no more bytes than the archive says and checks their CRC."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
