@@ -1,4 +1,4 @@
-"""The command line: ``python -m tasnb run`` and ``python -m tasnb segment``."""
+"""The command line: ``python -m tasnb run``, ``segment`` and ``fetch``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ scores V, P, N and S, and writes the picture with the chosen mask over it."""
 _SEGMENT_EXAMPLES = """\
 example:
   python -m tasnb segment photo.jpg "the left cat" --out cat.png"""
+
+_FETCH = """\
+Fetches models and data sets of the paper, which the embedded benchmark does without. Files go to
+data/, models of Hugging Face's hub to its own cache. What is there already is left alone; what was
+interrupted goes on where it was. With HF_HUB_OFFLINE=1 nothing is fetched."""
+
+_FETCH_EXAMPLES = """\
+examples:
+  python -m tasnb fetch --list                           what there is, and what is here of it
+  python -m tasnb fetch sam-vit-h refcoco                one model, one data set
+  python -m tasnb fetch lite                             small public models, less than 2 GB
+  python -m tasnb fetch paper --to /data/tas             all that the paper's numbers need"""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -105,6 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--encoder", metavar="NAME", help="image-text encoder, as open_clip:embedded/clip-vit")
     add("--out", metavar="FILE", default="overlay.png", help="default: overlay.png")
     segment.set_defaults(call=_segment)
+
+    fetch = commands.add_parser(
+        "fetch",
+        help="fetch the paper's models and data sets",
+        description=_FETCH,
+        epilog=_FETCH_EXAMPLES,
+        formatter_class=plain,
+        allow_abbrev=False,
+    )
+    add = fetch.add_argument
+    add("names", metavar="NAME", nargs="*", help="what to fetch, or a bundle: paper, lite")
+    add("--to", metavar="DIR", help="where files go (default: data/)")
+    add("--list", action="store_true", help="list all names, sizes and places; fetch nothing")
+    fetch.set_defaults(call=_fetch)
     return parser
 
 
@@ -170,6 +196,19 @@ def _segment(arguments: argparse.Namespace) -> None:
         overlay.save(temporary)
     share = 100 * float(result.mask.mean())
     print(f"mask: {share:.1f} % of the picture; overlay: {out}")
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from tasnb.fetch import fetch, listing
+
+    if arguments.list:
+        if arguments.names:
+            raise InputError(f"--list lists all: leave out {' '.join(arguments.names)}")
+        print(listing(arguments.to))
+    elif arguments.names:
+        fetch(arguments.names, arguments.to)
+    else:
+        raise InputError("name what to fetch; see python -m tasnb fetch --list")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -100,28 +100,30 @@ PUBLIC_SAM = {  # the authors' files
     "vit_l": "sam_vit_l_0b3195.pth",
     "vit_b": "sam_vit_b_01ec64.pth",
 }
-PUBLIC_SAM_AT = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 
-def public_sam(name: str) -> Sam:
+def public_sam(name: str, data: Path) -> Sam:
     """A ``Sam`` with its authors' weights, for "sam:vit_h" fetched once, or "sam:vit_h/FILE".
+
+    Args:
+        name: The model.
+        data: The data folder; if the weights are in its ``checkpoints`` or in torch.hub's folder,
+            nothing is fetched.
 
     Raises:
         InputError: There is no such model or file, or it cannot be fetched.
     """
-    import torch
     from segment_anything import sam_model_registry
+
+    from tasnb.fetch import fetched_file
 
     architecture, _, given = name.partition(":")[2].partition("/")
     if architecture not in PUBLIC_SAM:
         raise unknown("model of Segment Anything", architecture, PUBLIC_SAM)
     path = ROOT / Path(given).expanduser()
     if not given:
-        path = Path(torch.hub.get_dir()) / "checkpoints" / PUBLIC_SAM[architecture]
+        path = fetched_file(f"sam-{architecture.replace('_', '-')}", data)
     with loading(name, f"sam:{architecture}/ and the path of {PUBLIC_SAM[architecture]}"):
-        if not given and not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(PUBLIC_SAM_AT + path.name, str(path))
         sam = sam_model_registry[architecture]()
         fill(sam, load_weights(path))
     return sam
@@ -135,7 +137,7 @@ class SamProposals:
 
         name = settings.proposal_network
         if is_elsewhere(name):
-            sam = public_sam(name)
+            sam = public_sam(name, settings.data)
         else:
             folder = checkpoint_folder(name, settings)
             with loading(name, "a checkpoint of Segment Anything"):

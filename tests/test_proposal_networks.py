@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -197,22 +198,44 @@ def test_sam_from_its_authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_sam_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import urllib.error
-
+    """All tests are offline: the error says where the file should lie."""
     import torch
 
-    def offline(url: str, target: str) -> None:
-        assert url.endswith("/sam_vit_h_4b8939.pth")
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(InputError, match=r"cannot load sam:vit_h .*no network") as error:
-        load_proposal_network(make_settings(proposal_network="sam:vit_h"))
-    assert "\n" not in str(error.value)
-    assert not list((tmp_path / "checkpoints").iterdir())  # nothing half fetched
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    settings = make_settings(proposal_network="sam:vit_h", data=str(tmp_path))
+    place = re.escape(str(tmp_path / "checkpoints" / "sam_vit_h_4b8939.pth"))
+    with pytest.raises(InputError, match=rf"HF_HUB_OFFLINE is set.* sam-vit-h at {place}"):
+        load_proposal_network(settings)
+    assert not list(tmp_path.iterdir())  # nothing half fetched
     with pytest.raises(InputError, match="unknown model of Segment Anything 'vit_x'"):
         load_proposal_network(make_settings(proposal_network="sam:vit_x"))
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "hub/checkpoints"])
+def test_sam_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """In the data folder or in torch.hub's; a small network in the place of ViT-B's."""
+    import segment_anything
+    import torch
+
+    from tasnb import sources
+    from tasnb.proposal_networks import build_sam
+
+    small = make_settings().data / "embedded" / "checkpoints" / "sam" / "config.json"
+    config = json.loads(small.read_text())
+    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", lambda: build_sam(config))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    place = tmp_path / folder / "sam_vit_b_01ec64.pth"
+    place.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    saved = build_sam(config).state_dict()
+    torch.save(saved, place)
+    known = sources.load_sources()
+    file = known.select(["sam-vit-b"])[0].files[0].model_copy(update={"bytes": None})
+    item = sources.Item(name="sam-vit-b", what="A small one.", files=(file,))
+    monkeypatch.setattr("tasnb.fetch.load_sources", lambda: sources.Sources(items=(item,)))
+    settings = make_settings(proposal_network="sam:vit_b", data=str(tmp_path))
+    own = load_proposal_network(settings).generator.predictor.model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in saved.items())
 
 
 # --- FastSAM
