@@ -26,11 +26,12 @@ from typing import Any
 
 import pytest
 
-from tasnb import download, fetch, sources, unpack
+from tasnb import fetch
 from tasnb.__main__ import main
+from tasnb.fetch import archives, download, sources
+from tasnb.fetch.sources import File, Hub, Item, Sources, Spacy, load_sources
+from tasnb.fetch.transfers import Patience
 from tasnb.settings import InputError
-from tasnb.sources import File, Hub, Item, Sources, Spacy, load_sources
-from tasnb.transfer import Patience
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = bytes(range(256)) * 400  # 102,400 bytes
@@ -221,7 +222,7 @@ def test_nothing_ever_came(site: Site, tmp_path: Path) -> None:
 
 def test_waits_double(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("tasnb.transfer.time.sleep", waits.append)
+    monkeypatch.setattr("tasnb.fetch.transfers.time.sleep", waits.append)
     found = table(site.put("a", DATA, *[says(503)] * 4))
     get(tmp_path, found, Patience(tries=5, wait=1.5))
     assert waits == [1.5, 3.0, 6.0, 12.0]
@@ -555,8 +556,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from tasnb.__main__ import main
-from tasnb import fetch, sources
-from tasnb.sources import Sources
+from tasnb import fetch
+from tasnb.fetch import sources
+from tasnb.fetch.sources import Sources
 sources = Sources.model_validate_json(sys.argv[1])
 fetch.load_sources = lambda: sources
 sys.exit(main(["fetch", "a", "--to", sys.argv[2]]))
@@ -767,7 +769,7 @@ def test_archive_that_escapes(tmp_path: Path, name: str | zipfile.ZipInfo, reaso
         archive.writestr(name, b"/etc/passwd")
     path.write_bytes(path.read_bytes().replace(b"NUL", bytes(3)))
     with pytest.raises(InputError, match=rf"is refused: member .* {reason}.*; remove it"):
-        unpack.unpack(path, folder / "set", "set/")
+        archives.unpack(path, folder / "set", "set/")
     assert all_files(tmp_path) == ["data/set.zip"]
 
 
@@ -778,14 +780,14 @@ def test_archive_with_a_member_twice(tmp_path: Path) -> None:
         archive.writestr("set/a", b"1")
         archive.writestr("set/a", b"2")
     with pytest.raises(InputError, match="is refused: it has 'set/a' twice"):
-        unpack.unpack(path, tmp_path / "set", "set/")
+        archives.unpack(path, tmp_path / "set", "set/")
 
 
 def test_archive_that_swells(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     path.write_bytes(zipped(**{"set/zeros": bytes(10**7)}))
     with pytest.raises(InputError, match=r"is refused: its 10 kB say that they unpack to 10 MB"):
-        unpack.unpack(path, tmp_path / "set", "set/")
+        archives.unpack(path, tmp_path / "set", "set/")
     # One that says less than it holds: no more than that is ever written.
     content = bytearray(zipped(**{"set/zeros": bytes(10**7)}))
     for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
@@ -793,7 +795,7 @@ def test_archive_that_swells(tmp_path: Path) -> None:
         content[at : at + 4] = (100).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"cannot be unpacked \(Bad CRC.*remove it"):
-        unpack.unpack(path, tmp_path / "set", "set/")
+        archives.unpack(path, tmp_path / "set", "set/")
     assert all_files(tmp_path) == ["set.zip"]
 
 
@@ -822,7 +824,7 @@ def test_damaged_member(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     path.write_bytes(content[:at] + b"xxxx" + content[at + 4 :])
     with pytest.raises(InputError, match=r"cannot be unpacked \(Bad CRC"):
-        unpack.unpack(path, tmp_path / "set", "set/")
+        archives.unpack(path, tmp_path / "set", "set/")
     assert all_files(tmp_path) == ["set.zip"] and not (tmp_path / "set").exists()
 
 
@@ -831,7 +833,7 @@ def test_no_room_to_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     path.write_bytes(zipped(**{"set/a": os.urandom(102_400)}))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 0, 1000))
     with pytest.raises(InputError, match=r"unpacking set.zip needs 102 kB .* has 1 kB left"):
-        unpack.unpack(path, tmp_path / "set", "set/")
+        archives.unpack(path, tmp_path / "set", "set/")
     assert all_files(tmp_path) == ["set.zip"]
 
 
@@ -841,7 +843,7 @@ def test_leftovers_of_a_killed_run(tmp_path: Path) -> None:
     old = tmp_path / "set.unpacking-set.zip"
     old.mkdir()
     (old / "instances.json").write_text("half")
-    unpack.unpack(path, tmp_path / "set", "set/")
+    archives.unpack(path, tmp_path / "set", "set/")
     assert (tmp_path / "set/instances.json").read_bytes() == b"{}" and not old.exists()
 
 
@@ -963,8 +965,8 @@ def test_table(known: Sources) -> None:
     assert sum(item.size for item in known.select(["lite"])) <= 2e9
     for item in known.items:
         assert item.pieces and item.what and all(piece.size for piece in item.pieces)
-    archives = [file.archive for item in known.items for file in item.files if file.unpack]
-    assert len(set(archives)) == len(archives)
+    named = [file.archive for item in known.items for file in item.files if file.unpack]
+    assert len(set(named)) == len(named)
 
 
 def test_addresses(known: Sources) -> None:
@@ -982,7 +984,7 @@ def test_addresses(known: Sources) -> None:
 
 def test_table_comes_with_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert "sources.toml" in project["tool"]["setuptools"]["package-data"]["tasnb"]
+    assert "sources.toml" in project["tool"]["setuptools"]["package-data"]["tasnb.fetch"]
 
 
 def test_public_sam_is_in_the_table(known: Sources) -> None:

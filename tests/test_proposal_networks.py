@@ -217,7 +217,7 @@ def test_sam_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold
     import segment_anything
     import torch
 
-    from tasnb import sources
+    from tasnb.fetch import sources
     from tasnb.proposal_networks import build_sam
 
     small = make_settings().data / "embedded" / "checkpoints" / "sam" / "config.json"

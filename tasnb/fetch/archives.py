@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tasnb.download import BLOCK, bar, check_room, size_text, writing
+from tasnb.fetch.download import BLOCK, bar, check_room, size_text, writing
 from tasnb.settings import InputError
 
 SWELL = 30

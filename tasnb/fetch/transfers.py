@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasnb.download import BLOCK, Expected, Failed, bar, discard, receive, size_of, writing
+from tasnb.fetch.download import BLOCK, Expected, Failed, bar, discard, receive, size_of, writing
 from tasnb.settings import InputError
 
 

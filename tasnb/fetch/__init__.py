@@ -1,8 +1,8 @@
 """Fetching models and data sets: ``python -m tasnb fetch``.
 
-Files come by ``tasnb.transfer``, archives are unpacked by ``tasnb.unpack``; repositories of
-Hugging Face's hub, open_clip's weights and spaCy's pipelines come by their own libraries, into
-their own folders, where a later load finds them.
+Files come by ``transfers`` and are unpacked by ``archives``; repositories of Hugging Face's hub,
+open_clip's weights and spaCy's pipelines come by their own libraries, into their own folders, where
+a later load finds them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from importlib import invalidate_caches
 from pathlib import Path
 
-from tasnb.download import Expected, check_room, size_text, writing
+from tasnb.fetch.archives import unpack
+from tasnb.fetch.download import Expected, check_room, size_text, writing
+from tasnb.fetch.sources import File, Hub, Item, OpenClip, Piece, Sources, Spacy, load_sources
+from tasnb.fetch.transfers import Patience, digest_of, part_of, transfer
 from tasnb.settings import ROOT, InputError
-from tasnb.sources import File, Hub, Item, OpenClip, Piece, Sources, Spacy, load_sources
-from tasnb.transfer import Patience, digest_of, part_of, transfer
-from tasnb.unpack import unpack
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 """Variables of the environment that forbid any fetching, as for Hugging Face's libraries."""

@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasnb.fetch.archives import done_mark
+from tasnb.fetch.transfers import part_of
 from tasnb.settings import unknown
-from tasnb.transfer import part_of
-from tasnb.unpack import done_mark
 
 State = Literal["there", "partial", "missing"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
