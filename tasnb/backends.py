@@ -98,7 +98,7 @@ class Dask:
                 return tasks
 
             try:
-                arriving = as_completed(start(shards))
+                arriving = as_completed(start(shards), loop=client.loop)
                 for task in arriving:
                     keys = futures.pop(task)
                     error, died = _outcome(task, client)
@@ -162,22 +162,21 @@ def _handed_over(stage: Stage, work: Work) -> Iterator[tuple[str, str]]:
 
 def _outcome(task: Future, client: Client) -> tuple[str, bool]:
     """Why a task failed, "" if it did not, and whether it was because its workers died."""
-    from distributed import KilledWorker, wait
+    from distributed import KilledWorker
 
-    with suppress(CancelledError):  # its status says so too
-        wait([task])
-    if task.status == "finished":
-        kind, text = task.result()
-        if kind == "input":
-            raise InputError(text)
-        return text, False
-    error = task.exception() if task.status == "error" else None
-    if isinstance(error, KilledWorker):
-        return "its worker died every time; out of memory?", True
-    if error is None:
+    try:
+        error = task.exception()  # waits
+        if error is None:
+            kind, text = task.result()
+            if kind == "input":
+                raise InputError(text)
+            return text, False
+    except CancelledError:
         raise InputError(
             "lost the Dask scheduler; what is stored stays, the same command goes on from there"
-        )
+        ) from None
+    if isinstance(error, KilledWorker):
+        return "its worker died every time; out of memory?", True
     raise InputError(
         f"the workers of {client.scheduler.address} cannot run tasnb ({type(error).__name__}: "
         f"{' '.join(str(error).split())[:200]}); start them in the environment of this process"

@@ -39,7 +39,9 @@ class Pipeline:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In a worker: the same settings, nothing kept in memory, and no workers of its own."""
-        return type(self), (self.settings.model_copy(update={"backend": "serial", "scheduler": ""}),)
+        return type(self), (
+            self.settings.model_copy(update={"backend": "serial", "scheduler": ""}),
+        )
 
     def variant(self, **changes: Any) -> Pipeline:
         """The same pipeline with some settings changed; what they do not touch is stored already.
