@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from asyncio import CancelledError
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -92,7 +91,7 @@ class Dask:
             def start(some: Sequence[list[str]]) -> list[Future]:
                 # Nothing here is a function of its arguments alone: it writes files.
                 tasks = client.map(
-                    _task, some, pure=False, key=stage.name, handed=handed, threads=threads
+                    _by_value(), some, pure=False, key=stage.name, handed=handed, threads=threads
                 )
                 futures.update(zip(tasks, some, strict=True))
                 return tasks
@@ -162,7 +161,7 @@ def _handed_over(stage: Stage, work: Work) -> Iterator[tuple[str, str]]:
 
 def _outcome(task: Future, client: Client) -> tuple[str, bool]:
     """Why a task failed, "" if it did not, and whether it was because its workers died."""
-    from distributed import KilledWorker
+    from distributed import CancelledError, KilledWorker
 
     try:
         error = task.exception()  # waits
@@ -178,9 +177,29 @@ def _outcome(task: Future, client: Client) -> tuple[str, bool]:
     if isinstance(error, KilledWorker):
         return "its worker died every time; out of memory?", True
     raise InputError(
-        f"the workers of {client.scheduler.address} cannot run tasnb ({type(error).__name__}: "
+        f"the workers of {client.scheduler.address} cannot work ({type(error).__name__}: "
         f"{' '.join(str(error).split())[:200]}); start them in the environment of this process"
     )
+
+
+def _by_value() -> Callable[..., tuple[str, str]]:
+    """``_task`` for workers that may not have this package.
+
+    A function of this module would travel as its name. A worker that cannot find it ends without a
+    word, and the task waits for the next one. A function made here travels as its code.
+    """
+
+    def task(keys: list[str], handed: tuple[str, str], threads: int) -> tuple[str, str]:
+        try:
+            from tasnb.backends import _task as inner
+        except ImportError as error:
+            from socket import gethostname
+
+            text = f"a worker on {gethostname()} does not have this package ({error}); start it in"
+            return "input", f"{text} the environment of this process"
+        return inner(keys, handed, threads)
+
+    return task
 
 
 def _wait_for(stage: Stage, keys: Sequence[str]) -> None:

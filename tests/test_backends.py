@@ -146,6 +146,8 @@ def test_a_worker_that_does_not_see_the_store(tmp_path, monkeypatch):
 def test_shards_are_stored_once(tmp_path, client, monkeypatch):
     log, stage = tmp_path / "log", numbers(tmp_path, Dask("", 2))
     stage.compute(KEYS[:4], squares(log), shard_size=1)
+    (stage.folder / ".work-killed").touch()
+    os.utime(stage.folder / ".work-killed", (0, 0))
     stage.compute(KEYS, squares(log), shard_size=1)
     assert calls(log) == [[key] for key in KEYS]
     monkeypatch.setattr(backends, "connect", None)  # would fail if anything were to be done
@@ -278,6 +280,69 @@ def test_what_kills_workers_fails_alone(tmp_path, client):
     assert calls(tmp_path / "log") == [["3"]]
     assert not (stage.folder / "failures.json").exists()
     assert np.array_equal(stage.read(KEYS, "x")["square"], np.arange(6) ** 2)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A scheduler that somebody else runs: its address, and how to start one more worker."""
+    running: dict[str, subprocess.Popen] = {}
+
+    def start(name: str, *options: str, path: Path = ROOT) -> None:
+        kind = "scheduler" if name == "scheduler" else "worker"
+        running[name] = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{kind}", *local, *options],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(path)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    note = tmp_path / "scheduler.json"
+    local = ("--host", "127.0.0.1", "--scheduler-file", str(note))
+    start("scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+    end = time.monotonic() + 60
+    while not (note.exists() and note.read_text().endswith("}")) and time.monotonic() < end:
+        time.sleep(0.1)
+    yield json.loads(note.read_text())["address"], start, running
+    for process in running.values():
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* has no workers yet:UserWarning")
+def test_a_scheduler_that_others_run(tmp_path, cluster):
+    address, start, running = cluster
+    (tmp_path / "old" / "tasnb").mkdir(parents=True)
+    (tmp_path / "old" / "tasnb" / "__init__.py").write_text("")
+    start("unfit", "--nthreads", "2", path=tmp_path / "old")
+    stage = numbers(tmp_path, Dask(address))
+    with pytest.raises(InputError, match=r"^a worker on .* does not have this package"):
+        stage.compute(KEYS, squares(), shard_size=1)
+    running["unfit"].terminate()
+    running["unfit"].wait()
+    start("fit", "--nthreads", "2")  # while the tasks wait
+    stage.compute(KEYS[:4], squares(tmp_path / "log", seconds=0.3), shard_size=1)
+    assert calls(tmp_path / "log") == [[key] for key in KEYS[:4]]
+
+    threading.Timer(2, running["scheduler"].kill).start()
+    with pytest.raises(InputError, match=r"^lost the Dask scheduler; .* the same command goes on"):
+        stage.compute(KEYS, squares(seconds=30), shard_size=1)
+    with pytest.raises(InputError, match=r"^no Dask scheduler answers at"):
+        stage.compute(KEYS, squares(), shard_size=1)
+
+
+@pytest.mark.slow
+def test_a_gpu_a_worker(monkeypatch):
+    """There is none here: what is tested is that each worker is told of another one."""
+    import torch
+    from distributed import Client
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    cluster, threads = clients._local_cluster(None)
+    with cluster, Client(cluster, set_as_default=False) as client:
+        told = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
+        assert sorted(told.values()) == ["4", "7"] and threads >= 1
 
 
 _PROGRAM = """
