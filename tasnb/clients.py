@@ -6,6 +6,7 @@ import atexit
 import importlib.util
 import logging
 import os
+import signal
 import warnings
 from contextlib import suppress
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from tasnb.settings import InputError
 
 if TYPE_CHECKING:
-    from distributed import Client, SpecCluster
+    from distributed import Client, SpecCluster, Worker, WorkerPlugin
 
 CONNECT = 10.0  # seconds until a scheduler counts as unreachable
 
@@ -47,6 +48,7 @@ def _connect(address: str, workers: int | None) -> tuple[Client, int]:
     if not address:
         cluster, threads = _local_cluster(workers)
         client = Client(cluster, set_as_default=False)
+        client.register_plugin(_uninterrupted(), name="uninterrupted")
         atexit.register(_close, client, cluster)
         return client, threads
     try:
@@ -107,6 +109,17 @@ def _local_cluster(workers: int | None) -> tuple[SpecCluster, int]:
             "`if __name__ == '__main__':`"
         ) from None
     return cluster, max(1, CPU_COUNT // workers)
+
+
+def _uninterrupted() -> WorkerPlugin:
+    """Has workers stay when a cell is interrupted: Ctrl-C goes to all processes of a terminal."""
+    from distributed import WorkerPlugin
+
+    class Uninterrupted(WorkerPlugin):
+        def setup(self, worker: Worker) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Uninterrupted()
 
 
 def _close(*closed: Client | SpecCluster) -> None:
