@@ -157,6 +157,14 @@ def test_shards_are_stored_once(tmp_path, client, monkeypatch):
     assert {file.suffix for file in stage.folder.iterdir()} == {".json", ".parquet"}
 
 
+def test_an_interrupted_cell_leaves_the_workers(client):
+    pids = client.run(lambda: __import__("os").getpid())
+    for pid in pids.values():
+        os.kill(pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert client.run(lambda: __import__("os").getpid()) == pids
+
+
 def test_progress_counts_keys(tmp_path, client, capsys):
     numbers(tmp_path, Dask("", 2)).compute(KEYS, squares(), 4, "squaring")
     assert "squaring: 100%" in (shown := capsys.readouterr().err) and "6/6" in shown
