@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasnb import captions, encoders, language, proposals, rectifier, released, scores
+from tasnb.backends import backend_of
 from tasnb.checkpoints import model_digest
 from tasnb.datasets import Split, load_split
 from tasnb.images import load_image
@@ -34,10 +35,16 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = Store(settings.store)
+        self.store = Store(settings.store, backend_of(settings))
         self._splits: dict[tuple[str, str], Split] = {}
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
         self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # kept by tables.outcome
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In a worker: the same settings, nothing kept in memory, and no workers of its own."""
+        return type(self), (
+            self.settings.model_copy(update={"backend": "serial", "scheduler": ""}),
+        )
 
     def variant(self, **changes: Any) -> Pipeline:
         """The same pipeline with some settings changed; what they do not touch is stored already.

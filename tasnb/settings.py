@@ -125,6 +125,11 @@ class Settings(BaseModel):
     out: Folder = Path("runs/embedded")
     data: Folder = Path("data")
 
+    # Where shards are computed (tasnb.backends); no result depends on it.
+    backend: Literal["serial", "dask"] = "serial"
+    scheduler: str = ""  # address of a running one, as tcp://host:8786; "": workers of its own
+    workers: Count | None = None  # of its own; None (or 0): one a GPU, else one a core
+
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_profile_and_recipe(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +148,7 @@ class Settings(BaseModel):
         }
         return {"out": f"runs/{profile}", **PROFILES[profile], **RECIPES[recipe], **given}
 
-    @field_validator("limit", mode="before")
+    @field_validator("limit", "workers", mode="before")
     @classmethod
     def _zero_is_all(cls, limit: object) -> object:
         return None if type(limit) is int and limit == 0 else limit

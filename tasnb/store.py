@@ -17,15 +17,18 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from tasnb.settings import InputError
+
+if TYPE_CHECKING:
+    from tasnb.backends import Backend
 
 Part = pd.DataFrame | np.ndarray | tuple[np.ndarray, Sequence[str]]
 Work = Callable[[list[str]], Mapping[str, Part]]
@@ -94,10 +97,11 @@ class _Shard:
 
 
 class Store:
-    """A folder of stages."""
+    """A folder of stages, and where what is missing in them is computed: here if not told."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, backend: Backend | None = None) -> None:
         self.root = Path(root)
+        self.backend = backend
 
     def stage(
         self,
@@ -120,7 +124,7 @@ class Store:
             "settings": dict(settings),
             "inputs": list(inputs),
         }
-        return Stage(self.root / name / fingerprint(hashed)[:16], hashed)
+        return Stage(self.root / name / fingerprint(hashed)[:16], hashed, self.backend)
 
 
 class Stage:
@@ -132,14 +136,21 @@ class Stage:
         fingerprint: 64 hex digits, to be among the `inputs` of stages that read this one.
     """
 
-    def __init__(self, folder: Path, hashed: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, hashed: dict[str, Any], backend: Backend | None = None
+    ) -> None:
         self.folder = folder
         self.name: str = hashed["stage"]
         self.fingerprint = fingerprint(hashed)
         self._hashed = hashed
+        self._backend = backend
         self._verified: dict[str, tuple[int, int]] = {}  # file -> size, mtime when it was hashed
         self._records: dict[str, tuple[tuple[int, int], dict[str, Any] | None]] = {}
         self._warned: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Elsewhere it is the same folder, computed there: neither caches nor backend travel."""
+        return Stage, (self.folder, self._hashed)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that are in no finished shard, each once, in their order."""
@@ -161,21 +172,39 @@ class Stage:
             desc: title of the progress bar; the stage's name by default.
 
         Raises:
-            InputError: the store cannot be written.
+            InputError: the store cannot be written; or, on a backend that goes on without the
+                keys that it fails on, there are some: the rest is stored, they are listed in
+                ``failures.json`` until they are stored too.
         """
         from tqdm import tqdm
+
+        from tasnb import failures
+        from tasnb.backends import serial
 
         sweep(self.folder)
         missing = self.missing(keys)
         if not missing:
             return
         self._open()
-        with tqdm(total=len(missing), desc=desc or self.name, unit="") as bar:
-            for start in range(0, len(missing), shard_size):
-                shard = missing[start : start + shard_size]
-                began = time.perf_counter()
-                self._write(shard, work(list(shard)), began)
-                bar.update(len(shard))
+        shards = [missing[i : i + shard_size] for i in range(0, len(missing), shard_size)]
+        failed: dict[str, str] = {}
+        try:
+            with (
+                tqdm(total=len(missing), desc=desc or self.name, unit="") as bar,
+                closing((self._backend or serial)(self, work, shards)) as finished,
+            ):
+                for shard, error in finished:
+                    failed |= dict.fromkeys(shard, error) if error else {}
+                    bar.update(len(shard))
+        finally:
+            failures.note(self, failed)
+        if failed:
+            raise failures.error_of(self, failed, len(missing))
+
+    def compute_shard(self, keys: list[str], work: Work) -> None:
+        """Computes and stores one shard, whatever is stored already."""
+        began = time.perf_counter()
+        self._write(keys, work(list(keys)), began)
 
     def read(self, keys: Iterable[str], part: str) -> Any:
         """One part of the results of `keys`, in their order; repeated keys count once.

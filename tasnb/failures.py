@@ -1,0 +1,51 @@
+"""What a run has tried in vain and gone on without: ``failures.json`` in a stage's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from tasnb.settings import InputError, shown
+from tasnb.store import atomic_write
+
+if TYPE_CHECKING:
+    from tasnb.store import Stage
+
+NAME = "failures.json"
+
+
+def note(stage: Stage, failed: Mapping[str, str]) -> None:
+    """Keeps in the file what failed, now or before, and is still not stored.
+
+    Args:
+        failed: Key -> error of this run; mostly nothing.
+    """
+    file = stage.folder / NAME
+    noted: dict[str, str] = {}
+    with suppress(OSError, ValueError, TypeError):  # mostly there is no such file
+        noted |= json.loads(file.read_bytes())
+    noted |= failed
+    left = stage.missing(noted) if noted else []
+    if left:
+        with atomic_write(file) as temporary:
+            text = json.dumps({key: noted[key] for key in left}, indent=2, ensure_ascii=False)
+            temporary.write_text(f"{text}\n", encoding="utf-8")
+    elif noted:
+        file.unlink(missing_ok=True)
+
+
+def error_of(stage: Stage, failed: Mapping[str, str], count: int) -> InputError:
+    """The one line about all failures of a stage.
+
+    Args:
+        failed: Key -> error.
+        count: How many keys were to be computed.
+    """
+    some = "; ".join(f"{shown(key)} ({error})" for key, error in list(failed.items())[:3])
+    more = f"; {len(failed) - 3} more" if len(failed) > 3 else ""
+    return InputError(
+        f"stage {stage.name}: {len(failed)} of {count} failed: {some}{more}; all are in "
+        f"{stage.folder / NAME}; the rest is stored, the same command tries only these again"
+    )
