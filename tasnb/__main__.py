@@ -180,9 +180,9 @@ def _segment(arguments: argparse.Namespace) -> None:
     if out.suffix.lower() not in _PICTURES:
         raise InputError(f"--out {out}: the overlay's name should end in {', '.join(_PICTURES)}")
 
+    from tasnb.files import atomic_write
     from tasnb.runner import check_writable
     from tasnb.segmentation import segment
-    from tasnb.store import atomic_write
 
     check_writable(out.parent)
     chosen = {"encoders": [arguments.encoder]} if arguments.encoder else {}

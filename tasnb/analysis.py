@@ -11,12 +11,12 @@ import pandas as pd
 from tasnb import ablations, profiles, tables
 from tasnb.datasets import Split, columns
 from tasnb.figures import Bested, Example, Overview, Rectified
+from tasnb.files import atomic_write
 from tasnb.masked_images import masked_images
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import best_proposals, decode
 from tasnb.scores import ScoreTable
 from tasnb.settings import Settings
-from tasnb.store import atomic_write
 
 GOOD = 0.5  # IoU from which a proposal is said to cover its target
 

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,18 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasnb.clients import connect, use_threads
+from tasnb.files import atomic_write
 from tasnb.settings import InputError, Settings
+from tasnb.store import Backend, Finished, Stage, Work
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-    from tasnb.store import Stage, Work
-
-Finished = Generator[tuple[list[str], str], None, None]
-"""Keys as they are done with, and why they failed: "" if they are stored."""
-
-Backend = Callable[["Stage", "Work", Sequence[list[str]]], Finished]
-"""Computes and stores shards of a stage, each a list of keys."""
 
 DELAY = 30.0  # seconds until a file is seen on other machines, on slow network disks
 HOPELESS = 10  # shards that fail with none done: the cause is not in the images
@@ -53,13 +47,6 @@ def backend_of(settings: Settings) -> Backend | None:
     if settings.scheduler:
         raise InputError(f"scheduler = {settings.scheduler}: takes backend = dask, too")
     return None
-
-
-def serial(stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
-    """One shard after the other in this process; the first error ends it."""
-    for keys in shards:
-        stage.compute_shard(keys, work)
-        yield keys, ""
 
 
 @dataclass(frozen=True)
@@ -141,8 +128,6 @@ def _handed_over(stage: Stage, work: Work) -> Iterator[tuple[str, str]]:
     the file does not share the disk.
     """
     import cloudpickle
-
-    from tasnb.store import atomic_write
 
     for old in stage.folder.glob(".work-*"):
         with suppress(OSError):

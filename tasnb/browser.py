@@ -19,9 +19,9 @@ import pandas as pd
 
 from tasnb import breakdown, profiles, tables
 from tasnb.datasets import columns
+from tasnb.files import atomic_write
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import decode
-from tasnb.store import atomic_write
 
 TEMPLATE = Path(__file__).with_name("browser.html")
 

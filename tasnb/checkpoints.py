@@ -10,8 +10,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasnb.files import file_digest, fingerprint
 from tasnb.settings import ROOT, InputError, Settings, unknown
-from tasnb.store import file_digest, fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

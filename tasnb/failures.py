@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tasnb.files import atomic_write
 from tasnb.settings import InputError, shown
-from tasnb.store import atomic_write
 
 if TYPE_CHECKING:
     from tasnb.store import Stage

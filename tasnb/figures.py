@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tasnb.store import atomic_write
+from tasnb.files import atomic_write
 
 Image = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from tasnb.files import fingerprint
 from tasnb.settings import InputError, Settings, make_settings, shown, unknown
-from tasnb.store import fingerprint
 
 CHANGES = "changes"
 """The parameter that takes any setting by its name, `changes: dict = {}`."""

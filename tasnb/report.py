@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tasnb.files import atomic_write
 from tasnb.settings import Settings
-from tasnb.store import atomic_write
 
 _STYLE = """
 :root { color-scheme: light; }

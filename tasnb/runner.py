@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from tasnb import __version__
+from tasnb.files import atomic_write, file_digest, fingerprint, sweep
 from tasnb.kernels import check_kernel, execute
 from tasnb.parameters import Notebook, load_notebook, parameters_of, settings_of
 from tasnb.profiles import DATASETS
 from tasnb.report import write_html, write_index
 from tasnb.settings import ROOT, InputError, Settings, unknown
-from tasnb.store import atomic_write, file_digest, fingerprint, sweep
 
 NOTEBOOKS = ROOT / "notebooks"
 LIBRARIES = (

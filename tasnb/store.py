@@ -12,78 +12,28 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tasnb.settings import InputError
-
-if TYPE_CHECKING:
-    from tasnb.backends import Backend
+from tasnb import failures
+from tasnb.files import atomic_write, file_digest, fingerprint, sweep
 
 Part = pd.DataFrame | np.ndarray | tuple[np.ndarray, Sequence[str]]
 Work = Callable[[list[str]], Mapping[str, Part]]
 
-_TEMPORARY = ".tmp-"
-_OLD = 3600.0  # seconds after which a temporary file belongs to nobody
+Finished = Generator[tuple[list[str], str], None, None]
+"""Keys as they are done with, and why they failed: "" if they are stored."""
 
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, with its suffix, that is renamed to it at the end.
-
-    If the body fails, `path` stays as it was and the temporary file is removed.
-
-    Raises:
-        InputError: the folder cannot be written or the disk is full.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        # An error about some other file (one that the body read) is not ours to explain.
-        ours = {None, str(temporary), *map(str, [path, *path.parents])}
-        if error.filename in ours:
-            raise InputError(
-                f"cannot write {path}: {error.strerror or error}; choose a folder that can be "
-                "written, with space left"
-            ) from error
-        raise
-    finally:
-        with suppress(OSError):  # the folder itself could not be made, or is no folder
-            temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Removes the temporary files that killed runs left in a folder, by whichever clock."""
-    for file in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError):  # its owner was faster, or the folder is only to be read
-            if abs(time.time() - file.stat().st_mtime) > _OLD:
-                file.unlink()
-
-
-def fingerprint(content: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of `content`; tuples count as lists."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: str | Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+Backend = Callable[["Stage", Work, Sequence[list[str]]], Finished]
+"""Computes and stores shards of a stage, each a list of keys."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +128,6 @@ class Stage:
         """
         from tqdm import tqdm
 
-        from tasnb import failures
-        from tasnb.backends import serial
-
         sweep(self.folder)
         missing = self.missing(keys)
         if not missing:
@@ -191,7 +138,7 @@ class Stage:
         try:
             with (
                 tqdm(total=len(missing), desc=desc or self.name, unit="") as bar,
-                closing((self._backend or serial)(self, work, shards)) as finished,
+                closing((self._backend or _serial)(self, work, shards)) as finished,
             ):
                 for shard, error in finished:
                     failed |= dict.fromkeys(shard, error) if error else {}
@@ -352,6 +299,13 @@ class Stage:
         import pyarrow.parquet
 
         return pyarrow.parquet.read_table(file)
+
+
+def _serial(stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
+    """One shard after the other in this process; the first error ends it."""
+    for keys in shards:
+        stage.compute_shard(keys, work)
+        yield keys, ""
 
 
 def _shard_name(keys: list[str]) -> str:

@@ -14,11 +14,11 @@ from pandas.io.formats.style import Styler
 
 from tasnb import baselines, profiles
 from tasnb.datasets import columns
+from tasnb.files import atomic_write
 from tasnb.metrics import evaluate
 from tasnb.pipeline import Pipeline
 from tasnb.scores import ScoreTable
 from tasnb.settings import Settings, short
-from tasnb.store import atomic_write
 
 COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
 

@@ -31,10 +31,11 @@ from on_disk import (
 from warm_runs import Warm, warm
 
 from tasnb import tables
+from tasnb.files import atomic_write
 from tasnb.report import write_index
 from tasnb.runner import run, select
 from tasnb.settings import InputError, make_settings
-from tasnb.store import Store, atomic_write
+from tasnb.store import Store
 
 
 @pytest.fixture(scope="module")

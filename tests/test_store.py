@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasnb.files import atomic_write, file_digest, fingerprint
 from tasnb.settings import InputError
-from tasnb.store import Store, atomic_write, file_digest, fingerprint
+from tasnb.store import Store
 
 NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of b""
 EMPTY_OBJECT = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of b"{}"

@@ -126,7 +126,8 @@ def _letters(place: Path, shard_size: int = 2) -> None:
     import numpy as np
     import pandas as pd
 
-    from tasnb.store import Store, atomic_write
+    from tasnb.files import atomic_write
+    from tasnb.store import Store
 
     def work(words: list[str]) -> dict[str, Any]:
         pairs = [(word, letter) for word in words for letter in word]
