@@ -14,7 +14,7 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 tables: $(STAMP)  ## run notebooks 01 to 07, write runs/embedded/ (ARGS="--limit 5" and the like)
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
-test: $(STAMP)  ## run the tests (ARGS="-m 'not slow'" for the quick ones)
+test: $(STAMP)  ## run the tests (ARGS="-m 'not slow and not real_size'" for the quick ones)
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
 lint: $(STAMP)  ## check style, and that notebooks hold no outputs

@@ -1,4 +1,4 @@
-"""The command line: ``python -m tasnb run``, ``segment`` and ``fetch``."""
+"""The command line: ``python -m tasnb run``, ``segment``, ``fetch`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ examples:
   python -m tasnb fetch sam-vit-h refcoco                one model, one data set
   python -m tasnb fetch lite                             small public models, less than 2 GB
   python -m tasnb fetch paper --to /data/tas             all that the paper's numbers need"""
+
+_DOCTOR = """\
+Looks at packages, memory, models and data and prints a line for each: ok, note (works, but less
+well) or missing. The exit status is 0 only if the profile can run."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -131,6 +135,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--to", metavar="DIR", help="where files go (default: data/)")
     add("--list", action="store_true", help="list all names, sizes and places; fetch nothing")
     fetch.set_defaults(call=_fetch)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what a profile needs and what is here of it",
+        description=_DOCTOR,
+        formatter_class=plain,
+        allow_abbrev=False,
+    )
+    add = doctor.add_argument
+    add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    add("--data", metavar="DIR", default="", help="where data and checkpoints are (default: data/)")
+    doctor.set_defaults(call=_doctor)
     return parser
 
 
@@ -211,24 +227,40 @@ def _fetch(arguments: argparse.Namespace) -> None:
         raise InputError("name what to fetch; see python -m tasnb fetch --list")
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from tasnb.doctor import examine, line
+    from tasnb.settings import make_settings
+
+    data = str(Path(arguments.data).expanduser().absolute()) if arguments.data else ""
+    settings = make_settings(arguments.profile, data=data)
+    missing = 0
+    for finding in examine(settings):
+        print(line(finding, 34), flush=True)
+        missing += finding.verdict == "missing"
+    if missing:
+        return _say(f"profile {settings.profile} cannot run: {missing} missing, see above", 1)
+    print(f"profile {settings.profile} can run")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0, 1 for a notebook that failed, 2 for bad input, 130 after Ctrl-C.
+        The exit status: 0, 1 for a notebook that failed or a profile that cannot run, 2 for bad
+        input, 130 after Ctrl-C.
     """
     from tasnb.runner import NotebookFailed
 
     try:
         arguments = _parser().parse_args(argv)
-        arguments.call(arguments)
+        return arguments.call(arguments) or 0
     except InputError as error:
         return _say(error, 2)
     except NotebookFailed as error:
         return _say(error, 1)
     except KeyboardInterrupt:
         return _say("interrupted; the same command goes on from the results stored so far", 130)
-    return 0
 
 
 def _say(message: object, status: int) -> int:

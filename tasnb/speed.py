@@ -91,14 +91,14 @@ def _run(pipeline: Pipeline, split: Split, encoder: str) -> dict[str, Cost]:
     }
     costs = {}
     for name, stage in work.items():
-        with _clock() as cost:
+        with clock() as cost:
             stage()
         costs[name] = cost
     return costs
 
 
 @contextmanager
-def _clock() -> Iterator[Cost]:
+def clock() -> Iterator[Cost]:
     """Times the body and watches the memory meanwhile."""
     import torch
 

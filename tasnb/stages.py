@@ -241,6 +241,8 @@ class Stages:
     ) -> Stage:
         """A stage whose results depend on some settings, a model's weights and another stage."""
         chosen = {field: getattr(self.settings, field) for field in fields}
+        if "spacy_model" in chosen:  # what will parse, so that a better one installed later counts
+            chosen["spacy_model"] = language.installed_parser(self.settings.spacy_model)
         if model:
             chosen |= {"model": model, "weights": model_digest(model, self.settings)}
         return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])

@@ -17,6 +17,7 @@ from tasnb.language import (
     Phrase,
     _parse,
     are_synonyms,
+    installed_parser,
     load_parser,
     load_wordnet,
     negative_phrases,
@@ -24,7 +25,8 @@ from tasnb.language import (
     read_expressions,
 )
 from tasnb.orientation import SIDES
-from tasnb.settings import InputError
+from tasnb.pipeline import Pipeline
+from tasnb.settings import InputError, make_settings
 
 ROOT = Path(__file__).parents[1]
 WORDNET = ROOT / "data" / "wordnet" / "wordnet.zip"
@@ -299,9 +301,23 @@ def test_prompt() -> None:
 
 def test_missing_parser() -> None:
     with pytest.raises(
-        InputError, match=r"not installed: python -m spacy download en_core_web_trf$"
+        InputError, match=r"not installed: python -m spacy download de_core_news_sm$"
     ):
-        load_parser("en_core_web_trf")
+        load_parser("de_core_news_sm")
+
+
+@pytest.mark.skipif(
+    bool(importlib.util.find_spec("en_core_web_trf")), reason="the best one is installed"
+)
+def test_the_next_best_parser_takes_the_place_of_a_missing_one() -> None:
+    load_parser.cache_clear()
+    with pytest.warns(UserWarning, match=r"en_core_web_trf is not installed, en_core_web_\w+ pars"):
+        assert load_parser("en_core_web_trf").meta["lang"] == "en"
+    # What one has read is not taken for another's, should that be installed later.
+    there = installed_parser("en_core_web_trf")
+    stages = [Pipeline(make_settings(spacy_model=n)).stage("x", ["spacy_model"])
+              for n in ("en_core_web_trf", there)]  # fmt: skip
+    assert stages[0].fingerprint == stages[1].fingerprint
 
 
 def test_resources_are_loaded_once(parser, wordnet) -> None:
