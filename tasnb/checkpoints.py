@@ -10,7 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasnb.files import file_digest, fingerprint
+from tasnb.files import file_digest, fingerprint, size_and_time
 from tasnb.settings import ROOT, InputError, Settings, unknown
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def model_digest(model: str, settings: Settings) -> str:
     if is_elsewhere(model):
         # After the architecture stands a file, a tag or nothing.
         given = name.partition("/")[2] if kind in ("open_clip", "sam") else name
-        path = ROOT / Path(given).expanduser()
+        path = placed(given, settings.data)
         files = sorted(path.iterdir()) if given and path.is_dir() else [path]
-        return fingerprint([name, {f.name: file_digest(f) for f in files if f.is_file()}])
+        digests = {f.name: _digest(f, *size_and_time(f)) for f in files if f.is_file()}
+        return fingerprint([name, digests])
     return weights_digest(checkpoint_folder(model, settings))
 
 
@@ -134,8 +135,21 @@ def model_source(model: str, settings: Settings) -> str:
     if not is_elsewhere(model):
         return str(checkpoint_folder(model, settings))
     name = model.partition(":")[2]
-    path = ROOT / Path(name).expanduser()
+    path = placed(name, settings.data)
     return str(path) if path.exists() else name
+
+
+def placed(name: str, data: Path) -> Path:
+    """Where a file or folder lies that is named by its path, or that was fetched into the data."""
+    given = Path(name).expanduser()
+    fetched = data / "checkpoints" / given
+    return fetched if fetched.exists() and name else ROOT / given
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    """Of a file's content, read once until it changes: the paper's checkpoints have gigabytes."""
+    return file_digest(path)
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

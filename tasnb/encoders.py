@@ -212,7 +212,7 @@ class AlbefItc(Towers):
         from tasnb.albef import Albef, from_public
 
         where = Path(model_source(name, settings))
-        with loading(name, "one of the files that ALBEF's authors published"):
+        with loading(name, "a file of ALBEF's authors: `python -m tasnb fetch albef`"):
             if is_elsewhere(name):
                 model = from_public(load_weights(where))
             else:

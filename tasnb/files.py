@@ -65,3 +65,9 @@ def file_digest(path: str | Path) -> str:
     """SHA-256 (64 hex digits) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_and_time(file: Path) -> tuple[int, int]:
+    """Size and time of the last change: while they stay, a file need not be read again."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns

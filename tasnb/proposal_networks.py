@@ -206,7 +206,7 @@ class FreeSoloProposals:
 
         name = settings.proposal_network
         where = Path(model_source(name, settings))
-        with loading(name, "the path of FreeSOLO_R101_30k_pl.pth"):
+        with loading(name, "FreeSOLO_R101_30k_pl.pth: `python -m tasnb fetch freesolo`"):
             if is_elsewhere(name):
                 model = from_public(load_weights(where))
             else:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from tasnb import failures
-from tasnb.files import atomic_write, file_digest, fingerprint, sweep
+from tasnb.files import atomic_write, file_digest, fingerprint, size_and_time, sweep
 
 Part = pd.DataFrame | np.ndarray | tuple[np.ndarray, Sequence[str]]
 Work = Callable[[list[str]], Mapping[str, Part]]
@@ -259,7 +259,7 @@ class Stage:
     def _record(self, file: Path) -> dict[str, Any] | None:
         """The content of a shard's JSON, None if it is damaged."""
         try:
-            stamp = _stamp(file)
+            stamp = size_and_time(file)
             if file.name not in self._records or self._records[file.name][0] != stamp:
                 record = json.loads(file.read_bytes())
                 digest = record.pop("digest", None)  # the first stores had none
@@ -283,7 +283,7 @@ class Stage:
         """Whether a data file has its digest; hashed once unless size or time change."""
         file = self.folder / name
         try:
-            stamp = _stamp(file)
+            stamp = size_and_time(file)
             if self._verified.get(name) != stamp:
                 if file_digest(file) != digest:
                     return False
@@ -310,11 +310,6 @@ def _serial(stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
 
 def _shard_name(keys: list[str]) -> str:
     return f"shard-{fingerprint(keys)[:12]}"
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _packed(part: str, rows: Part, keys: list[str]) -> tuple[bytes, str, list[int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasnb.checkpoints import checkpoint_folder, model_digest
+from tasnb.checkpoints import checkpoint_folder, model_digest, model_source
 from tasnb.settings import InputError, Settings, make_settings
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256))}
@@ -92,3 +92,20 @@ def test_no_checkpoints_at_all(tmp_path: Path) -> None:
 def test_a_broken_card(settings: Settings, card: str) -> None:
     (settings.data / "embedded" / "checkpoints" / "tiny" / "card.json").write_text(card)
     message_of("sam:embedded/tiny", settings)
+
+
+def test_a_file_by_its_path_or_among_what_was_fetched(tmp_path: Path) -> None:
+    fetched = tmp_path / "checkpoints" / "ALBEF.pth"
+    settings = make_settings(data=str(tmp_path))
+    assert model_source("albef:ALBEF.pth", settings) == "ALBEF.pth"  # neither
+    none = model_digest("albef:ALBEF.pth", settings)
+    fetched.parent.mkdir()
+    fetched.write_bytes(b"1")
+    assert model_source("albef:ALBEF.pth", settings) == str(fetched)
+    one = model_digest("albef:ALBEF.pth", settings)
+    fetched.write_bytes(b"22")
+    other = model_digest("albef:ALBEF.pth", settings)
+    assert len({none, one, other}) == 3
+    elsewhere = tmp_path / "x.pth"
+    elsewhere.write_bytes(b"1")
+    assert model_source(f"albef:{elsewhere}", settings) == str(elsewhere)
