@@ -39,6 +39,7 @@ pytestmark = pytest.mark.real_size
 OURS = ROOT / "data" / "embedded" / "checkpoints"
 HEIGHT, WIDTH = 480, 640
 LIMIT = 20.0  # GB of memory
+PRECISION = "half" if device().type == "cuda" else "full"
 
 
 def random_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -220,7 +221,8 @@ def through_network(name: str, profile: str) -> Callable[[np.ndarray], str]:
 
 def through_captioner(name: str, profile: str) -> Callable[[np.ndarray], str]:
     def run(image: np.ndarray) -> str:
-        captioner = load_captioner(settings_of(profile, captioner=name))
+        # Most processors compute 16 bits many times slower than 32.
+        captioner = load_captioner(settings_of(profile, captioner=name, precision=PRECISION))
         said = captioner.caption([image, *crops_of(image, "blur")])
         assert len(said) == 4 and all(isinstance(text, str) for text in said)
         return f"{len(said)} captions, {bytes_of(captioner) / 1e9:.1f} GB of weights"
@@ -274,12 +276,14 @@ def test_a_stage(
     run = through(model, profile)
     with clock() as first:
         said = run(image)
-    began = time.perf_counter()
-    run(image)
-    again = time.perf_counter() - began
+    again = "        "
+    if first.seconds < 60:
+        began = time.perf_counter()
+        run(image)
+        again = f"{time.perf_counter() - began:6.1f} s"
     report.append(
-        f"{profile:6} {name:16} {device()}: loading and one image {first.seconds:6.1f} s, "
-        f"one image {again:6.1f} s, peak {first.peak_gb:5.1f} GB; {said}"
+        f"{profile:6} {name:16} {device()}: with loading {first.seconds:6.1f} s, alone {again}, "
+        f"peak {first.peak_gb:5.1f} GB; {said}"
     )
     forget()
     shutil.rmtree(tmp_path / "model")
