@@ -160,7 +160,8 @@ class Stage:
         if not missing:
             return
         self._open()
-        with tqdm(total=len(missing), desc=desc or self.name, unit="") as bar:
+        # leave=None: a bar under another one goes when it is full
+        with tqdm(total=len(missing), desc=desc or self.name, unit="", leave=None) as bar:
             for start in range(0, len(missing), shard_size):
                 shard = missing[start : start + shard_size]
                 began = time.perf_counter()
