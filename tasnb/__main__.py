@@ -43,7 +43,6 @@ examples:
   python -m tasnb segment list.csv --out folder/"""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_LISTS = (".csv", ".tsv")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,12 +183,13 @@ def _whole(name: str, text: str) -> int:
 
 def _segment(arguments: argparse.Namespace) -> int:
     from tasnb.parameters import settings_from_text
+    from tasnb.picture_lists import LISTS
 
     overrides = {"profile": arguments.profile, **settings_from_text(dict(arguments.parameters))}
     if arguments.encoder:
         overrides["encoders"] = [arguments.encoder]
     image = Path(arguments.image)
-    listed = image.suffix.lower() in _LISTS
+    listed = image.suffix.lower() in LISTS and not image.is_dir()
     if not listed and not arguments.expressions:
         raise InputError(
             "the following arguments are required: EXPRESSION; see python -m tasnb segment --help"
@@ -211,10 +211,8 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
     if out.suffix.lower() not in _PICTURES:
         raise InputError(f"--out {out}: the overlay's name should end in {', '.join(_PICTURES)}")
     files = {"--out": out}
-    for option, name, suffix in (
-        ("--mask", arguments.mask, ".png"),
-        ("--rle", arguments.rle, ".json"),
-    ):
+    others = ("--mask", arguments.mask, ".png"), ("--rle", arguments.rle, ".json")
+    for option, name, suffix in others:
         if name is not None:
             files[option] = Path(name)
             if files[option].suffix.lower() != suffix:
@@ -259,15 +257,9 @@ def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict
     from tasnb.settings import make_settings
 
     make_settings(**overrides)
-    left_out = 0
-    if image.suffix.lower() in _LISTS:
-        rows = picture_lists.read_list(image)
-    elif image.is_dir():
-        rows, left_out = picture_lists.read_folder(image, arguments.expressions)
-    else:
-        rows = [picture_lists.Row(arguments.image, text, image) for text in arguments.expressions]
+    rows, left_out = picture_lists.rows_of(image, arguments.expressions)
     table = out / picture_lists.RESULTS
-    if out.resolve() == image.resolve() or table.resolve() == image.resolve():
+    if image.resolve() in (out.resolve(), table.resolve()):
         raise InputError(f"--out {out}: that would write over {image}; choose another folder")
     check_writable(out)
     failed = picture_lists.segment_list(rows, out, **overrides)

@@ -23,6 +23,7 @@ COLUMNS = [
 ]  # fmt: skip
 """What results.csv says besides the columns of the list; `share` is the mask's of the picture."""
 
+LISTS = (".csv", ".tsv")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -43,6 +44,22 @@ class Row:
     path: Path
     extra: dict[str, str] = field(default_factory=dict)
     error: str = ""
+
+
+def rows_of(source: Path, expressions: Sequence[str]) -> tuple[list[Row], int]:
+    """The rows of a list, a folder of pictures or a picture.
+
+    Returns:
+        The rows, and how many files of a folder were left out because they are no pictures.
+
+    Raises:
+        InputError: As from ``read_list`` and ``read_folder``.
+    """
+    if source.is_dir():
+        return read_folder(source, expressions)
+    if source.suffix.lower() in LISTS:
+        return read_list(source), 0
+    return [Row(str(source), text, source) for text in expressions], 0
 
 
 def read_list(path: str | Path) -> list[Row]:
