@@ -264,7 +264,7 @@ def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict
     check_writable(out)
     failed = picture_lists.segment_list(rows, out, **overrides)
     if left_out:
-        print(f"left out: {left_out} files of {image} that are no pictures")
+        print(f"files of {image} left out because they are no pictures: {left_out}")
     print(f"masks: {len(rows) - failed} of {len(rows)} rows; see {table}")
     if failed:
         return _say(f"{failed} of {len(rows)} rows failed; {table} says why, column error", 1)

@@ -359,7 +359,7 @@ def test_a_folder_and_several_expressions(
     assert command(pictures, "the left one", "--out", out, "the dog") == 0
     captured = capsys.readouterr()
     assert captured.out == (
-        f"left out: 1 files of {pictures} that are no pictures\n"
+        f"files of {pictures} left out because they are no pictures: 1\n"
         f"masks: 4 of 4 rows; see {out}/results.csv\n"
     )
     table = results(out)

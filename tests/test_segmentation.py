@@ -1,4 +1,4 @@
-"""One picture and one expression through the embedded models."""
+"""One picture and one expression through the embedded models; many: test_picture_lists."""
 
 from __future__ import annotations
 
