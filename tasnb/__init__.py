@@ -5,6 +5,7 @@ Findings of EMNLP 2023. The public names are few::
 
     import tasnb
     result = tasnb.segment("photo.jpg", "the left cat")     # one picture, one expression
+    results = tasnb.segment_many(pairs)                     # many, a few in memory at a time
     settings = tasnb.make_settings("embedded", alpha=0.2)   # what a run may vary
     pipeline = tasnb.Pipeline(settings)                     # whole datasets, stage by stage
 """
@@ -15,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Pipeline", "__version__", "make_settings", "segment"]
+__all__ = ["InputError", "Pipeline", "__version__", "make_settings", "segment", "segment_many"]
 
 # Looked up on first use: torch and its friends take seconds to import, `import tasnb` must not.
 _HOME = {
@@ -23,6 +24,7 @@ _HOME = {
     "make_settings": "settings",
     "Pipeline": "pipeline",
     "segment": "segmentation",
+    "segment_many": "segmentation",
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +28,19 @@ examples:
 
 _SEGMENT = """\
 Finds what an expression denotes in a picture: prints a row for each mask proposal with its
-scores V, P, N and S, and writes the picture with the chosen mask over it."""
+scores V, P, N and S, and writes the picture with the chosen mask over it.
+
+Of a CSV file with the columns image and expression, of a folder of pictures, or of several
+expressions, --out is a folder: it gets a mask and an overlay a row, results.csv and masks.json
+(COCO results). A row that cannot be answered has its error in results.csv; the exit status is 1."""
 
 _SEGMENT_EXAMPLES = """\
-example:
-  python -m tasnb segment photo.jpg "the left cat" --out cat.png"""
+examples:
+  python -m tasnb segment photo.jpg "the left cat" --out cat.png
+  python -m tasnb segment photo.jpg "the left cat" --mask mask.png --rle mask.json
+  python -m tasnb segment photo.jpg "the left cat" "the right cat" --out cats/
+  python -m tasnb segment pictures/ "the dog" --out dogs/
+  python -m tasnb segment list.csv --out folder/"""
 
 _FETCH = """\
 Fetches models and data sets of the paper, which the embedded benchmark does without. Files go to
@@ -108,18 +118,29 @@ def _parser() -> argparse.ArgumentParser:
 
     segment = commands.add_parser(
         "segment",
-        help="segment one picture by one expression",
+        help="segment pictures by expressions",
         description=_SEGMENT,
         epilog=_SEGMENT_EXAMPLES,
         formatter_class=plain,
         allow_abbrev=False,
     )
     add = segment.add_argument
-    add("image", metavar="IMAGE", help="a picture file")
-    add("expression", metavar="EXPRESSION", help='such as "the left cat"')
+    add("image", metavar="IMAGE", help="a picture file, a folder of pictures or a CSV file")
+    add("expressions", metavar="EXPRESSION", nargs="*", help='such as "the left cat"')
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--encoder", metavar="NAME", help="image-text encoder, as open_clip:embedded/clip-vit")
-    add("--out", metavar="FILE", default="overlay.png", help="default: overlay.png")
+    add("--out", metavar="FILE", help="overlay (default: overlay.png), or folder (segmented)")
+    add("--mask", metavar="FILE.png", help="also the mask, as a grey picture (0 and 255)")
+    add("--rle", metavar="FILE.json", help="also the mask as COCO results, with its score")
+    add(
+        "-p",
+        dest="parameters",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="any setting, as alpha 0.2; repeatable",
+    )
     segment.set_defaults(call=_segment)
 
     fetch = commands.add_parser(
@@ -148,6 +169,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DIR", default="", help="where data and checkpoints are (default: data/)")
     doctor.set_defaults(call=_doctor)
     return parser
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no more expressions once an option came between them and the picture
+    if arguments.command == "segment" and not any(word.startswith("-") for word in rest):
+        arguments.expressions += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -191,25 +223,65 @@ def _whole(name: str, text: str) -> int:
         raise InputError(f"{name} {text!r}: should be a whole number, 0 for all") from None
 
 
-def _segment(arguments: argparse.Namespace) -> None:
-    out = Path(arguments.out)
+def _segment(arguments: argparse.Namespace) -> int:
+    from tasnb.parameters import settings_from_text
+    from tasnb.picture_lists import LISTS
+
+    overrides = {"profile": arguments.profile, **settings_from_text(dict(arguments.parameters))}
+    if arguments.encoder:
+        overrides["encoders"] = [arguments.encoder]
+    image = Path(arguments.image)
+    listed = image.suffix.lower() in LISTS and not image.is_dir()
+    if not listed and not arguments.expressions:
+        raise InputError(
+            "the following arguments are required: EXPRESSION; see python -m tasnb segment --help"
+        )
+    if listed and arguments.expressions:
+        raise InputError(
+            f"{image} has expressions of its own; leave out {arguments.expressions[0]!r}"
+        )
+    out = arguments.out or ""
+    folder = out.endswith(("/", os.sep)) or Path(out or "overlay.png").is_dir()
+    if listed or folder or image.is_dir() or len(arguments.expressions) > 1:
+        return _segment_several(arguments, image, overrides)
+    _segment_one(arguments, overrides)
+    return 0
+
+
+def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    out = Path(arguments.out or "overlay.png")
     if out.suffix.lower() not in _PICTURES:
         raise InputError(f"--out {out}: the overlay's name should end in {', '.join(_PICTURES)}")
+    files = {"--out": out}
+    others = ("--mask", arguments.mask, ".png"), ("--rle", arguments.rle, ".json")
+    for option, name, suffix in others:
+        if name is not None:
+            files[option] = Path(name)
+            if files[option].suffix.lower() != suffix:
+                raise InputError(f"{option} {name}: the file's name should end in {suffix}")
+    if arguments.mask and files["--mask"].absolute() == out.absolute():
+        raise InputError(f"--mask {out}: that is where the overlay goes; choose another name")
 
     from tasnb.files import atomic_write
     from tasnb.runner import check_writable
     from tasnb.segmentation import segment
 
-    check_writable(out.parent)
-    chosen = {"encoders": [arguments.encoder]} if arguments.encoder else {}
-    result = segment(arguments.image, arguments.expression, profile=arguments.profile, **chosen)
+    for file in files.values():
+        check_writable(file.parent)
+    result = segment(arguments.image, arguments.expressions[0], **overrides)
     if result.frame.empty:
         print("no mask was proposed in this picture: the answer is an empty mask")
     else:
         print(result.frame.to_string(index=False, float_format="{:.3f}".format))
-    overlay = result.overlay()
     with atomic_write(out) as temporary:
-        overlay.save(temporary)
+        result.overlay().save(temporary)
+    if "--mask" in files:
+        with atomic_write(files["--mask"]) as temporary:
+            result.mask_image().save(temporary)
+    if "--rle" in files:
+        record = {"row": 1, "image": arguments.image, **result.record()}
+        with atomic_write(files["--rle"]) as temporary:
+            temporary.write_text(json.dumps([record]) + "\n", encoding="utf-8")
     share = 100 * float(result.mask.mean())
     print(f"mask: {share:.1f} % of the picture; overlay: {out}")
 
@@ -243,17 +315,44 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict[str, Any]) -> int:
+    out = Path(arguments.out or "segmented")
+    if out.suffix.lower() in _PICTURES:
+        raise InputError(f"--out {out}: several answers need a folder, as --out {out.stem}/")
+    for option, name in (("--mask", arguments.mask), ("--rle", arguments.rle)):
+        if name is not None:
+            raise InputError(f"{option} is for one picture; --out {out} gets all masks anyway")
+
+    from tasnb import picture_lists
+    from tasnb.runner import check_writable
+    from tasnb.settings import make_settings
+
+    make_settings(**overrides)
+    rows, left_out = picture_lists.rows_of(image, arguments.expressions)
+    table = out / picture_lists.RESULTS
+    if image.resolve() in (out.resolve(), table.resolve()):
+        raise InputError(f"--out {out}: that would write over {image}; choose another folder")
+    check_writable(out)
+    failed = picture_lists.segment_list(rows, out, **overrides)
+    if left_out:
+        print(f"files of {image} left out because they are no pictures: {left_out}")
+    print(f"masks: {len(rows) - failed} of {len(rows)} rows; see {table}")
+    if failed:
+        return _say(f"{failed} of {len(rows)} rows failed; {table} says why, column error", 1)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0, 1 for a notebook that failed or a profile that cannot run, 2 for bad
-        input, 130 after Ctrl-C.
+        The exit status: 0, 1 for a notebook or rows of a list that failed or a profile that cannot
+        run, 2 for bad input, 130 after Ctrl-C.
     """
     from tasnb.runner import NotebookFailed
 
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _arguments(argv)
         return arguments.call(arguments) or 0
     except InputError as error:
         return _say(error, 2)

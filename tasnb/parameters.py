@@ -110,6 +110,18 @@ def from_text(notebooks: Iterable[Notebook], texts: Mapping[str, str]) -> dict[s
     return found
 
 
+def settings_from_text(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of the command line, each read as what it is; `make_settings` checks the values.
+
+    Raises:
+        InputError: a name that is no setting.
+    """
+    for name in texts:
+        if name not in Settings.model_fields:
+            raise unknown("setting", name, Settings.model_fields)
+    return {name: _read(text, _kind_of_setting(name)) for name, text in texts.items()}
+
+
 def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `overrides` that the notebook declares, checked together with its defaults.
 

@@ -1,29 +1,40 @@
-"""One picture, one expression: the whole of TAS in a call."""
+"""Pictures and expressions: the whole of TAS in a call."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from tasnb import proposals
 from tasnb.datasets import Split
 from tasnb.encoders import load_encoder
 from tasnb.images import load_image, to_rgb
 from tasnb.pipeline import Pipeline
-from tasnb.settings import InputError, make_settings
+from tasnb.settings import InputError, Settings, make_settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    Picture = str | Path | npt.NDArray[np.uint8] | Image
+
 COLUMNS = [
     "mask_id", "V", "P", "N", "S", "center_x", "center_y", "kept", "chosen", "caption",
 ]  # fmt: skip
+
+# What goes through the stages together: 64 pictures of 640 x 480, or fewer larger ones, because
+# every mask of a picture becomes a blurred copy of it.
+_PIXELS = 20_000_000
+_PAIRS = 1024
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,49 @@ class Segmentation:
 
         return Image.fromarray(paint_mask(self.image, self.mask, TAS))
 
+    def mask_image(self) -> Image:
+        """The mask as a grey picture of the image's size, 255 on what is meant and 0 elsewhere."""
+        from PIL import Image
+
+        return Image.fromarray(self.mask.astype(np.uint8) * 255)
+
+    def record(self) -> dict[str, Any]:
+        """The answer as a row of COCO's results, JSON-able.
+
+        Returns:
+            expression, size [h, w], segmentation (size and counts, for ``pycocotools.mask``), area
+            (pixels), bbox [x, y, w, h], and the chosen proposal's score S, mask_id and caption:
+            None, -1 and "" if there were no proposals.
+        """
+        rle = coco_mask.encode(np.asfortranarray(self.mask, np.uint8))
+        chosen = self.frame[self.frame["chosen"].astype(bool)]
+        best = chosen.iloc[0] if len(chosen) else {"S": None, "mask_id": -1, "caption": ""}
+        size = [int(side) for side in rle["size"]]
+        return {
+            "expression": self.expression,
+            "size": size,
+            "segmentation": {"size": size, "counts": rle["counts"].decode("ascii")},
+            "area": int(coco_mask.area(rle)),
+            "bbox": coco_mask.toBbox(rle).tolist(),
+            "score": None if best["S"] is None else float(best["S"]),
+            "mask_id": int(best["mask_id"]),
+            "caption": str(best["caption"]),
+        }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A pair that can be answered: its image's key and size, and where the pixels are."""
+
+    expression: str
+    key: str
+    height: int
+    width: int
+    source: Path | npt.NDArray[np.uint8]
+
 
 def segment(
-    image: str | Path | npt.NDArray[np.uint8] | Image,
-    expression: str,
-    profile: str = "embedded",
-    **overrides: Any,
+    image: Picture, expression: str, profile: str = "embedded", **overrides: Any
 ) -> Segmentation:
     """Finds the mask that an expression denotes (sections 3.2 to 3.4).
 
@@ -71,46 +119,151 @@ def segment(
     Raises:
         InputError: The image cannot be read, the expression is blank, or a setting is wrong.
     """
+    return next(segment_many([(image, expression)], profile, **overrides))
+
+
+def segment_many(
+    pairs: Iterable[tuple[Picture, str]],
+    profile: str = "embedded",
+    errors: Literal["raise", "return"] = "raise",
+    **overrides: Any,
+) -> Iterator[Segmentation]:
+    """Answers many pairs of an image and an expression, one after the other.
+
+    The pairs go through the models some sixty pictures at a time (fewer where they are large), and
+    the answers come while the next pairs wait. Image files are read when they are needed and not
+    kept, so memory does not grow with the number of pairs unless the caller keeps the answers. What
+    is computed is stored: the same pairs again are quick, and a killed run goes on.
+
+    Args:
+        pairs: Of an image and an expression, each as in ``segment``; any iterable.
+        profile: Which models.
+        errors: What happens at a pair with an unreadable image or a blank expression: "raise", or
+            "return" its InputError in the answer's place and go on.
+        **overrides: Other settings; the last of ``encoders`` is used.
+
+    Returns:
+        An iterator of one answer a pair, in order.
+
+    Raises:
+        InputError: A setting is wrong (at once); a pair cannot be answered (when its turn comes).
+    """
+    if errors not in ("raise", "return"):
+        raise InputError(f"errors = {errors!r}: should be 'raise' or 'return'")
     settings = make_settings(profile, **overrides)
-    if not isinstance(expression, str) or not expression.strip():
-        raise InputError('the expression is blank; say what to find, as "the left cat"')
-    pixels = _pixels(image)
-    height, width = pixels.shape[:2]
-    key = (
-        "picture-"
-        + hashlib.sha256(pixels.tobytes() + bytes(str(pixels.shape), "ascii")).hexdigest()[:16]
-    )
-    nothing = coco_mask.encode(np.zeros((height, width), np.uint8, order="F"))
-    sentence = {
-        "sent_id": 0, "sentence": expression.strip(), "ref_id": 0, "image": key, "height": height,
-        "width": width, "target": "", "ground_truth": nothing["counts"], "truth_area": 0,
-        "share": 0.0,
-    }  # fmt: skip
-    split = Split("", "", pd.DataFrame([sentence]), {key: pixels})
+    return _answers(pairs, settings, errors == "return")
+
+
+def _answers(
+    pairs: Iterable[tuple[Picture, str]], settings: Settings, keep_errors: bool
+) -> Iterator[Any]:
     pipeline = Pipeline(settings)
+    for chunk in _chunks(pairs, settings):
+        answered = _answer([asked for asked in chunk if isinstance(asked, _Asked)], pipeline)
+        for asked in chunk:
+            if isinstance(asked, _Asked):
+                yield next(answered)
+            elif keep_errors:
+                yield asked
+            else:
+                raise asked
+
+
+def _chunks(
+    pairs: Iterable[tuple[Picture, str]], settings: Settings
+) -> Iterator[list[_Asked | InputError]]:
+    """The pairs in groups whose pictures fit into memory together."""
+    most = 4 * settings.shard_size  # whole shards
+    chunk: list[_Asked | InputError] = []
+    sizes: dict[str, int] = {}
+    last: Any = None
+    for image, expression in pairs:
+        try:
+            if not isinstance(expression, str) or not expression.strip():
+                raise InputError('the expression is blank; say what to find, as "the left cat"')
+            if not sizes or image is not last:  # else it has just been read
+                asked = _asked(image, settings)
+            last = image
+            sizes[asked.key] = asked.height * asked.width
+            chunk.append(replace(asked, expression=expression))
+        except InputError as error:
+            chunk.append(error)
+        if len(sizes) >= most or len(chunk) >= _PAIRS or sum(sizes.values()) >= _PIXELS:
+            yield chunk
+            chunk, sizes, last = [], {}, None
+    if chunk:
+        yield chunk
+
+
+def _asked(image: Picture, settings: Settings) -> _Asked:
+    """An image, with its expression still to come."""
+    path = Path(image) if isinstance(image, (str, Path)) else None
+    pixels = _pixels(image)
+    digest = hashlib.sha256(pixels.tobytes() + bytes(str(pixels.shape), "ascii")).hexdigest()
+    key = f"picture-{digest[:16]}"
+    if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
+        number = re.search(r"\d+$", path.stem) if path else None
+        key = f"picture-{number[0]}-{digest[:12]}" if number else f"{key}-unnumbered"
+    return _Asked("", key, *pixels.shape[:2], pixels if path is None else path)
+
+
+def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation]:
+    """The answers to some pairs, all of which go through each stage together."""
+    if not chunk:
+        return
+    settings = pipeline.settings
+    split = Split("", "", _sentences(chunk), {asked.key: asked.source for asked in chunk})
     # a stored text is not encoded again, so this is said here
-    load_encoder(settings.encoders[-1], settings).warn_of_cuts([expression])
+    encoder = load_encoder(settings.encoders[-1], settings)
+    encoder.warn_of_cuts(list(dict.fromkeys(asked.expression for asked in chunk)))
     scored = pipeline.score(split, settings.encoders[-1])
-    if not len(scored.pairs):
-        frame = pd.DataFrame(columns=COLUMNS)
-        return Segmentation(pixels, expression, np.zeros((height, width), bool), frame)
-    total = scored.total(settings.alpha, settings.lam)
-    region = scored.pairs["in_region"]
-    chosen = int(scored.choose(total, rectify=True)[0])
-    frame = scored.pairs.assign(
-        S=total, kept=region | ~region.any(), chosen=np.arange(len(total)) == chosen
-    )
-    mask_id = frame["mask_id"].iloc[chosen]
-    return Segmentation(
-        pixels, expression, pipeline.mask(split.images, key, mask_id), frame[COLUMNS]
-    )
+    pairs = scored.pairs.assign(S=scored.total(settings.alpha, settings.lam))
+    chosen = scored.choose(pairs["S"].to_numpy(), rectify=True)
+    pairs["chosen"] = np.isin(np.arange(len(pairs)), chosen)
+    some = pairs.groupby("sentence")["in_region"].transform("any").astype(bool)
+    pairs["kept"] = pairs["in_region"].astype(bool) | ~some  # an empty region keeps all
+    ends = np.searchsorted(pairs["sentence"], np.arange(len(chunk) + 1))
+    masks = pipeline.refined(split.images).set_index(["image", "mask_id"])
+    pixels, held = np.zeros((0, 0, 3), np.uint8), ""
+    for i, asked in enumerate(chunk):
+        frame = pairs.iloc[ends[i] : ends[i + 1]].reset_index(drop=True)
+        mask = np.zeros((asked.height, asked.width), bool)
+        if len(frame):
+            best = (asked.key, pairs["mask_id"].iloc[chosen[i]])
+            mask = proposals.decode(masks.loc[[best]])[0]
+        else:
+            frame = pd.DataFrame(columns=COLUMNS)
+        if asked.key != held:
+            pixels, held = pipeline.pixels(split.images, asked.key), asked.key
+        yield Segmentation(pixels, asked.expression, mask, frame[COLUMNS])
+
+
+def _sentences(chunk: list[_Asked]) -> pd.DataFrame:
+    """The sentences of a ``Split``, with nothing for their ground truth."""
+
+    @cache
+    def nothing(height: int, width: int) -> bytes:
+        return coco_mask.encode(np.zeros((height, width), np.uint8, order="F"))["counts"]
+
+    rows = [
+        {
+            "sent_id": i, "sentence": asked.expression.strip(), "ref_id": i, "image": asked.key,
+            "height": asked.height, "width": asked.width, "target": "",
+            "ground_truth": nothing(asked.height, asked.width), "truth_area": 0, "share": 0.0,
+        }
+        for i, asked in enumerate(chunk)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _pixels(image: Any) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     if isinstance(image, (str, Path)):
-        return load_image(image)
+        try:
+            return load_image(image)
+        except OSError as error:  # of the name itself, as one that is too long
+            raise InputError(f"cannot read {image}: {error.strerror or error}") from None
     if isinstance(image, Image.Image):
         return to_rgb(image)
     array = np.asarray(image)

@@ -137,7 +137,8 @@ class Stage:
         failed: dict[str, str] = {}
         try:
             with (
-                tqdm(total=len(missing), desc=desc or self.name, unit="") as bar,
+                # leave=None: a bar under another one goes when it is full
+                tqdm(total=len(missing), desc=desc or self.name, unit="", leave=None) as bar,
                 closing((self._backend or _serial)(self, work, shards)) as finished,
             ):
                 for shard, error in finished:

@@ -1,4 +1,4 @@
-"""One picture and one expression through the embedded models."""
+"""One picture and one expression through the embedded models; many: test_picture_lists."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def test_an_image_without_proposals(segment: Segment, shape: tuple[int, int]) ->
 
 
 def command(arguments: list[str], profile: dict, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setitem(tasnb_settings.PROFILES, "embedded", profile)
+    own = {**tasnb_settings.PROFILES["embedded"], **profile}
+    monkeypatch.setitem(tasnb_settings.PROFILES, "embedded", own)
     return main(["segment", *arguments])
 
 
