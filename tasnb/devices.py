@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def resident(key: Hashable, build: Callable[[], T]) -> T:
 
 def forget() -> None:
     """Drops all models, as before memory is measured."""
-    _make_room(-1)
+    _resident.clear()
+    _free()
 
 
 def bytes_of(model: Any) -> int:
@@ -74,16 +77,23 @@ def bytes_of(model: Any) -> int:
 
 
 def _make_room(size: int) -> None:
-    import torch
-
     dropped = False
     while _resident and sum(map(bytes_of, _resident.values())) > size:
         _resident.popitem(last=False)
         dropped = True
     if dropped:
-        gc.collect()  # models have cycles
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _free()
+
+
+def _free() -> None:
+    """Gives back what is no longer used, to the GPU and to the system."""
+    import torch
+
+    gc.collect()  # models have cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # only glibc keeps what is freed, and has this
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Batches:
@@ -116,10 +126,7 @@ class Batches:
             else:
                 start += len(batch)
                 continue
-            # Outside the handler: its traceback holds on to the tensors of the failed batch.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _free()  # outside the handler: its traceback holds on to tensors of the failed batch
         return done
 
 

@@ -111,6 +111,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         **_PHOTOGRAPHS,
         "proposal_network": "hf:facebook/sam-vit-base",
         "captioner": "git:microsoft/git-base-coco",
+        "num_beams": 1,  # GIT looks at a picture once a beam, which is most of its time
         "encoders": ("open_clip:ViT-B-32/openai",),
         "other_network": "felzenszwalb",
         "other_captioner": "git:microsoft/git-base-coco",

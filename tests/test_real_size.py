@@ -8,7 +8,6 @@ unless asked for: ``pytest -m real_size`` writes up to 8 GB at a time and takes 
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import time
@@ -271,8 +270,7 @@ def test_a_stage(
         pytest.skip(f"needs 12 GB of disk and {LIMIT:.0f} GB of memory")
     write, through = STAGES[profile, name]
     model = write(tmp_path / "model")
-    gc.collect()
-    forget()
+    forget()  # and what the writing has left
     run = through(model, profile)
     with clock() as first:
         said = run(image)
