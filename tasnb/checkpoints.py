@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -10,7 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasnb.files import file_digest, fingerprint, size_and_time
+from tasnb.files import atomic_write, file_digest, fingerprint, size_and_time
 from tasnb.settings import ROOT, InputError, Settings, unknown
 
 if TYPE_CHECKING:
@@ -119,6 +120,38 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     ):
         raise ValueError(f"{path.name} holds no weights")
     return dict(content)
+
+
+def convert(path: Path) -> Path:
+    """Writes the weights of a TorchScript archive, as OpenAI's own files of CLIP, as safetensors.
+
+    Such an archive holds a program beside its weights, which torch runs when it opens it: this step
+    trusts the file. What it writes holds numbers only.
+
+    Returns:
+        The new file, beside the given one.
+
+    Raises:
+        InputError: It is no TorchScript archive, or the folder cannot be written.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    if path.suffix == ".safetensors" or not path.is_file():
+        raise InputError(f"{path} is no file of TorchScript, as OpenAI's ViT-B-32.pt")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is deprecated, with nothing in its place
+            state = torch.jit.load(str(path), map_location="cpu").state_dict()
+    except DAMAGED as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{path} is no file of TorchScript ({first})") from None
+    sizes = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's files; no weights
+    weights = {key: value.contiguous() for key, value in state.items() if key not in sizes}
+    target = path.with_suffix(".safetensors")
+    with atomic_write(target) as temporary:
+        save_file(weights, temporary)
+    return target
 
 
 def from_folder(folder: Path, build: Callable[[dict[str, Any]], Network]) -> Network:

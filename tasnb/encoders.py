@@ -118,7 +118,10 @@ class OpenClip(Towers):
             architecture, options = _hub_model(name)
         else:
             architecture, options = f"local-dir:{checkpoint_folder(name, settings)}", {}
-        instead = "a file of weights after the slash, or a tag of open_clip with a network in reach"
+        instead = (
+            "a file of weights after the slash (OpenAI's own after `python -m tasnb convert`) "
+            "or a tag of open_clip with a network in reach"
+        )
         with loading(name, instead):
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 architecture, **options

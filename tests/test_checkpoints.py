@@ -8,8 +8,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from tasnb.checkpoints import checkpoint_folder, model_digest, model_source
+from tasnb.checkpoints import (
+    checkpoint_folder,
+    convert,
+    load_weights,
+    model_digest,
+    model_source,
+)
 from tasnb.settings import InputError, Settings, make_settings
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256))}
@@ -109,3 +116,44 @@ def test_a_file_by_its_path_or_among_what_was_fetched(tmp_path: Path) -> None:
     elsewhere = tmp_path / "x.pth"
     elsewhere.write_bytes(b"1")
     assert model_source(f"albef:{elsewhere}", settings) == str(elsewhere)
+
+
+class Small(torch.nn.Module):
+    """Laid out as OpenAI's files: numbers of the model's sizes beside its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(3, 2).half()
+        for name in ("input_resolution", "context_length", "vocab_size"):
+            self.register_buffer(name, torch.tensor(7))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*TorchScript"
+)
+def test_torchscript_is_converted_once(tmp_path: Path) -> None:
+    path, model = tmp_path / "RN50.pt", Small()
+    torch.jit.script(model).save(str(path))
+    with pytest.raises(Exception, match="TorchScript"):
+        load_weights(path)  # never as it is
+    target = convert(path)
+    assert target == tmp_path / "RN50.safetensors"
+    from safetensors.torch import load_file
+
+    found = load_file(target)
+    assert found.keys() == {"inner.weight", "inner.bias"}
+    assert torch.equal(found["inner.weight"], model.inner.weight)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["RN50.pt", "RN50.safetensors"]
+
+
+def test_what_is_no_torchscript(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(b"nothing")
+    for name in ("a.pt", "b.pt", "none.pt", "c.safetensors"):
+        with pytest.raises(InputError, match="is no file of TorchScript") as error:
+            convert(tmp_path / name)
+        assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*.safetensors"))
