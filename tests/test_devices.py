@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tasnb import devices
+from tasnb import activation_maps, devices, region_features, towers
 from tasnb.captions import load_captioner
 from tasnb.devices import Batches, bytes_of, forget, resident
-from tasnb.encoders import load_encoder
+from tasnb.encoders import OpenClip, load_encoder
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.settings import make_settings
 
@@ -127,3 +130,50 @@ def test_half_precision_captions(tmp_path) -> None:
     one, other = load_captioner(full), load_captioner(half)
     assert bytes_of(other) * 2 == bytes_of(one)
     assert other.model.dtype == devices.half()
+
+
+# --- on a GPU that is not there: torch's fake tensors know devices and have no values
+
+
+@pytest.fixture(params=[*make_settings().encoders, *make_settings().other_encoders])
+def fake_encoder(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """An encoder whose weights pretend to be on a GPU."""
+    encoder = load_encoder(request.param, make_settings())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for module in encoder.model.modules():
+            for held in (module._parameters, module._buffers):
+                for name, value in held.items():
+                    if value is not None:
+                        fake = torch.empty_like(value, device="cuda")
+                        same = isinstance(value, nn.Parameter)
+                        held[name] = nn.Parameter(fake, value.requires_grad) if same else fake
+        yield encoder
+    forget()  # it is of no use to others
+
+
+IMAGE = np.zeros((60, 80, 3), np.uint8)
+MASKS = np.zeros((2, 60, 80), bool)
+MASKS[0, 10:30, 5:50] = MASKS[1, 20:60, 40:80] = True
+
+
+def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: Any) -> None:
+    """But for Grad-CAM, whose backward pass asks a real driver."""
+    if isinstance(fake_encoder, OpenClip):  # its preprocessing looks at values
+        side = fake_encoder.model.visual.image_size
+        side = side if isinstance(side, int) else side[0]
+        fake_encoder.preprocess = lambda image: torch.zeros(3, side, side)
+    found = [fake_encoder._images([IMAGE, IMAGE]), fake_encoder._texts(["left cat", "a dog"])]
+    if isinstance(fake_encoder, OpenClip):
+        tower = towers.tower_of(fake_encoder)
+        pixels, masks = towers.to_pixels(tower, IMAGE), torch.from_numpy(MASKS)
+        found += [
+            activation_maps.score_map(tower, towers.to_pixels(tower, IMAGE, imagenet=True)),
+            activation_maps.clip_surgery(tower, pixels),
+            region_features.global_features(
+                tower, region_features.global_pixels(tower, IMAGE), masks
+            ),
+            tower(region_features.local_pixels(tower, IMAGE, MASKS)),
+        ]
+        if not towers.is_resnet(tower):
+            found.append(region_features.region_tokens(tower, pixels, masks))
+    assert {tensor.device.type for tensor in found} == {"cuda"}
