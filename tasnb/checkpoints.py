@@ -98,7 +98,8 @@ def loading(
         yield
     except errors as error:
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        first = next(iter(text.splitlines()), type(error).__name__)
+        first = next(iter(text.splitlines()), "") or type(error).__name__
+        first = first if len(first) < 200 else f"{first[:200]} ..."
         raise InputError(f"cannot load {model} ({first}); name {instead}") from None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -122,7 +123,7 @@ class OpenClip(Towers):
             "a file of weights after the slash (OpenAI's own after `python -m tasnb convert`) "
             "or a tag of open_clip with a network in reach"
         )
-        with loading(name, instead):
+        with loading(name, instead), quiet():
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 architecture, **options
             )
@@ -264,6 +265,17 @@ class AlbefItc(Towers):
 
     def _plain(self, text: str) -> str:
         return " ".join(text.lower().translate(self.PUNCTUATION).split())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps open_clip from logging what it also raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _hub_model(name: str) -> tuple[str, dict[str, str]]:

@@ -33,6 +33,10 @@ class Pipeline(Stages):
         """
         return Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
 
+    def few(self, images: int) -> Pipeline:
+        """The same on the first images of each split only, for what the paper has no table of."""
+        return self.variant(limit=min(self.settings.limit or images, images))
+
     @cached_property
     def on_other_network(self) -> Pipeline:
         """The same on the proposals of ``settings.other_network``, as they come, not refined.
