@@ -1,4 +1,5 @@
-"""The command line: ``python -m tasnb run``, ``segment``, ``fetch`` and ``doctor``."""
+"""The command line: ``python -m tasnb run``, ``segment``, ``fetch``, ``doctor`` and
+``bench``."""
 
 from __future__ import annotations
 
@@ -47,6 +48,10 @@ examples:
 _DOCTOR = """\
 Looks at packages, memory, models and data and prints a line for each: ok, note (works, but less
 well) or missing. The exit status is 0 only if the profile can run."""
+
+_BENCH = """\
+Measures what the order of work, the store and the arithmetic are worth, and writes a table. Every
+number is a comparison within one run: put no two machines side by side by their seconds."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -147,6 +152,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--data", metavar="DIR", default="", help="where data and checkpoints are (default: data/)")
     doctor.set_defaults(call=_doctor)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure the order of work, the store, metrics and memory",
+        description=_BENCH,
+        formatter_class=plain,
+        allow_abbrev=False,
+    )
+    add = bench.add_argument
+    add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    add("--images", metavar="N", default="4", help="how many to work on (default: 4)")
+    add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
+    bench.set_defaults(call=_bench)
     return parser
 
 
@@ -168,7 +186,7 @@ def _run(arguments: argparse.Namespace) -> None:
             for name in arguments.datasets
         ]
     if arguments.limit is not None:
-        overrides["limit"] = _whole("--limit", arguments.limit)
+        overrides["limit"] = _whole("--limit", arguments.limit, ", 0 for all")
     notebooks = runner.select(arguments.notebooks)
     overrides.update(from_text(notebooks, dict(arguments.parameters)))
 
@@ -184,11 +202,11 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"report: {done}")
 
 
-def _whole(name: str, text: str) -> int:
+def _whole(name: str, text: str, zero: str = "") -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{name} {text!r}: should be a whole number, 0 for all") from None
+        raise InputError(f"{name} {text!r}: should be a whole number{zero}") from None
 
 
 def _segment(arguments: argparse.Namespace) -> None:
@@ -241,6 +259,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
         return _say(f"profile {settings.profile} cannot run: {missing} missing, see above", 1)
     print(f"profile {settings.profile} can run")
     return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from tasnb.bench import report
+
+    same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
+    return 0 if same else _say("the two orders of work differ in what they answer, see above", 1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
