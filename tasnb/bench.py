@@ -19,9 +19,6 @@ from tasnb.settings import InputError, Settings, make_settings
 from tasnb.speed import part
 from tasnb.tables import to_markdown
 
-IMAGES = 4
-"""As many keep two cores busy for some minutes with the embedded models."""
-
 REFCOCO_VAL = {"sentences": 10_834, "images": 1_500, "masks": 15}
 """A table of scores of this size; the paper's SAM leaves about so many masks an image."""
 
@@ -59,16 +56,9 @@ class Row:
     aim: str = ""
 
 
-def bench(settings: Settings, count: int) -> Iterator[Row]:
-    """Measures everything, a row as soon as it is known.
-
-    Args:
-        count: Images, drawn from the column of the ablations with ``settings.seed``.
-
-    Raises:
-        InputError: There are not so many images.
-    """
-    split, encoder = drawn(settings, count), settings.encoders[-1]
+def bench(settings: Settings, split: Split) -> Iterator[Row]:
+    """Measures everything, a row as soon as it is known."""
+    encoder = settings.encoders[-1]
     yield from arithmetic()
     yield from order_of_work(settings, split, encoder)
     yield from cold_and_stored(settings, split, encoder)
@@ -76,7 +66,11 @@ def bench(settings: Settings, count: int) -> Iterator[Row]:
 
 
 def drawn(settings: Settings, count: int) -> Split:
-    """Some images of the column of the ablations, with all of their sentences."""
+    """Images of the column of the ablations by ``settings.seed``, with all of their sentences.
+
+    Raises:
+        InputError: There are not so many.
+    """
     split = load_split(settings.model_copy(update={"limit": None}), *ablated(settings))
     if not 1 <= count <= len(split.images):
         raise InputError(f"--images {count}: there are 1 to {len(split.images)} to choose from")
@@ -187,6 +181,10 @@ def memory(settings: Settings, split: Split, encoder: str) -> Iterator[Row]:
 
 
 HEAD = ("part", "what", "value", "unit", "against", "ratio", "processor", "aim")
+NOTE = """\
+`against` is what `value` is held against: the released code's order, nothing stored, fewer images.
+`ratio` is of both, `processor` the same in processor time, which other programs on the machine
+disturb less. Seconds are this machine's; only what stands in one row can be compared."""
 WIDTHS = (20, 44, 9, 2, 9, 7, 9, 20)
 
 
@@ -214,20 +212,21 @@ def report(profile: str, count: int, out: str | None) -> bool:
             f"--out {out}: the file's name should end in .csv or .md, both are written"
         )
     check_writable(path.parent)
+    split = drawn(settings, count)
     print(line(HEAD), flush=True)
     found = []
-    for row in bench(settings, count):
+    for row in bench(settings, split):
         found.append(row)
         print(line(cells(row)), flush=True)
     with atomic_write(path.with_suffix(".csv")) as file:
         pd.DataFrame(found).to_csv(file, index=False, float_format="%.6g")
     with atomic_write(path.with_suffix(".md")) as file:
         shown = pd.DataFrame(map(cells, found), columns=list(HEAD))
-        file.write_text(to_markdown(shown), encoding="utf-8")
+        file.write_text(f"{to_markdown(shown)}\n{NOTE}\n", encoding="utf-8")
     print(f"table: {path.with_suffix('.csv')}, {path.with_suffix('.md')}")
-    answers = [row.value <= orders.TOLERANCE for row in found if row.part == "same answers"]
-    print("both orders of work give the same answers" if all(answers) else "ANSWERS DIFFER")
-    return all(answers)
+    same = all(row.value <= orders.TOLERANCE for row in found if row.part == "same answers")
+    print("both orders of work give the same answers" if same else "ANSWERS DIFFER")
+    return same
 
 
 def cells(row: Row) -> list[str]:
