@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ class ColdRun:
         seconds: Of ``Pipeline.score`` with nothing stored, by clock.
         again: Seconds of the same with everything stored.
         peak_mb: The most memory that the process ever held.
+        scores_mb: The most that it held after the models were loaded; loading may take more.
     """
 
     images: int
@@ -108,6 +109,7 @@ class ColdRun:
     seconds: dict[str, float]
     again: float
     peak_mb: float
+    scores_mb: float
 
     @property
     def total(self) -> float:
@@ -141,23 +143,32 @@ def _cold_run(settings: Settings, split: Split, encoder: str, launched: float) -
         load = time.perf_counter() - began
 
         stored = settings.model_copy(update={"store": Path(folder, "store")})
+        highest = peak_mb()
+        forget_peak()
         clocks, pipeline = Clocks(), Pipeline(stored)
         with watched(clocks, pipeline, encoder), clocks.on(OTHER):
             pipeline.score(split, encoder)
         began = time.perf_counter()
         Pipeline(stored).score(split, encoder)
         again = time.perf_counter() - began
-    return ColdRun(len(split.images), start, load, dict(clocks.seconds), again, peak_mb())
+    later, seconds = peak_mb(), dict(clocks.seconds)
+    return ColdRun(len(split.images), start, load, seconds, again, max(highest, later), later)
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever held.
+    """The most memory that this process ever held, or since ``forget_peak``.
 
     Not ``ru_maxrss``, which on Linux starts at the size of the process that started this one.
     """
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1e3
+
+
+def forget_peak() -> None:
+    """From here on ``peak_mb`` is of what follows."""
+    with suppress(OSError):  # a kernel without it, or one that does not allow it
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager
