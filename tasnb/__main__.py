@@ -56,6 +56,10 @@ Looks at packages, memory, models and data and prints a line for each: ok, note 
 well) or missing. The exit status is 0 only if the profile can run."""
 
 
+_BENCH = """\
+Measures what the order of work, the store and the arithmetic are worth, and writes a table. Every
+number is a comparison within one run: put no two machines side by side by their seconds."""
+
 _CONVERT = """\
 Writes NAME.safetensors beside a file of TorchScript, for open_clip:ViT-B-32/NAME.safetensors. To
 open TorchScript is to run what is in it: give it only files whose origin you trust. Everything else
@@ -169,6 +173,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--data", metavar="DIR", default="", help="where data and checkpoints are (default: data/)")
     doctor.set_defaults(call=commands.doctor)
+
+    bench = subparsers.add_parser(
+        "bench",
+        help="measure the order of work, the store, metrics and memory",
+        description=_BENCH,
+        formatter_class=plain,
+        allow_abbrev=False,
+    )
+    add = bench.add_argument
+    add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    add("--images", metavar="N", default="4", help="how many to work on (default: 4)")
+    add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
+    bench.set_defaults(call=commands.bench)
 
     convert = subparsers.add_parser(
         "convert",

@@ -42,8 +42,7 @@ def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> p
     found = []
     for alpha in np.asarray(alphas, float):
         for lam in np.asarray(lambdas, float):
-            chosen = scored.outcome(scored.choose(scored.total(alpha, lam), True))
-            values = evaluate(chosen["intersection"], chosen["union"])
+            values = evaluate(*scored.overlap(scored.choose(scored.total(alpha, lam), True)))
             found.append((alpha, lam, values["oIoU"], values["mIoU"]))
     return pd.DataFrame(found, columns=["alpha", "lambda", "oIoU", "mIoU"])
 

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
             for name in arguments.datasets
         ]
     if arguments.limit is not None:
-        overrides["limit"] = _whole("--limit", arguments.limit)
+        overrides["limit"] = _whole("--limit", arguments.limit, ", 0 for all")
     notebooks = runner.select(arguments.notebooks)
     overrides.update(from_text(notebooks, dict(arguments.parameters)))
 
@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"report: {done}")
 
 
-def _whole(name: str, text: str) -> int:
+def _whole(name: str, text: str, hint: str = "") -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{name} {text!r}: should be a whole number, 0 for all") from None
+        raise InputError(f"{name} {text!r}: should be a whole number{hint}") from None
 
 
 def segment(arguments: argparse.Namespace) -> int:
@@ -173,6 +173,13 @@ def doctor(arguments: argparse.Namespace) -> int:
         return say(f"profile {settings.profile} cannot run: {missing} missing, see above", 1)
     print(f"profile {settings.profile} can run")
     return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    from tasnb.bench import report
+
+    same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
+    return 0 if same else say("the two orders of work differ in what they answer, see above", 1)
 
 
 def convert(arguments: argparse.Namespace) -> None:

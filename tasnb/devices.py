@@ -33,6 +33,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def wait() -> None:
+    """Until the GPU, if there is one, has done what it was given: before a clock is read."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def half() -> torch.dtype:
     """The 16-bit type that this device computes with best: bfloat16 unless its GPU is too old."""
     import torch

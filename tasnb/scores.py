@@ -82,11 +82,27 @@ class ScoreTable:
         """Position of a pair among its sentence's pairs."""
         return self.pairs.groupby("sentence").cumcount().to_numpy()
 
+    @cached_property
+    def _shape(self) -> tuple[int, int]:
+        """(sentences, most masks)."""
+        return len(self.sentences), int(self._rank.max()) + 1 if len(self.pairs) else 1
+
+    @cached_property
+    def _cell(self) -> npt.NDArray[np.int64]:
+        """Position of a pair in a table of ``_shape``, row after row."""
+        return self._column["sentence"] * self._shape[1] + self._rank
+
+    @cached_property
+    def _column(self) -> dict[str, npt.NDArray]:
+        """What many choices on the same table read again and again; frames are slow to ask."""
+        names = [n for n in ("sentence", "area", "intersection", *"VPN") if n in self.pairs]
+        columns = {name: self.pairs[name].to_numpy() for name in names}
+        return columns | {"truth_area": self.sentences["truth_area"].to_numpy(np.int64)}
+
     def _dense(self, values: npt.ArrayLike, fill: float) -> Floats:
         """Values of the pairs as (sentences, most masks), the rest filled."""
-        width = int(self._rank.max()) + 1 if len(self.pairs) else 1
-        dense = np.full((len(self.sentences), width), fill)
-        dense[self.pairs["sentence"].to_numpy(), self._rank] = values
+        dense = np.full(self._shape, fill)
+        dense.reshape(-1)[self._cell] = values
         return dense
 
     @cached_property
@@ -94,12 +110,14 @@ class ScoreTable:
         return self._dense(np.arange(len(self.pairs)), -1).astype(np.int64)
 
     @cached_property
-    def _region(self) -> npt.NDArray[np.bool_]:
-        return self._dense(self.pairs["in_region"].to_numpy(), 0).astype(bool)
+    def _barred(self) -> npt.NDArray[np.bool_]:
+        """Masks outside the region that a sentence names; none if the region is empty."""
+        region = self._dense(self.pairs["in_region"].to_numpy(), 0).astype(bool)
+        return ~region & region.any(1, keepdims=True)
 
     def total(self, alpha: float, lam: float) -> Floats:
         """S of every pair (Eq. 5)."""
-        v, p, n = (self.pairs[name].to_numpy() for name in "VPN")
+        v, p, n = (self._column[name] for name in "VPN")
         return total_score(v, p, n, alpha, lam)
 
     def choose(self, score: Floats, rectify: bool) -> npt.NDArray[np.int64]:
@@ -115,8 +133,7 @@ class ScoreTable:
         """
         dense = self._dense(score, -np.inf)
         if rectify:  # an empty region leaves the choice as it was
-            allowed = self._region | ~self._region.any(1, keepdims=True)
-            dense = np.where(allowed, dense, -np.inf)
+            np.putmask(dense, self._barred, -np.inf)
         best = dense.argmax(1)
         return self._place[np.arange(len(best)), best]
 
@@ -130,18 +147,25 @@ class ScoreTable:
 
         A sentence without any mask has IoU 0, its ground truth in the union, and mask_id -1.
         """
+        inter, union = self.overlap(chosen)
         some = chosen >= 0
-        inter = np.zeros(len(chosen), np.int64)
-        union = self.sentences["truth_area"].to_numpy(np.int64).copy()
-        inter[some], union[some] = self._overlap(chosen[some])
         mask_id = np.full(len(chosen), -1)
         mask_id[some] = self.pairs["mask_id"].to_numpy()[chosen[some]]
         return pd.DataFrame(
             {"intersection": inter, "union": union, "iou": inter / union, "mask_id": mask_id}
         )
 
+    def overlap(
+        self, chosen: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Intersection and union of ``outcome`` alone, for many choices in a row."""
+        some = chosen >= 0
+        inter, union = np.zeros(len(chosen), np.int64), self._column["truth_area"].copy()
+        inter[some], union[some] = self._overlap(chosen[some])
+        return inter, union
+
     def _overlap(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray, npt.NDArray]:
-        pairs = self.pairs
-        truth = self.sentences["truth_area"].to_numpy()[pairs["sentence"].to_numpy()[rows]]
-        inter = pairs["intersection"].to_numpy()[rows]
-        return inter, pairs["area"].to_numpy()[rows] + truth - inter
+        columns = self._column
+        truth = columns["truth_area"][columns["sentence"][rows]]
+        inter = columns["intersection"][rows]
+        return inter, columns["area"][rows] + truth - inter

@@ -57,15 +57,16 @@ def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
         once = split.sentences.drop_duplicates("image")
         picked = np.random.default_rng(settings.seed).permutation(len(once))[: count + 1]
         rows = once.iloc[picked]
-        _run(pipeline, _part(split, rows.iloc[:1]), encoder)
-        timed = _part(split, rows.iloc[1:])
+        _run(pipeline, part(split, rows.iloc[:1]), encoder)
+        timed = part(split, rows.iloc[1:])
         costs = _run(pipeline, timed, encoder)
     images = max(1, len(timed.images))
     found = [(name, cost.seconds / images, cost.peak_gb) for name, cost in costs.items()]
     return pd.DataFrame(found, columns=["stage", "seconds an image", "peak memory (GB)"])
 
 
-def _part(split: Split, rows: pd.DataFrame) -> Split:
+def part(split: Split, rows: pd.DataFrame) -> Split:
+    """Some sentences of a split and their images."""
     images = {image: split.images[image] for image in rows["image"]}
     return replace(split, sentences=rows.reset_index(drop=True), images=images)
 
