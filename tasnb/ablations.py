@@ -120,8 +120,8 @@ def contrasts(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 DIFFERENCES = {
     "min_mask_region_area": "holes and islands under 800 pixels go",
-    "min_mask_area_of": "masks under 2,000 pixels go, however large the image",
-    "subset_overlap": "masks go that overlap a larger one by 0.4, not 0.9",
+    "min_mask_area_of": "masks under 2,000 pixels go on any image",
+    "subset_overlap": "masks go that share 0.4 with a larger, not 0.9",
     "crop_rule": "boxes lose their last row and column",
     "negative_rule": "synonyms share three synsets",
     "rectifier_rule": "the rectifier's own parser, words and halves",
