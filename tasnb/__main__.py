@@ -21,7 +21,8 @@ examples:
   python -m tasnb run                                    everything, on the embedded benchmark
   python -m tasnb run --notebooks 05 --splits testA      one notebook, one split
   python -m tasnb run --limit 5 --out /tmp/quick         a look at five images a split
-  python -m tasnb run --notebooks 05 -p alpha 0.2 --out runs/alpha02"""
+  python -m tasnb run --notebooks 05 -p alpha 0.2 --out runs/alpha02
+  python -m tasnb run --profile paper -p backend dask    the paper's, on all GPUs"""
 
 _SEGMENT = """\
 Finds what an expression denotes in a picture: prints a row for each mask proposal with its
@@ -78,7 +79,6 @@ def _names(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="python -m tasnb",
         description="TAS: zero-shot referring image segmentation, step by step.",
@@ -87,13 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tasnb {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = subparsers.add_parser(
-        "run",
-        help="run the notebooks and write tables, figures and a report",
-        description=_RUN,
-        epilog=_RUN_EXAMPLES,
-        formatter_class=plain,
-        allow_abbrev=False,
+    def command(name: str, what: str, description: str, epilog: str = "") -> _Parser:
+        return subparsers.add_parser(
+            name,
+            help=what,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    run = command(
+        "run", "run the notebooks and write tables, figures and a report", _RUN, _RUN_EXAMPLES
     )
     add = run.add_argument
     add("--profile", metavar="P", help=f"which models and data: {', '.join(PROFILES)}")
@@ -111,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         default=[],
         metavar=("NAME", "VALUE"),
-        help="a parameter of the notebooks, as their parameters cell declares it; repeatable",
+        help="a parameter of the notebooks, or any setting; repeatable",
     )
     add("--force", action="store_true", help="run also what is up to date")
     add(
@@ -121,14 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(call=commands.run)
 
-    segment = subparsers.add_parser(
-        "segment",
-        help="segment pictures by expressions",
-        description=_SEGMENT,
-        epilog=_SEGMENT_EXAMPLES,
-        formatter_class=plain,
-        allow_abbrev=False,
-    )
+    segment = command("segment", "segment pictures by expressions", _SEGMENT, _SEGMENT_EXAMPLES)
     add = segment.add_argument
     add("image", metavar="IMAGE", help="a picture file, a folder of pictures or a CSV file")
     add("expressions", metavar="EXPRESSION", nargs="*", help='such as "the left cat"')
@@ -148,52 +146,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     segment.set_defaults(call=commands.segment)
 
-    fetch = subparsers.add_parser(
-        "fetch",
-        help="fetch the paper's models and data sets",
-        description=_FETCH,
-        epilog=_FETCH_EXAMPLES,
-        formatter_class=plain,
-        allow_abbrev=False,
-    )
+    fetch = command("fetch", "fetch the paper's models and data sets", _FETCH, _FETCH_EXAMPLES)
     add = fetch.add_argument
     add("names", metavar="NAME", nargs="*", help="what to fetch, or a bundle: paper, lite")
     add("--to", metavar="DIR", help="where files go (default: data/)")
     add("--list", action="store_true", help="list all names, sizes and places; fetch nothing")
     fetch.set_defaults(call=commands.fetch)
 
-    doctor = subparsers.add_parser(
-        "doctor",
-        help="say what a profile needs and what is here of it",
-        description=_DOCTOR,
-        formatter_class=plain,
-        allow_abbrev=False,
-    )
+    doctor = command("doctor", "say what a profile needs and what is here of it", _DOCTOR)
     add = doctor.add_argument
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--data", metavar="DIR", default="", help="where data and checkpoints are (default: data/)")
     doctor.set_defaults(call=commands.doctor)
 
-    bench = subparsers.add_parser(
-        "bench",
-        help="measure the order of work, the store, metrics and memory",
-        description=_BENCH,
-        formatter_class=plain,
-        allow_abbrev=False,
-    )
+    bench = command("bench", "measure the order of work, the store, metrics and memory", _BENCH)
     add = bench.add_argument
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--images", metavar="N", default="4", help="how many to work on (default: 4)")
     add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
     bench.set_defaults(call=commands.bench)
 
-    convert = subparsers.add_parser(
-        "convert",
-        help="turn OpenAI's own files of CLIP into safetensors",
-        description=_CONVERT,
-        formatter_class=plain,
-        allow_abbrev=False,
-    )
+    convert = command("convert", "turn OpenAI's own files of CLIP into safetensors", _CONVERT)
     convert.add_argument("file", metavar="FILE", help="such as ViT-B-32.pt")
     convert.set_defaults(call=commands.convert)
     return parser
