@@ -320,7 +320,8 @@ def cluster(tmp_path):
 def test_a_scheduler_that_others_run(tmp_path, cluster):
     address, start, running = cluster
     (tmp_path / "old" / "tasnb").mkdir(parents=True)
-    (tmp_path / "old" / "tasnb" / "__init__.py").write_text("")
+    none = "raise ImportError('none here')"  # whatever an editable installation would find
+    (tmp_path / "old" / "tasnb" / "__init__.py").write_text(none)
     start("unfit", "--nthreads", "2", path=tmp_path / "old")
     stage = numbers(tmp_path, Dask(address))
     with pytest.raises(InputError, match=r"^a worker on .* does not have this package"):
