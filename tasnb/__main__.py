@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tasnb import __version__, commands
@@ -78,6 +78,11 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _add_parameters(add: Callable[..., object], what: str) -> None:
+    pair = ("NAME", "VALUE")
+    add("-p", dest="parameters", action="append", nargs=2, default=[], metavar=pair, help=what)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m tasnb",
@@ -109,15 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="where the report goes (default: runs/<profile>)")
     add("--store", metavar="DIR", help="where stored results lie (default: runs/store)")
     add("--limit", metavar="N", help="the first N images of each split (default: all)")
-    add(
-        "-p",
-        dest="parameters",
-        action="append",
-        nargs=2,
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter of the notebooks, or any setting; repeatable",
-    )
+    _add_parameters(add, "a parameter of the notebooks, or any setting; repeatable")
     add("--force", action="store_true", help="run also what is up to date")
     add(
         "--prepare-only",
@@ -135,15 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FILE", help="overlay (default: overlay.png), or folder (segmented)")
     add("--mask", metavar="FILE.png", help="also the mask, as a grey picture (0 and 255)")
     add("--rle", metavar="FILE.json", help="also the mask as COCO results, with its score")
-    add(
-        "-p",
-        dest="parameters",
-        action="append",
-        nargs=2,
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="any setting, as alpha 0.2; repeatable",
-    )
+    _add_parameters(add, "any setting, as alpha 0.2; repeatable")
     segment.set_defaults(call=commands.segment)
 
     fetch = command("fetch", "fetch the paper's models and data sets", _FETCH, _FETCH_EXAMPLES)

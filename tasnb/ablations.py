@@ -158,9 +158,14 @@ def recipes(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     return pd.DataFrame(found, columns=names)
 
 
+def _studied(settings: Settings) -> list[tuple[str, str]]:
+    """The columns of Tables 3 to 7, each once."""
+    return list(dict.fromkeys([ablated(settings), *swapped(settings)]))
+
+
 def _chosen(run: Pipeline, encoder: str) -> Iterator[pd.DataFrame]:
     """What TAS chooses on each column of Tables 3 to 7, and what the rectifier does to it."""
-    for column in dict.fromkeys([ablated(run.settings), *swapped(run.settings)]):
+    for column in _studied(run.settings):
         scored = run.scored(*column, encoder)
         total = scored.total(run.settings.alpha, run.settings.lambda_of(column[0]))
         picks = [scored.choose(total, rectify) for rectify in (True, False)]
@@ -184,7 +189,7 @@ def defects(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         ("no mask left: stops", "a mask one pixel wide: stops", "one mask: NaN",
          "no negative phrase: NaN, takes the first mask"), 0
     )  # fmt: skip
-    for column in dict.fromkeys([ablated(run.settings), *swapped(run.settings)]):
+    for column in _studied(run.settings):
         split = run.split(*column)
         masks, sentences = run.refined(split.images), run.scored(*column, encoder).sentences
         left = masks.groupby("image").size().reindex(split.images, fill_value=0)

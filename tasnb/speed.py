@@ -14,7 +14,7 @@ import pandas as pd
 
 from tasnb import baselines, tables
 from tasnb.datasets import Split, ablated
-from tasnb.devices import forget
+from tasnb.devices import forget, wait
 from tasnb.pipeline import Pipeline
 from tasnb.settings import InputError, Settings
 
@@ -105,8 +105,8 @@ def clock() -> Iterator[Cost]:
 
     cost, done = Cost(), threading.Event()
     gpu = torch.cuda.is_available()
+    wait()
     if gpu:
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
 
     def watch() -> None:
@@ -120,8 +120,7 @@ def clock() -> Iterator[Cost]:
     began = time.perf_counter()
     try:
         yield cost
-        if gpu:
-            torch.cuda.synchronize()
+        wait()
     finally:
         cost.seconds = time.perf_counter() - began
         done.set()
