@@ -21,10 +21,11 @@ from tasnb.checkpoints import (
     load_weights,
     loading,
     model_source,
+    placed,
     registered,
 )
 from tasnb.devices import Batches, device, device_of, resident, to_numpy
-from tasnb.settings import ROOT, Settings, unknown
+from tasnb.settings import Settings, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -116,7 +117,7 @@ class OpenClip(Towers):
         import open_clip
 
         if is_elsewhere(name):
-            architecture, options = _hub_model(name)
+            architecture, options = _hub_model(name, settings.data)
         else:
             architecture, options = f"local-dir:{checkpoint_folder(name, settings)}", {}
         instead = (
@@ -278,7 +279,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _hub_model(name: str) -> tuple[str, dict[str, str]]:
+def _hub_model(name: str, data: Path) -> tuple[str, dict[str, str]]:
     """Architecture and weights of a name such as ``"open_clip:ViT-B-32/openai"``.
 
     OpenAI's weights were trained with another GELU than open_clip's plain configurations have; with
@@ -291,7 +292,7 @@ def _hub_model(name: str) -> tuple[str, dict[str, str]]:
         architecture += "-quickgelu"
     if architecture not in open_clip.list_models():
         raise unknown("open_clip model", architecture, open_clip.list_models())
-    weights = ROOT / Path(tag).expanduser()
+    weights = placed(tag, data)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not weights.is_file() and tag not in tags:
         raise unknown(f"weights of {architecture}", tag, [*tags, "or the path of a file"])

@@ -184,9 +184,9 @@ def test_what_an_encoder_does_not_read_does_not_load_it_again() -> None:
 
 
 def test_openais_weights_get_their_own_gelu(tiny: Path) -> None:
-    assert _hub_model("open_clip:ViT-B-32/openai")[0] == "ViT-B-32-quickgelu"
-    assert _hub_model("open_clip:RN50-quickgelu/openai")[0] == "RN50-quickgelu"
-    assert _hub_model("open_clip:ViT-B-32/laion2b_s34b_b79k")[0] == "ViT-B-32"
+    assert _hub_model("open_clip:ViT-B-32/openai", Path("data"))[0] == "ViT-B-32-quickgelu"
+    assert _hub_model("open_clip:RN50-quickgelu/openai", Path("data"))[0] == "RN50-quickgelu"
+    assert _hub_model("open_clip:ViT-B-32/laion2b_s34b_b79k", Path("data"))[0] == "ViT-B-32"
 
 
 @pytest.mark.parametrize(

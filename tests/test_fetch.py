@@ -988,7 +988,7 @@ def test_table_comes_with_the_package() -> None:
 
 
 def test_public_sam_is_in_the_table(known: Sources) -> None:
-    from tasnb.proposal_networks import PUBLIC_SAM
+    from tasnb.sam import PUBLIC_SAM
 
     for architecture, name in PUBLIC_SAM.items():
         file = known.select([f"sam-{architecture.replace('_', '-')}"])[0].files[0]

@@ -175,7 +175,7 @@ def test_sam_from_its_authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     import segment_anything
     import torch
 
-    from tasnb.proposal_networks import build_sam
+    from tasnb.sam import build_sam
 
     folder = make_settings().data / "embedded" / "checkpoints" / "sam"
     config = json.loads((folder / "config.json").read_text())
@@ -218,7 +218,7 @@ def test_sam_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold
     import torch
 
     from tasnb.fetch import sources
-    from tasnb.proposal_networks import build_sam
+    from tasnb.sam import build_sam
 
     small = make_settings().data / "embedded" / "checkpoints" / "sam" / "config.json"
     config = json.loads(small.read_text())

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from tasnb.proposal_networks import build_sam
 from tasnb.proposals import (
     COLUMNS,
     best_proposals,
@@ -24,6 +23,7 @@ from tasnb.proposals import (
     refine,
     to_rles,
 )
+from tasnb.sam import build_sam
 from tasnb.settings import Settings, make_settings
 
 Masks = npt.NDArray[np.bool_]

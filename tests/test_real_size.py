@@ -27,8 +27,9 @@ from tasnb.devices import bytes_of, device, forget
 from tasnb.encoders import load_encoder
 from tasnb.images import load_image
 from tasnb.masked_images import masked_images
-from tasnb.proposal_networks import PUBLIC_SAM, load_proposal_network
+from tasnb.proposal_networks import load_proposal_network
 from tasnb.proposals import propose
+from tasnb.sam import PUBLIC_SAM
 from tasnb.settings import ROOT, Settings, make_settings
 from tasnb.speed import clock
 from tasnb.towers import tower_of
