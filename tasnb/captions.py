@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasnb.checkpoints import loading, model_source, registered
-from tasnb.devices import Batches, device, device_of, half, resident
+from tasnb.devices import Batches, compile_tower, device, device_of, half, resident
 from tasnb.settings import InputError, Settings
 
 
@@ -38,6 +38,8 @@ class TransformersCaptions:
             self.processor = AutoProcessor.from_pretrained(source)
             model = AutoModelForImageTextToText.from_pretrained(source, **options).eval()
         self.model = model if "device_map" in options else model.to(device())
+        if settings.compile and hasattr(model, "vision_model"):
+            compile_tower(model.vision_model)
         self.settings = settings
         self.batches = Batches(settings.batch_size)
 
@@ -104,5 +106,5 @@ def load_captioner(settings: Settings) -> Captioner:
         InputError: The kind or the checkpoint is unknown.
     """
     build = registered("captioner", settings.captioner, CAPTIONERS)
-    read = settings.only("captioner", "data", "batch_size", *FIELDS)
+    read = settings.only("captioner", "data", "batch_size", "compile", *FIELDS)
     return resident(read, lambda: build(read))

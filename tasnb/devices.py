@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -31,6 +32,25 @@ def device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compile_tower(tower: nn.Module) -> None:
+    """Has torch translate a network when it is first called, which takes about a minute.
+
+    Not for encoders: the baselines look into these by hooks, which a translated network ignores.
+    What cannot be translated, as without a C++ compiler, runs as it is, with a warning.
+    """
+    from torch._dynamo import lookup_backend
+
+    def translated(graph: Any, inputs: list[Tensor]) -> Callable[..., Any]:
+        try:
+            return lookup_backend("inductor")(graph, inputs)
+        except Exception as error:  # whatever a compiler may raise, it is no reason to stop
+            first = next(iter(str(error).splitlines()), "") or type(error).__name__
+            warnings.warn(f"torch.compile does not work here ({first[:200]})", stacklevel=1)
+            return graph.forward
+
+    tower.compile(backend=translated)
 
 
 def wait() -> None:

@@ -109,7 +109,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     # Real models that a laptop can hold, for photographs of one's own: 1.8 GB to fetch.
     "lite": {
         **_PHOTOGRAPHS,
-        "proposal_network": "hf:facebook/sam-vit-base",
+        "proposal_network": "sam:vit_b",
         "captioner": "git:microsoft/git-base-coco",
         "num_beams": 1,  # GIT looks at a picture once a beam, which is most of its time
         "encoders": ("open_clip:ViT-B-32/openai",),

@@ -30,7 +30,7 @@ from tasnb.checkpoints import (
     model_source,
     registered,
 )
-from tasnb.devices import device, resident, to_numpy
+from tasnb.devices import compile_tower, device, resident, to_numpy
 from tasnb.settings import ROOT, InputError, Settings
 
 Proposed = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -64,6 +64,8 @@ class SamProposals:
             with loading(name, "a checkpoint of Segment Anything"):
                 sam = from_folder(folder, build_sam)
         self.model = sam.eval().to(device())
+        if settings.compile:
+            compile_tower(sam.image_encoder)
         self.generator = SamAutomaticMaskGenerator(
             self.model,
             points_per_side=settings.points_per_side,
@@ -273,7 +275,7 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
         InputError: The kind or the checkpoint is unknown.
     """
     build = registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
-    read = settings.only("proposal_network", "data", "batch_size", *FIELDS)
+    read = settings.only("proposal_network", "data", "batch_size", "compile", *FIELDS)
     # A file of masks, or of weights, may change while its name stays.
     key = (read, model_digest(settings.proposal_network, settings))
     return resident(key, lambda: build(read))

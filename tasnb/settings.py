@@ -120,6 +120,7 @@ class Settings(BaseModel):
     rectifier_rule: Rule = "published"
 
     batch_size: Count = 64
+    compile: bool = False  # what looks at whole images, in SAM and BLIP-2, by torch.compile
     shard_size: Count = 16  # images a stored shard: what a killed run loses at most
     store: Folder = Path("runs/store")
     out: Folder = Path("runs/embedded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from tasnb import activation_maps, devices, region_features, towers
 from tasnb.captions import load_captioner
 from tasnb.devices import Batches, bytes_of, forget, resident
 from tasnb.encoders import OpenClip, load_encoder
+from tasnb.images import load_image
 from tasnb.proposal_networks import load_proposal_network
 from tasnb.settings import make_settings
 
@@ -122,6 +124,38 @@ def test_other_errors_and_a_single_item_that_does_not_fit_are_raised(error: Exce
 
     with pytest.raises(type(error)):
         Batches(1).run([1, 2], work)
+
+
+def test_a_network_that_cannot_be_translated_runs_as_it_is() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.GELU())
+    given = torch.ones(4, 3)
+    expected = network(given)
+    devices.compile_tower(network)
+    missing = {"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}
+    with (
+        torch._inductor.config.patch(missing),
+        pytest.warns(UserWarning, match=r"torch\.compile does not work here \(.*/no/compiler"),
+    ):
+        found = network(given)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("error:torch.compile does not work")
+def test_masks_and_captions_of_translated_networks() -> None:
+    image = load_image(make_settings().data / "embedded" / "images" / "000001.jpg")
+    found = []
+    for compile in (False, True):
+        settings = make_settings(compile=compile)
+        network, captioner = load_proposal_network(settings), load_captioner(settings)
+        found.append((*network.propose(image, "")[:2], captioner.caption([image, image[:99]])))
+    for tower in (network.model.image_encoder, captioner.model.vision_model):
+        assert tower._compiled_call_impl is not None
+    (masks, scores, texts), (same_masks, same_scores, same_texts) = found
+    np.testing.assert_array_equal(same_masks, masks)
+    np.testing.assert_allclose(same_scores, scores, atol=1e-5)
+    assert same_texts == texts
 
 
 def test_half_precision_captions(tmp_path) -> None:

@@ -1025,7 +1025,7 @@ def test_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, know
     freesolo = r"freesolo +527 MB +missing +checkpoints/FreeSOLO_R101_30k_pl.pth"
     assert re.fullmatch(freesolo, rows["freesolo"])
     assert "non-commercial" in "\n".join(lines)
-    assert lines[-1].startswith("lite: 1.7 GB, up to 1.7 GB to come: sam-vit-base, ")
+    assert lines[-1].startswith("lite: 1.7 GB, up to 1.7 GB to come: sam-vit-b, ")
     assert lines[-2].startswith("paper: 57.") and "refcoco," not in lines[-2]
     assert len({line.index(s) for line in lines for s in ("  missing  ",) if s in line}) == 1
 
