@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from tasnb.settings import InputError
 
 _TEMPORARY = ".tmp-"
@@ -45,6 +47,27 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder itself could not be made, or is no folder
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of a folder of results; one that was killed keeps nobody out.
+
+    Raises:
+        InputError: Another run is in it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(
+            f"another run writes into {folder}: wait until it has finished, or name another folder "
+            "by --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sweep(folder: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasnb import __version__
-from tasnb.files import atomic_write, file_digest, fingerprint, sweep
+from tasnb.files import alone_in, atomic_write, file_digest, fingerprint, sweep
 from tasnb.kernels import check_kernel, execute
 from tasnb.parameters import Notebook, load_notebook, parameters_of, settings_of
 from tasnb.profiles import DATASETS
@@ -114,7 +114,15 @@ def run(
         return folder
     check_writable(settings.store)
     check_kernel()
+    with alone_in(settings.out):
+        return _run_all(jobs, settings, force)
 
+
+def _run_all(
+    jobs: Sequence[tuple[Notebook, dict[str, Any]]], settings: Settings, force: bool
+) -> Path:
+    """Runs what is not up to date, then writes the report."""
+    folder = settings.out / "notebooks"
     for place in settings.out.glob("*"):
         sweep(place)
     (settings.out / "run.json").unlink(missing_ok=True)

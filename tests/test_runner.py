@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from nbformat import read, write
@@ -164,6 +166,23 @@ def test_output_that_cannot_be_written(place, tmp_path):
     for name in ("out", "store"):
         with pytest.raises(InputError, match=r"^cannot write .*choose a folder"):
             run(select(folder=folder), {**where, name: str(tmp_path / "file" / "below")})
+
+
+def test_one_run_at_a_time_in_a_folder(place, tmp_path, capfd):
+    """The second is told at once and disturbs nothing; afterwards the folder is free."""
+    folder, parameters = place
+    make(folder / "01_one.ipynb", "import time\ntime.sleep(6)")
+    books = select(folder=folder)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(run, books, parameters)
+        while not (tmp_path / "{out} put/notebooks/01_one.tmp.ipynb").exists():
+            assert not first.done()
+            time.sleep(0.1)
+        with pytest.raises(InputError, match=r"another run writes into .*or name another folder"):
+            run(books, parameters)
+        assert first.result().is_file()
+    run(books, parameters)
+    assert "01_one: up to date" in capfd.readouterr().out
 
 
 def test_kernel_of_another_python(tmp_path, monkeypatch):
