@@ -138,14 +138,16 @@ def convert(path: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    if path.suffix == ".safetensors" or not path.is_file():
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    if path.suffix == ".safetensors":
         raise InputError(f"{path} is no file of TorchScript, as OpenAI's ViT-B-32.pt")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit is deprecated, with nothing in its place
             state = torch.jit.load(str(path), map_location="cpu").state_dict()
     except DAMAGED as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
+        first = next(iter(str(error).splitlines()), type(error).__name__)[:80]
         raise InputError(f"{path} is no file of TorchScript ({first})") from None
     sizes = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's files; no weights
     weights = {key: value.contiguous() for key, value in state.items() if key not in sizes}

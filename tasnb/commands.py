@@ -17,7 +17,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 def run(arguments: argparse.Namespace) -> None:
     from tasnb import runner
-    from tasnb.parameters import from_text
+    from tasnb.doctor import check_named
+    from tasnb.parameters import from_text, settings_of
 
     overrides: dict[str, Any] = {
         name: getattr(arguments, name)
@@ -37,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     notebooks = runner.select(arguments.notebooks)
     overrides.update(from_text(notebooks, dict(arguments.parameters)))
 
+    if not arguments.prepare_only:
+        check_named(settings_of(overrides))
     done = runner.run(
         notebooks, overrides, force=arguments.force, prepare_only=arguments.prepare_only
     )
@@ -51,9 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _whole(name: str, text: str, hint: str = "") -> int:
     try:
-        return int(text)
+        if (number := int(text)) >= 0:
+            return number
     except ValueError:
-        raise InputError(f"{name} {text!r}: should be a whole number{hint}") from None
+        pass
+    raise InputError(f"{name} {text!r}: should be a whole number{hint}")
 
 
 def segment(arguments: argparse.Namespace) -> int:
@@ -63,6 +68,8 @@ def segment(arguments: argparse.Namespace) -> int:
     overrides = {"profile": arguments.profile, **settings_from_text(dict(arguments.parameters))}
     if arguments.encoder:
         overrides["encoders"] = [arguments.encoder]
+    if not arguments.image.strip():
+        raise InputError("the image is blank; name a picture, a folder of pictures or a list")
     image = Path(arguments.image)
     listed = image.suffix.lower() in LISTS and not image.is_dir()
     if not listed and not arguments.expressions:
@@ -92,8 +99,11 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
             files[option] = Path(name)
             if files[option].suffix.lower() != suffix:
                 raise InputError(f"{option} {name}: the file's name should end in {suffix}")
-    if arguments.mask and files["--mask"].absolute() == out.absolute():
+    if arguments.mask and files["--mask"].resolve() == out.resolve():
         raise InputError(f"--mask {out}: that is where the overlay goes; choose another name")
+    for option, file in files.items():
+        if file.resolve() == Path(arguments.image).resolve():
+            raise InputError(f"{option} {file}: that is the picture itself; choose another name")
 
     from tasnb import segmentation
     from tasnb.files import atomic_write
@@ -122,7 +132,9 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
 def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict[str, Any]) -> int:
     out = Path(arguments.out or "segmented")
     if out.suffix.lower() in _PICTURES:
-        raise InputError(f"--out {out}: several answers need a folder, as --out {out.stem}/")
+        raise InputError(
+            f"--out {out}: several answers need a folder, as --out {out.with_suffix('')}/"
+        )
     for option, name in (("--mask", arguments.mask), ("--rle", arguments.rle)):
         if name is not None:
             raise InputError(f"{option} is for one picture; --out {out} gets all masks anyway")

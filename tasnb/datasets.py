@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from tasnb.images import image_key
 from tasnb.profiles import DATASETS, PROFILES, REFER, Dataset, counterpart
+from tasnb.refer import Layout, PhraseCut, Refer, image_size, mend, read_refs
 from tasnb.settings import InputError, Settings, unknown
 
 
@@ -67,8 +63,7 @@ def stand_in(settings: Settings, paper: str, split: str) -> tuple[str, str]:
 
     A run on nothing but datasets of one's own has no such column; its first one is taken.
     """
-    own = [dataset for dataset in settings.datasets if dataset not in DATASETS]
-    if len(own) == len(settings.datasets):
+    if not any(dataset in DATASETS for dataset in settings.datasets):
         return columns(settings)[0]
     known = (*settings.datasets, *PROFILES[settings.profile]["datasets"])
     return next(dataset for dataset in known if counterpart(dataset) == paper), split
@@ -98,7 +93,7 @@ def load_split(settings: Settings, dataset: str, split: str) -> Split:
         return _load_split(settings, dataset, described, split)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
-            f"{folder} is not in the REFER layout ({error!r}); {_mend(folder)}"
+            f"{folder} is not in the REFER layout ({error!r}); {mend(folder)}"
         ) from None
 
 
@@ -115,47 +110,36 @@ def _described(dataset: str) -> Dataset:
     splits: dict[str, tuple[str, str]] = {}
     for name in dict.fromkeys(file.stem[len("refs(") : -1] for file in files):
         try:
-            inside = dict.fromkeys(str(ref["split"]) for ref in _read_refs(folder, name))
+            inside = dict.fromkeys(str(ref["split"]) for ref in read_refs(folder, name))
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder}/refs({name}) is no list of refs ({error!r})") from None
         for split in inside:
             splits[f"{split}({name})" if split in splits else split] = (name, split)
+    if not splits:
+        raise InputError(f"{folder} holds no refs: {files[0].name} is empty")
     images = ("images", "train2014", "../images/train2014", "../images", ".")
     return Dataset("", folder.name, str(folder), images, splits)
 
 
 def _load_split(settings: Settings, dataset: str, described: Dataset, split: str) -> Split:
-    folder = settings.data / described.folder
-    which, inside = described.splits[split]
-    if which == REFER:
-        refs = list(_phrases(_read(folder / f"refer_{inside}.json")))
-    else:
-        refs = [ref for ref in _read_refs(folder, which) if ref["split"] == inside]
-    order = dict.fromkeys(ref["image_id"] for ref in refs)
+    layout = _layout(settings, described, split)
+    refs, order = layout.refs, dict.fromkeys(ref["image_id"] for ref in layout.refs)
     counts = (len(refs), sum(len(ref["sentences"]) for ref in refs), len(order))
+    folder = settings.data / described.folder
     _check_size(f"{described.title} {split}", counts, described.sizes.get(split), folder)
-    chosen = list(order)[: settings.limit]
     pictures = _image_folder(settings, described)
-    if which == REFER:
-        images = {i: _picture(pictures / f"{i}.jpg") for i in chosen}
-    else:
-        instances = _read(folder / "instances.json")
-        images = {row["id"]: row for row in instances["images"]}
-        names = {row["id"]: row["name"] for row in instances["categories"]}
-        annotations = {row["id"]: row for row in instances["annotations"]}
-    paths = {i: pictures / images[i]["file_name"] for i in chosen}
-    keys = {i: image_key(path) for i, path in paths.items()}
+    paths, keys, sizes = {}, {}, {}
+    for i in list(order)[: settings.limit]:
+        name, height, width = layout.picture(i)
+        paths[i] = pictures / name
+        keys[i] = image_key(paths[i])
+        sizes[i] = (height, width) if height and width else image_size(paths[i])
     rows = []
     for ref in refs:
         if ref["image_id"] not in keys:
             continue
-        height, width = images[ref["image_id"]]["height"], images[ref["image_id"]]["width"]
-        if which == REFER:
-            target, truth = ref["target"], _drawn(ref["polygons"], height, width)
-        else:
-            target = names[ref["category_id"]]
-            meant = [annotations[i] for i in ref.get("ann_ids", [ref.get("ann_id")])]
-            truth = coco_mask.merge([_to_rle(a, height, width) for a in meant])
+        height, width = sizes[ref["image_id"]]
+        target, truth = layout.target(ref), layout.truth(ref, height, width)
         for sentence in ref["sentences"]:
             rows.append(
                 {
@@ -172,9 +156,49 @@ def _load_split(settings: Settings, dataset: str, described: Dataset, split: str
                 }
             )
     if not rows:
-        raise InputError(f"{described.title} {split} holds no sentences; is data/ complete?")
+        raise InputError(f"{described.title} {split} holds no sentences; {mend(folder)}")
     frame = pd.DataFrame(rows).sort_values("image", kind="stable", ignore_index=True)
     return Split(dataset, split, frame, {keys[i]: paths[i] for i in sorted(keys, key=keys.get)})
+
+
+def _layout(settings: Settings, described: Dataset, split: str) -> Layout:
+    folder = settings.data / described.folder
+    which, inside = described.splits[split]
+    return PhraseCut(folder, inside) if which == REFER else Refer(folder, which, inside)
+
+
+def check_complete(settings: Settings, dataset: str, split: str) -> None:
+    """Whether a split can be loaded and all of its images are there, without reading the images.
+
+    Raises:
+        InputError: Something is missing or is not what it should be.
+    """
+    load_split(settings.model_copy(update={"limit": 1}), dataset, split)
+    described = _described(dataset)
+    layout, folder = _layout(settings, described, split), _image_folder(settings, described)
+    names = dict.fromkeys(layout.picture(ref["image_id"]).file_name for ref in layout.refs)
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if lacking:
+        raise InputError(
+            f"{len(lacking)} of {len(names)} images of {described.title} {split} are missing, as "
+            f"{folder / lacking[0]}; {mend(folder)}"
+        )
+
+
+def check_there(settings: Settings) -> None:
+    """Whether the datasets' files and folders are there at all, before anything is read.
+
+    Raises:
+        InputError: One is missing.
+    """
+    for dataset in settings.datasets:
+        described = _described(dataset)
+        folder = settings.data / described.folder
+        for which, inside in dict.fromkeys(described.splits.values()):
+            name = f"refer_{inside}.json" if which == REFER else f"refs({which}).json"
+            if not any((folder / name).with_suffix(kind).is_file() for kind in (".json", ".p")):
+                raise InputError(f"{folder / name} is missing; {mend(folder)}")
+        _image_folder(settings, described)
 
 
 def _check_size(
@@ -201,109 +225,6 @@ def _image_folder(settings: Settings, described: Dataset) -> Path:
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise InputError(
-            f"{places[0]} is missing, the images of {described.title}; {_mend(places[0])}"
+            f"{places[0]} is missing, the images of {described.title}; {mend(places[0])}"
         )
     return found
-
-
-def _mend(path: Path) -> str:
-    """What to do about a file of a dataset that is missing or broken."""
-    if "embedded" in path.parts:
-        return "restore it with `git checkout -- data`"
-    known = {**dict.fromkeys(DATASETS), "train2014": "coco-train2014"}
-    known["visual_genome"] = "visual-genome"
-    item = next((known[part] or part for part in reversed(path.parts) if part in known), "--list")
-    return f"`python -m tasnb fetch {item}`"
-
-
-def _read_refs(folder: Path, split_by: str) -> list[dict[str, Any]]:
-    """``refs(<split_by>)`` as JSON, or as the pickle in which RefCOCO is published."""
-    path = folder / f"refs({split_by}).json"
-    pickled = path.with_suffix(".p")
-    return _read(pickled if pickled.is_file() and not path.is_file() else path)
-
-
-class _Plain(pickle.Unpickler):
-    """Reads containers, strings and numbers; what would load code is refused.
-
-    A pickle can call any function while it is read, and files of refs come from anywhere.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it would load {module}.{name}")
-
-
-def read_pickle(path: Path) -> Any:
-    """A pickle of plain containers, strings and numbers, of Python 3 or 2.
-
-    Raises:
-        InputError: There is anything else in it, or it is damaged.
-    """
-    try:
-        with path.open("rb") as file:
-            return _Plain(file, encoding="utf-8", errors="replace").load()
-    except Exception as error:  # a damaged pickle may raise any
-        raise InputError(
-            f"{path} is no pickle of plain data ({str(error) or type(error).__name__}); it was not "
-            "run, fetch it again from a source that you trust"
-        ) from None
-
-
-def _phrases(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """PhraseCut's tasks as refs of one sentence each."""
-    for task in tasks:
-        yield {
-            "ref_id": task["task_id"],
-            "image_id": task["image_id"],
-            "target": task["phrase_structure"]["name"],
-            "polygons": [polygon for instance in task["Polygons"] for polygon in instance],
-            "sentences": [{"sent_id": task["task_id"], "sent": task["phrase"]}],
-        }
-
-
-def _picture(path: Path) -> dict[str, Any]:
-    """What ``instances.json`` says of an image where there is none, read off its header."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return {"file_name": path.name, "width": image.width, "height": image.height}
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _drawn(polygons: list[Any], height: int, width: int) -> dict[str, Any]:
-    """All polygons of a phrase as one mask, as PhraseCut's authors fill them: corners cut to whole
-    pixels, outlines drawn."""
-    from PIL import Image, ImageDraw
-
-    canvas = Image.new("1", (width, height))
-    draw = ImageDraw.Draw(canvas)
-    for polygon in polygons:
-        draw.polygon([(int(x), int(y)) for x, y in polygon], fill=1, outline=1)
-    return coco_mask.encode(np.asfortranarray(canvas, dtype=np.uint8))
-
-
-def _to_rle(annotation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    """COCO's three ways to write a mask (polygons, counts, compressed) as one compressed RLE."""
-    segmentation = annotation["segmentation"]
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
-
-
-def _read(path: Path) -> Any:
-    try:
-        return _parsed(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; {_mend(path)}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); {_mend(path)}") from None
-
-
-@lru_cache(maxsize=16)
-def _parsed(path: Path, _changed: int) -> Any:
-    """A file of refs or instances, read once until it changes."""
-    return read_pickle(path) if path.suffix == ".p" else json.loads(path.read_text())

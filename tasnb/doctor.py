@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasnb import __version__
-from tasnb.checkpoints import checkpoint_folder, is_elsewhere
-from tasnb.datasets import columns, load_split
+from tasnb.captions import CAPTIONERS
+from tasnb.checkpoints import checkpoint_folder, is_elsewhere, registered
+from tasnb.datasets import check_complete, check_there, columns
+from tasnb.encoders import ENCODERS
 from tasnb.fetch import offline
 from tasnb.fetch.download import size_text
 from tasnb.fetch.sources import load_sources
 from tasnb.kernels import check_kernel
-from tasnb.language import installed_parser
+from tasnb.language import installed_parser, load_wordnet
 from tasnb.profiles import title
+from tasnb.proposal_networks import PROPOSAL_NETWORKS
 from tasnb.runner import versions
 from tasnb.settings import InputError, Settings
 
@@ -55,6 +58,29 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _data(settings)
     if variable := offline():
         yield Finding("note", "network", f"{variable} is set: nothing will be fetched")
+
+
+def check_named(settings: Settings) -> None:
+    """What can be seen in a moment, before a run begins: kinds of models, and that data are there.
+
+    Raises:
+        InputError: There is no such model, or a dataset is missing.
+    """
+    named = (
+        ("proposal network", PROPOSAL_NETWORKS, settings.proposal_network, settings.other_network),
+        ("captioner", CAPTIONERS, settings.captioner, settings.other_captioner),
+        ("encoder", ENCODERS, *settings.encoders, *settings.other_encoders),
+    )
+    for what, registry, *models in named:
+        for model in models:
+            registered(what, model, registry)
+            if not is_elsewhere(model):
+                checkpoint_folder(model, settings)
+    try:
+        check_there(settings)
+    except InputError as error:
+        command = f"python -m tasnb doctor --profile {settings.profile}"
+        raise InputError(f"{error}; for all that is missing see `{command}`") from None
 
 
 def _packages() -> Iterator[Finding]:
@@ -126,8 +152,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             text += f"; until then {installed_parser(item.name)} parses"
         yield Finding("ok" if state == "there" else verdict, item.name, text)
     wordnet = settings.data / "wordnet" / "wordnet.zip"
-    verdict = "ok" if wordnet.is_file() else "missing"
-    yield Finding(verdict, "WordNet", str(wordnet))
+    yield _tried("WordNet", lambda: load_wordnet(wordnet), str(wordnet))
 
 
 def _is_data(name: str) -> bool:
@@ -138,12 +163,11 @@ def _is_data(name: str) -> bool:
 def _data(settings: Settings) -> Iterator[Finding]:
     # lite is for pictures of one's own, so it can do without.
     verdict = "note" if settings.profile == "lite" else "missing"
-    few = settings.model_copy(update={"limit": 1})
     for dataset in settings.datasets:
         try:
             found = [s for d, s in columns(settings) if d == dataset]
             for split in found:
-                load_split(few, dataset, split)
+                check_complete(settings, dataset, split)
         except InputError as error:
             yield Finding(verdict, title(dataset), str(error))
         else:

@@ -64,6 +64,11 @@ def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: i
 def _grid(
     rows: int, columns: int, width: float = 3.0, height: float = 2.4
 ) -> tuple[Figure, npt.NDArray]:
+    if not rows * columns:
+        figure, axes = plt.subplots(figsize=(width, height / 3))
+        axes.text(0.5, 0.5, "none to show", ha="center", color=INK)
+        axes.axis("off")
+        return figure, np.empty((rows, columns), object)
     figure, axes = plt.subplots(
         rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
     )

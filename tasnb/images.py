@@ -62,8 +62,10 @@ def to_rgb(image: Any) -> npt.NDArray[np.uint8]:
 
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel: Pillow's own conversion clips
         values = np.asarray(image, dtype=np.float64)
-        wide = image.mode.startswith("I;16") or values.max() > 255
-        top = 65535.0 if wide else 255.0
+        most = values.max()
+        wide = image.mode.startswith("I;16") or most > 255
+        shares = image.mode == "F" and 0 < most <= 1
+        top = 1.0 if shares else 65535.0 if wide else 255.0
         grey = np.clip(values / top * 255, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -146,7 +146,9 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     fields = {name: value for name, value in parameters.items() if name in Settings.model_fields}
     if parameters.get("split"):
         fields["splits"] = [parameters["split"]]
-    for name, value in parameters.get(CHANGES, {}).items():
+    changes = parameters.get(CHANGES, {})
+    _check(CHANGES, changes, dict)
+    for name, value in changes.items():
         if name in fields:
             raise InputError(f"{CHANGES} has {name}, a parameter of its own: write -p {name} ...")
         fields[name] = value

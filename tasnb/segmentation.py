@@ -36,6 +36,8 @@ COLUMNS = [
 _PIXELS = 20_000_000
 _PAIRS = 1024
 
+THIN = 100  # beyond that, a model's smaller copy of a picture may have no pixels left
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -199,12 +201,18 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
     """An image, with its expression still to come."""
     path = Path(image) if isinstance(image, (str, Path)) else None
     pixels = _pixels(image)
+    height, width = pixels.shape[:2]
+    if max(height, width) > THIN * min(height, width):
+        raise InputError(
+            f"{path or 'the image'} is too thin, {width} x {height} pixels: models see nothing in "
+            f"one that is more than {THIN} times as long as it is wide"
+        )
     digest = hashlib.sha256(pixels.tobytes() + bytes(str(pixels.shape), "ascii")).hexdigest()
     key = f"picture-{digest[:16]}"
     if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
         key = f"picture-{number[0]}-{digest[:12]}" if number else f"{key}-unnumbered"
-    return _Asked("", key, *pixels.shape[:2], pixels if path is None else path)
+    return _Asked("", key, height, width, pixels if path is None else path)
 
 
 def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation]:

@@ -166,8 +166,11 @@ class Settings(BaseModel):
         for dataset in datasets:
             folder = ROOT / Path(dataset).expanduser()
             if dataset not in DATASETS and not (folder / "instances.json").is_file():
-                kind = "dataset (nor is it a folder with an instances.json in it)"
-                raise unknown(kind if "/" in dataset else "dataset", dataset, DATASETS)
+                if "/" in dataset or folder.is_dir():
+                    raise InputError(
+                        f"{dataset} is no dataset: there is no file {folder / 'instances.json'}"
+                    )
+                raise unknown("dataset", dataset, DATASETS)
             found.append(dataset if dataset in DATASETS else str(folder))
         return tuple(dict.fromkeys(found))
 

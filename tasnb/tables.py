@@ -253,18 +253,18 @@ def provenance(settings: Settings) -> str:
 
 
 def note(settings: Settings, table: str = "") -> str:
-    """What stands under a table that shows the paper's numbers in parentheses."""
+    """What stands under a table: what the numbers in parentheses are, and where ours are from."""
+    of_paper = [d for d in settings.datasets if profiles.counterpart(d)]
+    theirs = all(profiles.title(d) == profiles.counterpart(d) for d in of_paper)
+    also = f"In parentheses the paper's{'' if theirs else ', on other data'}." if of_paper else ""
     others = {
         "table1": [settings.other_network],
         "table6": [settings.other_captioner],
         "table7": settings.other_encoders,
     }.get(table, ())
     beside = f"Beside them {', '.join(others)}." if others else ""
-    doubts = MISPRINTS.get(table, "")
-    return " ".join(filter(None, [BESIDE, doubts, provenance(settings), beside]))
-
-
-BESIDE = "In parentheses the paper's, on other data."
+    doubts = MISPRINTS.get(table, "") if of_paper else ""
+    return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

@@ -152,8 +152,11 @@ def test_torchscript_is_converted_once(tmp_path: Path) -> None:
 def test_what_is_no_torchscript(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
     (tmp_path / "b.pt").write_bytes(b"nothing")
-    for name in ("a.pt", "b.pt", "none.pt", "c.safetensors"):
+    (tmp_path / "c.safetensors").touch()
+    for name in ("a.pt", "b.pt", "c.safetensors"):
         with pytest.raises(InputError, match="is no file of TorchScript") as error:
             convert(tmp_path / name)
         assert "\n" not in str(error.value)
-    assert not list(tmp_path.glob("*.safetensors"))
+    with pytest.raises(InputError, match=r"there is no file .*none\.pt"):
+        convert(tmp_path / "none.pt")
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["c.safetensors"]

@@ -28,6 +28,7 @@ split: str = ""
 limit: int = 0
 alpha: float = 0.1
 out: str = ""
+changes: dict = {}
 """
 CELL = """\
 from pathlib import Path
@@ -39,10 +40,13 @@ Path(out, "tables/table1.md").write_text(f"| {datasets} {split} {limit} {alpha} 
 
 @pytest.fixture
 def clone(tmp_path):
-    """A small repository with this package, one notebook and no data."""
+    """A small repository with this package, its data and one notebook."""
     clone = tmp_path / "clone"
     shutil.copytree(ROOT / "tasnb", clone / "tasnb", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", clone)
+    (clone / "data").mkdir()
+    for part in ("embedded", "wordnet"):
+        (clone / "data" / part).symlink_to(ROOT / "data" / part)
     (clone / "notebooks").mkdir()
     first = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[first, new_code_cell(CELL)])
@@ -91,11 +95,13 @@ def test_run(clone, tmp_path):
         (["run", "--splits", "testa"], "unknown split 'testa': did you mean 'test"),
         (["run", "--notebooks", "07"], "unknown notebook '07': there is 05_full_eval"),
         (["run", "--limit", "2.5"], "--limit '2.5': should be a whole number, 0 for all"),
-        (["run", "--limit", "-1"], "limit = -1: should be greater than or equal to 1"),
+        (["run", "--limit", "-1"], "--limit '-1': should be a whole number, 0 for all"),
         (["run", "-p", "alpha"], "argument -p: expected 2 arguments"),
         (["run", "-p", "alpah", "1"], "unknown parameter 'alpah': did you mean 'alpha'?"),
         (["run", "-p", "alpha", "x"], "alpha = 'x': should be a valid number"),
         (["run", "-p", "alpha", "-1"], "alpha = -1: should be greater than or equal to 0"),
+        (["run", "-p", "captioner", "foo:x"], "unknown kind of captioner 'foo': there is blip2,"),
+        (["run", "-p", "changes", "[]"], "parameter changes = []: should be of type dict"),
         (["run", "--out", "pyproject.toml"], "cannot write "),
         (["run", "--out", "pyproject.toml/x"], "cannot write "),
         (["segment", "x.png"], "the following arguments are required: EXPRESSION"),
@@ -109,13 +115,31 @@ def test_bad_input(clone, monkeypatch, capsys, arguments, message):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"tasnb: {message}") and captured.err.count("\n") == 1
-    assert sorted(os.listdir(clone)) == ["notebooks", "pyproject.toml", "tasnb"]
+    assert sorted(os.listdir(clone)) == ["data", "notebooks", "pyproject.toml", "tasnb"]
+
+
+def test_a_run_without_its_data_does_not_begin(clone, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "NOTEBOOKS", clone / "notebooks")
+    empty = ["-p", "data", str(clone), "--out", str(clone / "out")]
+    assert main(["run", *empty]) == 2  # nor its checkpoints
+    assert "unknown checkpoint 'embedded/sam'" in capsys.readouterr().err
+    assert main(["run", "--profile", "paper", *empty]) == 2
+    said = capsys.readouterr().err
+    assert "refcoco/refs(unc).json is missing; `python -m tasnb fetch refcoco`" in said
+    assert said.endswith("see `python -m tasnb doctor --profile paper`\n")
+    assert not (clone / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["none.png", "cat"], "none.png"),
+        (["", "cat"], "the image is blank"),
+        (["grey.png", "cat", "--out", "grey.png"], "that is the picture itself"),
+        (["grey.png", "cat", "--mask", "../{0}/grey.png"], "that is the picture itself"),
+        (["link.png", "cat", "--out", "grey.png"], "that is the picture itself"),
+        (["grey.png", "a", "b", "--out", "o/a.png"], "need a folder, as --out o/a/"),
+        (["thin.png", "cat"], "thin.png is too thin, 1 x 500 pixels"),
         (["text.png", "cat"], "text.png"),
         (["grey.png", "  "], "expression is blank"),
         (["grey.png", "cat", "--profile", "papers"], "unknown profile 'papers'"),
@@ -126,12 +150,15 @@ def test_bad_input(clone, monkeypatch, capsys, arguments, message):
 def test_segment_of_nothing(tmp_path, monkeypatch, capsys, arguments, part):
     monkeypatch.chdir(tmp_path)
     Image.new("L", (40, 30)).save("grey.png")
+    Image.new("L", (1, 500)).save("thin.png")
     Path("text.png").write_text("no image")
-    assert main(["segment", *arguments]) == 2
+    Path("link.png").symlink_to("grey.png")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["segment", *(text.format(tmp_path.name) for text in arguments)]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("tasnb: ") and captured.err.count("\n") == 1
     assert part in captured.err and captured.out == ""
-    assert sorted(os.listdir(tmp_path)) == ["grey.png", "text.png"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_bad_input_in_a_shell(clone):

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets import ablated, columns, load_split, read_pickle
+from tasnb.datasets import ablated, check_complete, check_there, columns, load_split
 from tasnb.images import image_key, load_image, to_rgb
 from tasnb.profiles import DATASETS
+from tasnb.refer import read_pickle
 from tasnb.settings import InputError, Settings, make_settings
 
 HEIGHT, WIDTH = 10, 12
@@ -124,7 +125,7 @@ def test_the_key_of_an_image_changes_with_its_content(settings: Settings, tmp_pa
     [
         ("refscene", "val", "unknown dataset 'refscene': did you mean 'refscenes'"),
         ("refscenes", "testC", "unknown split of RefScenes 'testC': did you mean 'test"),
-        ("refscenes", "testB", "RefScenes testB holds no sentences; is data/ complete"),
+        ("refscenes", "testB", "RefScenes testB holds no sentences; restore it with `git"),
         ("refscenesg", "val(U)", "refscenesg/refs(umd).json is missing; restore it with `git"),
     ],
 )
@@ -383,6 +384,12 @@ def test_16_bits(tmp_path: Path) -> None:
     assert (found[..., :1] == found).all()
 
 
+def test_shares_of_light_are_not_black(tmp_path: Path) -> None:
+    """32-bit floats from 0 to 1, as scientific software writes them."""
+    Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "a.tif")
+    assert load_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 127, 255]
+
+
 def test_a_dark_image_of_16_bits_is_dark() -> None:
     assert to_rgb(Image.fromarray(np.full((2, 2), 255, np.uint16))).max() <= 1
 
@@ -462,3 +469,77 @@ def test_a_truncated_file(tmp_path: Path, suffix: str) -> None:
         assert "\n" not in str(error.value)
     path.write_bytes(content)
     assert load_image(path).shape == noise.shape
+
+
+# --- what may be wrong in a dataset of one's own
+
+
+BROKEN = {
+    "annotation": (
+        lambda refs, _: refs[0].update(ann_id=99),
+        r"ref 1 names 99, which is none of the annotations in instances\.json",
+    ),
+    "image": (
+        lambda refs, _: refs[0].update(image_id=99),
+        r"a ref names 99, which is none of the images in instances\.json",
+    ),
+    "category": (
+        lambda refs, _: refs[0].update(category_id=99),
+        r"ref 1 names 99, which is none of the categories in instances\.json",
+    ),
+    "polygon": (
+        lambda _, tables: tables["annotations"][0].update(segmentation=[[1, 2, 3]]),
+        r"the segmentation of annotation 11 is neither polygons nor run lengths \(",
+    ),
+    "no polygon": (
+        lambda _, tables: tables["annotations"][0].update(segmentation=[]),
+        r"the segmentation of annotation 11 is neither",
+    ),
+    "null": (
+        lambda _, tables: tables["annotations"][0].update(segmentation=None),
+        r"the segmentation of annotation 11 is neither",
+    ),
+    "layout": (
+        lambda refs, _: refs[0].pop("sentences"),
+        r"is not in the REFER layout \(KeyError\('sentences'\)\); README\.md says",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_wrong_is_named(settings: Settings, tmp_path: Path, what: str) -> None:
+    damage, message = BROKEN[what]
+    own = tmp_path / "own"
+    (tmp_path / "embedded" / "refscenes").rename(own)
+    (tmp_path / "embedded" / "images").rename(own / "images")
+    files = [own / "refs(unc).json", own / "instances.json"]
+    refs, tables = (json.loads(file.read_text()) for file in files)
+    damage(refs, tables)
+    for file, content in zip(files, (refs, tables), strict=True):
+        file.write_text(json.dumps(content))
+    of_own = make_settings(datasets=[str(own)])
+    with pytest.raises(InputError, match=message) as error:
+        load_split(of_own, str(own), "val")
+    assert str(own) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_dataset_without_refs(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text("{}")
+    with pytest.raises(InputError, match=r"has no refs\(\.\.\.\)\.json"):
+        columns(make_settings(datasets=[str(tmp_path)]))
+    (tmp_path / "refs(x).json").write_text("[]")
+    with pytest.raises(InputError, match=r"holds no refs: refs\(x\)\.json is empty"):
+        columns(make_settings(datasets=[str(tmp_path)]))
+    with pytest.raises(InputError, match=r"is no dataset: there is no file .*instances\.json"):
+        make_settings(datasets=[str(tmp_path / "none")])
+
+
+def test_completeness(settings: Settings, tmp_path: Path) -> None:
+    check_complete(settings, "refscenes", "val")
+    (tmp_path / "embedded" / "images" / "b.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 3 images of RefScenes val are .*b\.png"):
+        check_complete(settings, "refscenes", "val")
+    only = settings.model_copy(update={"datasets": ("refscenes",)})
+    with pytest.raises(InputError, match=r"refscenes/refs\(unc\)\.json is missing"):
+        (tmp_path / "embedded" / "refscenes" / "refs(unc).json").unlink()
+        check_there(only)

@@ -69,7 +69,7 @@ def test_a_file_placed_by_hand_counts(data: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TORCH_HOME", str(data / "torch"))
     assert verdicts(data, "paper")["sam-vit-h"][0] == "missing"
     place = data / "checkpoints" / "sam_vit_h_4b8939.pth"
-    place.parent.mkdir()
+    place.parent.mkdir(exist_ok=True)
     with place.open("wb") as file:
         file.truncate(2_564_550_879)  # takes no room
     assert verdicts(data, "paper")["sam-vit-h"] == ("ok", "there")

@@ -303,3 +303,14 @@ def test_a_compact_table_shows_every_cell_and_no_index() -> None:
     html = tables.compact(shown).to_html()
     assert all(str(cell) in html for cell in shown.to_numpy().ravel())
     assert "row_heading" not in html and "font-size" in html
+
+
+def test_what_stands_under_a_table(tmp_path) -> None:
+    (tmp_path / "instances.json").write_text("{}")
+    own, misprint = str(tmp_path), "stands out from its neighbours"
+    said = tables.note(make_settings(), "table1")
+    assert said.startswith("In parentheses the paper's, on other data.") and misprint in said
+    said = tables.note(make_settings("paper"), "table1")
+    assert said.startswith("In parentheses the paper's. ") and misprint in said
+    said = tables.note(make_settings(datasets=[own]), "table1")
+    assert said.startswith("Profile embedded") and misprint not in said

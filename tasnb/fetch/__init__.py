@@ -61,13 +61,18 @@ def fetch(
         try:
             new = [_fetch(piece, item, to, patience or Patience()) for piece in item.pieces]
         except InputError as error:  # the others are worth having all the same
-            failures.append(error)
+            failures.append(item.name)
+            if len(items) == 1:
+                raise
+            say(str(error))
             continue
         places = ", ".join(dict.fromkeys(str(piece.where(to)) for piece in item.pieces))
         say(f"{item.name}: {places}" + ("" if any(new) else " is there already"))
     if failures:
-        many = f"{len(failures)} of {len(items)} are not here: " if len(items) > 1 else ""
-        raise InputError(many + "; ".join(map(str, failures)))
+        raise InputError(
+            f"{len(failures)} of {len(items)} are not here: {', '.join(failures)}; the reasons are "
+            "above, the same command goes on with them"
+        )
 
 
 def fetched_file(name: str, to: Path) -> Path:
@@ -154,6 +159,9 @@ def _fetch(piece: Piece, item: Item, to: Path, patience: Patience) -> bool:
         return _fetch_file(piece, item.name, to, patience)
     if piece.state(to) == "there":
         return False
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # it would announce each of its attempts
     if isinstance(piece, Hub):
         _fetch_hub(piece)
     elif isinstance(piece, OpenClip):
@@ -226,7 +234,7 @@ def _fetch_open_clip(weights: OpenClip) -> None:
 
 
 def _failed(what: str, error: Exception, where: Path) -> InputError:
-    first = next(iter(str(error).split("\n")), "") or type(error).__name__
+    first = next(iter(str(error).split("\n")), "")[:160] or type(error).__name__
     return InputError(
         f"cannot fetch {what} ({first}); try again, or copy {where} from where it has been fetched"
     )
