@@ -6,6 +6,9 @@ import os
 import signal
 
 from hypothesis import settings
+from loopback import site
+
+__all__ = ["site"]  # a fixture
 
 # No test may wait for a model hub, and none may depend on the draw of the day.
 os.environ["HF_HUB_OFFLINE"] = "1"
