@@ -12,6 +12,7 @@ from PIL import Image
 from tasnb.images import load_image, to_rgb
 from tasnb.settings import InputError
 
+HEIGHT, WIDTH = 10, 12
 PIXELS = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 PIXELS[:5, :6], PIXELS[:5, 6:], PIXELS[5:, :6] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 RAMP = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) * 2  # 0 to 238
