@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     text: str
 
 
-NEEDS = {"embedded": (3, 2), "lite": (10, 6), "paper": (16, 12)}
+NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (16, 12)}
 """Profile -> memory in GB that it takes: of the machine, and of a GPU if there is one."""
 
 SUBSTITUTED = ("en_core_web_trf",)
