@@ -12,7 +12,9 @@ from tasnb import ablations, profiles, tables
 from tasnb.datasets import Split, columns
 from tasnb.figures import Bested, Example, Overview, Rectified
 from tasnb.files import atomic_write
+from tasnb.language import says
 from tasnb.masked_images import masked_images
+from tasnb.metrics import difference
 from tasnb.pipeline import Pipeline
 from tasnb.proposals import best_proposals, decode
 from tasnb.scores import ScoreTable
@@ -105,10 +107,10 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
     found = []
     for form in ("crop", "blur"):
         said = pairs.merge(pipeline.captions(data.images, form), on=["image", "mask_id"])
-        named = [t in c for t, c in zip(said["target"], said["caption"], strict=True)]
+        named = list(map(says, said["caption"], said["target"]))
         found.append((form, 100 * pd.Series(named, dtype=float).mean(), len(named)))
     overall = pipeline.image_captions(data.images)
-    named = [t in overall[i] for t, i in zip(refs["target"], refs["image"], strict=True)]
+    named = list(map(says, overall[refs["image"]], refs["target"]))
     found.append(("whole image", 100 * pd.Series(named, dtype=float).mean(), len(named)))
     return pd.DataFrame(found, columns=["captioned", "names the target (%)", "targets"])
 
@@ -319,26 +321,30 @@ def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
     whether the target is among its own negatives. Targets that no proposal covers are left out.
     """
     v, vp, vpn = (
-        scored.outcome(tables.choose(name, scored, settings, dataset))["iou"].to_numpy()
+        tables.by_image(scored, tables.choose(name, scored, settings, dataset))
         for name in tables.MODULES[:3]
     )
     best = scored.best_possible()
     covered = scored.outcome(best)["iou"].to_numpy() >= GOOD
     caption = scored.pairs["caption"].reindex(best).fillna("")
-    target = scored.sentences["target"]
-    named = np.array([t in c for t, c in zip(target, caption, strict=True)], bool)
+    named = np.array(list(map(says, caption, scored.sentences["target"])), bool)
     own = scored.sentences["own_negative"].to_numpy(bool)
     cases = [
-        ("P", "the target's caption names it", named, vp - v),
-        ("P", "it does not", ~named, vp - v),
-        ("N", "the target is among the negatives", own, vpn - vp),
-        ("N", "it is not", ~own, vpn - vp),
+        ("P", "the target's caption names it", named, vp, v),
+        ("P", "it does not", ~named, vp, v),
+        ("N", "the target is among the negatives", own, vpn, vp),
+        ("N", "it is not", ~own, vpn, vp),
     ]
-    found = [
-        (module, case, int((rows & covered).sum()), 100 * pd.Series(gain[rows & covered]).mean())
-        for module, case, rows, gain in cases
-    ]
-    return pd.DataFrame(found, columns=["module", "where", "sentences", "mIoU gained"])
+    found = []
+    for module, case, those, after, before in cases:
+        rows = those & covered
+        gain = (np.nan,) * 3
+        if rows.any():
+            gain = difference(after[rows], before[rows], "mIoU")[:3]
+        found.append((module, case, int(rows.sum()), *gain))
+    return pd.DataFrame(
+        found, columns=["module", "where", "sentences", "mIoU gained", "at least", "at most"]
+    )
 
 
 def targets(split: Split) -> pd.DataFrame:

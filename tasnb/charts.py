@@ -291,8 +291,13 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
         bins = np.linspace(*np.percentile(relative[use], [0.5, 99.5]), 30)
         for rows, colour, label in ((~target, PAPER, "other masks"), (target, TAS, "target")):
             ax.hist(relative[use & rows], bins, density=True, color=colour, alpha=0.75, label=label)
-        ax.set(title=name, yticks=[])
+        own = pd.Series(relative[target & use], pairs["sentence"][target & use])
+        gap = pairs["sentence"][use & ~target].map(own) - relative[use & ~target]
+        won = 100 * ((gap > 1e-9).mean() + 0.5 * (gap.abs() <= 1e-9).mean())
+        ax.set(yticks=[])
+        ax.set_title(f"{name}: target ahead in {won:.0f} % of pairs", fontsize=10)
         ax.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].set_ylabel("share of the masks", fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)
     figure.supxlabel("score less the mean over the sentence's masks", fontsize=9)
     return figure

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from tasnb.files import atomic_write
 
@@ -140,8 +139,8 @@ def scores(
     v, p, n = pairs["V"].to_numpy(), pairs["P"].to_numpy(), pairs["N"].to_numpy()
     parts = [v, alpha * p, lam * n, v + alpha * p + lam * n]
     names = ["V", f"{alpha:g} P", f"{lam:g} N", "S"]
-    figure = plt.figure(figsize=(11, 0.8 + 0.62 * count), layout="constrained")
-    rows = figure.add_gridspec(count, 6, width_ratios=[1.1, 2.0, 1.6, 1.6, 1.6, 1.6])
+    figure = plt.figure(figsize=(12, 0.8 + 0.95 * count), layout="constrained")
+    rows = figure.add_gridspec(count, 6, width_ratios=[1.7, 1.9, 1.6, 1.6, 1.6, 1.6])
     right = (
         int(np.argmax([(m & truth).sum() / (m | truth).sum() for m in masks]))
         if truth is not None
@@ -156,20 +155,20 @@ def scores(
         mark = "  [the target]" if i == right else ""
         text = "\n".join(textwrap.wrap(str(pairs["caption"].iloc[i]) + mark, 26))
         ax.text(0, 0.5, text, va="center", fontsize=9, weight="bold" if mark else "normal")
-    for k, (values, name) in enumerate(zip(parts, names, strict=True)):
+    ends = [(min(0.0, values.min()), max(0.0, values.max())) for values in parts]
+    span = 1.03 * max(high - low for low, high in ends)  # the same in all, to be compared
+    for k, (values, name, (low, high)) in enumerate(zip(parts, names, ends, strict=True)):
         ax = figure.add_subplot(rows[:, 2 + k])
-        best = int(values.argmax())
-        ax.barh(
-            range(count),
-            values,
-            height=0.6,
-            color=[TAS if i == best else PAPER for i in range(count)],
-        )
+        best = values > values.max() - 1e-6  # several where they tie
+        ax.barh(range(count), values, height=0.6, color=np.where(best, TAS, PAPER))
         ax.set(ylim=(count - 0.5, -0.5), yticks=[], title=name)
+        ax.set_xlim(*((low, low + span) if high > -low else (high - span, high)))
         ax.axvline(0, color=INK, lw=0.8)
         ax.locator_params(axis="x", nbins=4)
         ax.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle(f"“{expression}”   (blue: the best of each column)", fontsize=11)
+    figure.suptitle(
+        f"“{expression}”   (blue: the best of each column; all columns on one scale)", fontsize=11
+    )
     return figure
 
 
@@ -194,15 +193,15 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
     figure, axes = _grid(len(examples), 3)
     for line, one in zip(axes, examples, strict=True):
         height, width = one.image.shape[:2]
-        _show(line[0], one.image, f"“{one.expression}”  →  {one.orientation}")
         x, y = np.median(one.center_x), np.median(one.center_y)
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
         words = one.orientation.split()
         left, right = (x if "right" in words else left), (x if "left" in words else right)
         top, bottom = (y if "bottom" in words else top), (y if "top" in words else bottom)
-        line[0].add_patch(
-            Rectangle((left, top), right - left, bottom - top, color="white", alpha=0.35, lw=0)
-        )
+        faded = (0.3 * one.image + 0.7 * 255).astype(np.uint8)
+        kept = np.s_[round(top) : round(bottom), round(left) : round(right)]
+        faded[kept] = one.image[kept]
+        _show(line[0], faded, f"“{one.expression}”  →  {one.orientation}")
         line[0].axvline(x, color=INK, ls="--", lw=1)
         line[0].axhline(y, color=INK, ls="--", lw=1)
         colours = [TAS if inside else "#868e96" for inside in one.in_region]
@@ -323,7 +322,7 @@ def overview(one: Overview) -> Figure:
         kept = bool(row["in_region"]) or not one.orientation
         shown = paint_mask(one.image, one.masks[i], ink if kept else PAPER)
         cells[3].imshow(shown, alpha=1.0 if kept else 0.35)
-        words = "chosen" if row["chosen"] else "" if kept else f"not {one.orientation}"
+        words = "chosen" if row["chosen"] else "" if kept else f"outside: {one.orientation}"
         cells[3].set_xlabel(words, fontsize=8, color=ink)
         for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
             ax.set_ylabel("\n".join(textwrap.wrap(step, 14)), fontsize=8)

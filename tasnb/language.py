@@ -7,6 +7,7 @@ expression defeats the small parser ("man left", "vase top left") they fall back
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,6 +117,11 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
 
 
 # --- Noun phrases and synonyms (section 3.3) -----------------------------------------------------
+
+
+def says(caption: str, noun: str) -> bool:
+    """Whether a caption has a noun, or its plural, as words of their own: no "man" in "woman"."""
+    return re.search(rf"\b{re.escape(noun)}(e?s)?\b", caption) is not None
 
 
 # "brick building", "kitchen cutting board"

@@ -21,6 +21,7 @@ class Pipeline(Stages):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        self.is_variant = False  # of another pipeline
         self._splits: dict[tuple[str, str], Split] = {}
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
         self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # kept by tables.outcome
@@ -31,7 +32,9 @@ class Pipeline(Stages):
         Raises:
             InputError: As from ``make_settings``.
         """
-        return Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
+        changed = Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
+        changed.is_variant = True
+        return changed
 
     def few(self, images: int) -> Pipeline:
         """The same on the first images of each split only, for what the paper has no table of."""
@@ -65,18 +68,22 @@ class Pipeline(Stages):
         caption_input: str | None = None,
         clip_input: str | None = None,
     ) -> scores.ScoreTable:
-        """``score`` of one column of the tables, kept in memory and under ``out/scores``."""
+        """``score`` of one column of the tables, kept in memory and under ``out/scores``.
+
+        Not under that if this is a variant, whose files would have the same names.
+        """
         caption_input = caption_input or self.settings.caption_input
         clip_input = clip_input or self.settings.clip_input
         key = (dataset, split, encoder, caption_input, clip_input)
         if key not in self._scored:
             data, table = self.split(dataset, split), self.choices(dataset, split)
             scored = self.score(data, encoder, caption_input, clip_input, table)
-            models = (self.settings.proposal_network, self.settings.captioner, encoder)
-            named = map(short, models)
-            name = "-".join([stem(dataset), split, *named, caption_input, clip_input])
-            with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
-                scored.pairs.to_parquet(path, index=False)
+            if not self.is_variant:
+                models = (self.settings.proposal_network, self.settings.captioner, encoder)
+                named = map(short, models)
+                name = "-".join([stem(dataset), split, *named, caption_input, clip_input])
+                with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
+                    scored.pairs.to_parquet(path, index=False)
             self._scored[key] = scored
         return self._scored[key]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -45,10 +46,32 @@ def write_html(notebook: Any, path: Path, title: str) -> None:
     """Writes an executed notebook (an nbformat node) as a page, with its code."""
     from nbconvert import HTMLExporter
 
+    notebook = _without_bars(notebook)
     exporter = HTMLExporter(template_name="lab")
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _without_bars(notebook: Any) -> Any:
+    """A copy without progress bars, which on a page are half a screen of the past."""
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        kept = []
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream" and output.name == "stderr":
+                lines = re.split(r"[\r\n]+", output.text)
+                output.text = "\n".join(line for line in lines if not _BAR.search(line)).strip()
+                if not output.text:
+                    continue
+            kept.append(output)
+        if "outputs" in cell:
+            cell.outputs = kept
+    return notebook
+
+
+_BAR = re.compile(r"\d+%\||TqdmWarning|from \.autonotebook")
+"""tqdm's bars, and its warning that they could be widgets."""
 
 
 def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
@@ -110,8 +133,40 @@ def _by_number(files: Iterable[Path]) -> list[Path]:
     )
 
 
+CAPTIONS = {
+    "01_best_iou": "How good the best proposal is, and by the size of the target",
+    "01_networks": "The best proposal of three networks (Figure 3 of the paper)",
+    "01_proposals": "All of SAM's masks, and those that the refinement keeps",
+    "02_captions": "Captions of masked crops and of blurred ones",
+    "02_whole_captions": "Captions of whole images",
+    "03_scores": "V, P, N and S of every mask for one expression",
+    "03_separation": "How far each score lifts the target above the other masks",
+    "04_overview": "TAS on one expression (Figure 2 of the paper)",
+    "04_rectifier": "The rectifier: centres, the part that is kept, before and after",
+    "05_ahead": "TAS less CLIP-only, with intervals",
+    "05_causes": "What becomes of the sentences",
+    "05_failures": "Where CLIP-only is right and TAS wrong",
+    "05_maps": "Activation maps of one expression",
+    "05_successes": "Where TAS is right and CLIP-only wrong (Figures 1 and 4 of the paper)",
+    "05_table1_miou": "Table 1, mIoU",
+    "05_table1_oiou": "Table 1, oIoU",
+    "06_grid": "mIoU and oIoU over alpha and lambda",
+    "06_recipes": "What each difference of the released code is worth",
+    "06_steps": "Sentences that each module mends and spoils",
+    "06_table3": "Table 3: the weights",
+    "06_table4": "Table 4: the modules",
+    "06_table5": "Table 5: crop or blur",
+    "06_table6": "Table 6: captioners",
+    "06_table7": "Table 7: encoders",
+    "07_speed": "Seconds an image and memory, by stage",
+}
+"""Stem of a figure's file -> what the report writes under it."""
+
+
 def _title(file: Path) -> str:
     """A caption from a file's name: table1_extra -> Table 1 extra."""
+    if file.suffix == ".png" and file.stem in CAPTIONS:
+        return escape(CAPTIONS[file.stem])
     words = re.sub(r"(?<=[a-z])(?=\d)", " ", file.stem.replace("_", " "))
     return escape(words[:1].upper() + words[1:])
 

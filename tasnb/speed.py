@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import tempfile
 import threading
 import time
@@ -136,6 +138,18 @@ def _resident_gb() -> float:
     return int(line.split()[1]) / 1e6
 
 
+def machine() -> str:
+    """What is timed: the processor, its cores that may be used, and the GPU if there is one."""
+    import torch
+
+    with open("/proc/cpuinfo") as found:
+        named = [line.partition(":")[2].strip() for line in found if line.startswith("model name")]
+    parts = [named[0] if named else platform.machine(), f"{len(os.sched_getaffinity(0))} cores"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
 def variants(settings: Settings, encoder: str, count: int, stages: pd.DataFrame) -> pd.DataFrame:
     """TAS with cheaper parts, as the end of section 4.5 proposes, where they can run.
 
@@ -189,5 +203,6 @@ def by_method(stages: pd.DataFrame) -> pd.DataFrame:
                 known.get((*key, "GB"), np.nan),
             )
         )
-    names = ["method", "seconds an image", "the paper's", "peak memory (GB)", "the paper's (GB)"]
+    names = ["method", "seconds an image", "the paper's seconds", "peak memory (GB)"]
+    names.append("the paper's memory (GB)")
     return pd.DataFrame(found, columns=names)
