@@ -103,6 +103,30 @@ def test_verdicts_on_other_models(made_up: FakePipeline, monkeypatch: pytest.Mon
     assert rows[0][1].startswith("BLIP-2 less GIT: -")
 
 
+def test_activation_maps_and_columns_ahead(
+    made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        tables.baselines, "methods_of", lambda *_: ("Score Map", "Grad-CAM", "Global-Local")
+    )
+    rows = comparison._against_others(made_up, made_up.settings.encoders[0])
+    assert rows[0][1].endswith("ahead in 9 of 9 columns")  # 0.5 against 0.4
+    claim, text, verdict = rows[-1]
+    assert (claim, verdict) == ("activation maps are poor with clip-rn (Table 1)", "held")
+    assert text.startswith("CLIP-only less Grad-CAM, the best of them: +1")  # 0.25
+
+
+def test_gains_of_modules(made_up: FakePipeline) -> None:
+    found = comparison.module_gains(made_up)
+    assert list(found.columns[:3]) == ["encoder", "dataset", "step"]
+    assert len(found) == 2 * 4 * 3  # encoders, datasets, steps
+    assert found.loc[found["dataset"] == "RefScenes", "sentences"].eq(300).all()
+    inside = found["mIoU gained"].between(found["at least"], found["at most"])
+    assert inside.all()
+    steps = found.groupby("step")["mIoU gained"]
+    assert steps.max()["+ N"] < -5 and steps.min()["+ spatial"] > 15  # 0.4, 0.3, 0.5
+
+
 def test_what_little_means() -> None:
     def verdict(low: float, high: float) -> str:
         return comparison._is_little(comparison.Difference((low + high) / 2, low, high, 0.5))

@@ -23,6 +23,7 @@ from tasnb.language import (
     negative_phrases,
     noun_phrases,
     read_expressions,
+    says,
 )
 from tasnb.orientation import SIDES
 from tasnb.pipeline import Pipeline
@@ -391,3 +392,19 @@ def test_program_says_what_is_missing(tmp_path) -> None:
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True)
     assert done.returncode == 2
     assert "data.noun" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("caption", "noun", "expected"),
+    [
+        ("a woman juggling", "man", False),
+        ("a man juggling", "man", True),
+        ("two buses and a car", "bus", True),
+        ("three cats", "cat", True),
+        ("a catfish", "cat", False),
+        ("a t-shirt (red)", "t-shirt", True),
+        ("", "cat", False),
+    ],
+)
+def test_a_caption_has_a_noun_as_a_word(caption: str, noun: str, expected: bool) -> None:
+    assert says(caption, noun) is expected

@@ -134,3 +134,15 @@ def test_a_killed_run_goes_on_where_it_was(store, tmp_path, after):
     assert {name: now[name] for name in survived} == survived
     assert set(now) == {n for n in shards(store) if n in now} >= set(survived)
     pd.testing.assert_frame_equal(resumed, undisturbed)
+
+
+def test_only_a_run_s_own_scores_are_written(store, tmp_path):
+    """Those of a variant would be found under the same name."""
+    own = pipeline(store).variant(out=str(tmp_path / "out"))
+    own.is_variant = False
+    column = ("refscenes", "val")
+    own.variant(lam=0.0, subset_overlap=0.4).scored(*column, ENCODER)
+    assert not (tmp_path / "out").exists()
+    scored = own.scored(*column, ENCODER)
+    (file,) = (tmp_path / "out" / "scores").iterdir()
+    pd.testing.assert_frame_equal(pd.read_parquet(file), scored.pairs)

@@ -54,3 +54,16 @@ def test_executed_notebook_keeps_code_and_output(tmp_path):
     write_html(notebook, tmp_path / "x.html", "01_x")
     page = (tmp_path / "x.html").read_text()
     assert "<title>01_x</title>" in page and "forty-two" in page and "answer" in page
+
+
+def test_pages_have_no_progress_bars(tmp_path):
+    bars = "proposals:  50%|#####     | 1/2\rproposals: 100%|##########| 2/2\n"
+    cells = [
+        new_code_cell("1", outputs=[new_output("stream", name="stderr", text=text)])
+        for text in (bars, bars + "UserWarning: cut\n")
+    ]
+    notebook = new_notebook(cells=cells)
+    write_html(notebook, tmp_path / "a.html", "a")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "%|" not in page and page.count("UserWarning: cut") == 1
+    assert notebook.cells[0].outputs[0].text == bars  # the notebook itself is as it was
