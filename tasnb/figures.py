@@ -322,7 +322,7 @@ def overview(one: Overview) -> Figure:
         kept = bool(row["in_region"]) or not one.orientation
         shown = paint_mask(one.image, one.masks[i], ink if kept else PAPER)
         cells[3].imshow(shown, alpha=1.0 if kept else 0.35)
-        words = "chosen" if row["chosen"] else "" if kept else f"outside: {one.orientation}"
+        words = "chosen" if row["chosen"] else "" if kept else f"not in the {one.orientation} part"
         cells[3].set_xlabel(words, fontsize=8, color=ink)
         for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
             ax.set_ylabel("\n".join(textwrap.wrap(step, 14)), fontsize=8)
