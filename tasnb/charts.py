@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tasnb.figures import CLIP, INK, PAPER, TAS
+from tasnb.figures import CLIP, INK, PAPER, TAS, nothing
 from tasnb.scores import ScoreTable
 
 BARS = {  # Table 1: activation maps in yellows, regions in greens, then what TAS is held against
@@ -283,6 +283,8 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
     target = np.zeros(len(pairs), bool)
     target[best[covered]] = True
     use = covered[pairs["sentence"].to_numpy()]
+    if not use.any():
+        return nothing()
     parts = {"V": pairs["V"], "P": pairs["P"], "N": pairs["N"], "S": scored.total(alpha, lam)}
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
     for ax, (name, values) in zip(axes, parts.items(), strict=True):

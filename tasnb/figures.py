@@ -60,14 +60,19 @@ def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: i
     axes.axis("off")
 
 
+def nothing() -> Figure:
+    """What is drawn where there is nothing to draw, as on a dataset of a few sentences."""
+    figure, axes = plt.subplots(figsize=(3, 0.8))
+    axes.text(0.5, 0.5, "none to show", ha="center", color=INK)
+    axes.axis("off")
+    return figure
+
+
 def _grid(
     rows: int, columns: int, width: float = 3.0, height: float = 2.4
 ) -> tuple[Figure, npt.NDArray]:
     if not rows * columns:
-        figure, axes = plt.subplots(figsize=(width, height / 3))
-        axes.text(0.5, 0.5, "none to show", ha="center", color=INK)
-        axes.axis("off")
-        return figure, np.empty((rows, columns), object)
+        return nothing(), np.empty((rows, columns), object)
     figure, axes = plt.subplots(
         rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
     )
@@ -136,6 +141,8 @@ def scores(
         truth: Marks the mask that overlaps it most.
     """
     count = len(pairs)
+    if not count:
+        return nothing()
     v, p, n = pairs["V"].to_numpy(), pairs["P"].to_numpy(), pairs["N"].to_numpy()
     parts = [v, alpha * p, lam * n, v + alpha * p + lam * n]
     names = ["V", f"{alpha:g} P", f"{lam:g} N", "S"]
