@@ -264,6 +264,16 @@ PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {
 }
 
 
+TITLES = {
+    "sam": "SAM", "freesolo": "FreeSOLO", "fastsam": "FastSAM", "felzenszwalb": "Felzenszwalb",
+}  # fmt: skip
+
+
+def title(model: str) -> str:
+    """What tables call a network: "SAM", or its name without library and owner."""
+    return TITLES.get(model.partition(":")[0]) or Path(model.partition(":")[2]).name
+
+
 FIELDS = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
 """The settings, but for its name, that a network's masks depend on."""
 

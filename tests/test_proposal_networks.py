@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline, analysis, figures
-from tasnb.proposal_networks import FastSam, load_proposal_network
+from tasnb.proposal_networks import FastSam, load_proposal_network, title
 from tasnb.proposals import decode, propose
 from tasnb.settings import InputError, make_settings
 
@@ -319,3 +319,17 @@ def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match="cannot load hf:nobody/nothing"):
         load_proposal_network(make_settings(proposal_network="hf:nobody/nothing"))
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("sam:embedded/sam", "SAM"),
+        ("sam:vit_b", "SAM"),
+        ("felzenszwalb", "Felzenszwalb"),
+        ("hf:facebook/sam2.1-hiera-tiny", "sam2.1-hiera-tiny"),
+        ("file:/data/masks.json", "masks.json"),
+    ],
+)
+def test_what_tables_call_a_network(model: str, expected: str) -> None:
+    assert title(model) == expected
