@@ -79,10 +79,14 @@ def _is_little(d: Difference) -> str:
     return "not held" if d.low > LITTLE or d.high < -LITTLE else "undecided"
 
 
+def _of_table1(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """The run's columns but PhraseCut's, which are Table 2's."""
+    return [column for column in columns(pipeline.settings) if not is_phrases(column[0])]
+
+
 def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
     """A method's outcome over all columns of Table 1."""
-    there = [c for c in columns(pipeline.settings) if not is_phrases(c[0])]
-    parts = [tables.outcome(pipeline, method, encoder, *column) for column in there]
+    parts = [tables.outcome(pipeline, method, encoder, *column) for column in _of_table1(pipeline)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -113,11 +117,10 @@ def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
 
 def _columns_ahead(pipeline: Pipeline, method: str, encoder: str) -> str:
     """In how many columns of Table 1 TAS has the higher mIoU."""
-    there = [c for c in columns(pipeline.settings) if not is_phrases(c[0])]
     gaps = [
         tables.outcome(pipeline, "TAS", encoder, *column)["iou"].mean()
         - tables.outcome(pipeline, method, encoder, *column)["iou"].mean()
-        for column in there
+        for column in _of_table1(pipeline)
     ]
     return f"ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)} columns"
 
@@ -243,10 +246,7 @@ def _encoders(pipeline: Pipeline) -> list[Row]:
 
 def _small_targets(pipeline: Pipeline) -> list[Row]:
     encoder = pipeline.settings.encoders[-1]
-    shares = []
-    for column in columns(pipeline.settings):
-        if not is_phrases(column[0]):
-            shares.append(pipeline.split(*column).sentences["share"])
+    shares = [pipeline.split(*column).sentences["share"] for column in _of_table1(pipeline)]
     small = (pd.concat(shares) < SMALL).to_numpy()
     tas = _pooled(pipeline, "TAS", encoder)
     if small.all() or not small.any():

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.images import image_key
+from tasnb.images import image_key, image_size
 from tasnb.profiles import DATASETS, PROFILES, REFER, Dataset, counterpart
-from tasnb.refer import Layout, PhraseCut, Refer, image_size, mend, read_refs
+from tasnb.refer import Layout, PhraseCut, Refer, mend, read_refs, refs_file
 from tasnb.settings import InputError, Settings, unknown
 
 
@@ -195,9 +195,10 @@ def check_there(settings: Settings) -> None:
         described = _described(dataset)
         folder = settings.data / described.folder
         for which, inside in dict.fromkeys(described.splits.values()):
-            name = f"refer_{inside}.json" if which == REFER else f"refs({which}).json"
-            if not any((folder / name).with_suffix(kind).is_file() for kind in (".json", ".p")):
-                raise InputError(f"{folder / name} is missing; {mend(folder)}")
+            phrases = folder / f"refer_{inside}.json"
+            path = phrases if which == REFER else refs_file(folder, which)
+            if not path.is_file():
+                raise InputError(f"{path} is missing; {mend(path)}")
         _image_folder(settings, described)
 
 

@@ -25,6 +25,21 @@ def image_key(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, read off its header.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
 def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """An image file of any usual kind as RGB.
 

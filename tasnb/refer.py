@@ -129,26 +129,16 @@ class PhraseCut:
         return coco_mask.encode(np.asfortranarray(canvas, dtype=np.uint8))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, read off its header.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+def refs_file(folder: Path, which: str) -> Path:
+    """``refs(<which>).json``, or the pickle in which RefCOCO is published if only that is there."""
+    path = folder / f"refs({which}).json"
+    pickled = path.with_suffix(".p")
+    return pickled if pickled.is_file() and not path.is_file() else path
 
 
 def read_refs(folder: Path, which: str) -> list[dict[str, Any]]:
-    """``refs(<which>)`` as JSON, or as the pickle in which RefCOCO is published."""
-    path = folder / f"refs({which}).json"
-    pickled = path.with_suffix(".p")
-    return _read(pickled if pickled.is_file() and not path.is_file() else path)
+    """The content of ``refs_file``."""
+    return _read(refs_file(folder, which))
 
 
 class _Plain(pickle.Unpickler):

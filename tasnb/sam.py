@@ -76,9 +76,8 @@ def public_sam(name: str, data: Path) -> Sam:
     architecture, _, given = name.partition(":")[2].partition("/")
     if architecture not in PUBLIC_SAM:
         raise unknown("model of Segment Anything", architecture, PUBLIC_SAM)
-    path = placed(given, data)
-    if not given:
-        path = fetched_file(f"sam-{architecture.replace('_', '-')}", data)
+    item = f"sam-{architecture.replace('_', '-')}"
+    path = placed(given, data) if given else fetched_file(item, data)
     with loading(name, f"sam:{architecture}/ and the path of {PUBLIC_SAM[architecture]}"):
         sam = sam_model_registry[architecture]()
         fill(sam, load_weights(path))

@@ -138,8 +138,7 @@ def test_a_killed_run_goes_on_where_it_was(store, tmp_path, after):
 
 def test_only_a_run_s_own_scores_are_written(store, tmp_path):
     """Those of a variant would be found under the same name."""
-    own = pipeline(store).variant(out=str(tmp_path / "out"))
-    own.is_variant = False
+    own = Pipeline(make_settings(store=store, out=tmp_path / "out", **QUICK))
     column = ("refscenes", "val")
     own.variant(lam=0.0, subset_overlap=0.4).scored(*column, ENCODER)
     assert not (tmp_path / "out").exists()
