@@ -17,9 +17,10 @@ tables: $(STAMP)  ## run notebooks 01 to 07, write runs/embedded/ (ARGS="--limit
 test: $(STAMP)  ## run the tests (ARGS="-m 'not slow and not real_size'" for the quick ones)
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-lint: $(STAMP)  ## check style, and that notebooks hold no outputs
+lint: $(STAMP)  ## check style, the direction of imports, and that notebooks hold no outputs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 	$(NBSTRIPOUT) --verify notebooks/*.ipynb
 
 format: $(STAMP)  ## put style right and strip the notebooks' outputs

@@ -8,6 +8,7 @@ Findings of EMNLP 2023. The public names are few::
     results = tasnb.segment_many(pairs)                     # many, a few in memory at a time
     settings = tasnb.make_settings("embedded", alpha=0.2)   # what a run may vary
     pipeline = tasnb.Pipeline(settings)                     # whole datasets, stage by stage
+    pipeline = tasnb.start(globals())                       # the same, in a notebook
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Pipeline", "__version__", "make_settings", "segment", "segment_many"]
+__all__ = [
+    "InputError",
+    "Pipeline",
+    "__version__",
+    "make_settings",
+    "segment",
+    "segment_many",
+    "start",
+]
 
 # Looked up on first use: torch and its friends take seconds to import, `import tasnb` must not.
 _HOME = {
     "InputError": "settings",
     "make_settings": "settings",
-    "Pipeline": "pipeline",
+    "Pipeline": "method.pipeline",
     "segment": "segmentation",
     "segment_many": "segmentation",
+    "start": "workbook.start",
 }
 
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb import proposals
-from tasnb.datasets import Split
-from tasnb.encoders import load_encoder
-from tasnb.images import load_image, to_rgb
-from tasnb.pipeline import Pipeline
+from tasnb.datasets.images import load_image, to_rgb
+from tasnb.datasets.splits import Split
+from tasnb.method import proposals
+from tasnb.method.pipeline import Pipeline
+from tasnb.models.encoders import load_encoder
 from tasnb.settings import InputError, Settings, make_settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Segmentation:
         """The image with the mask tinted."""
         from PIL import Image
 
-        from tasnb.figures import TAS, paint_mask
+        from tasnb.results.figures import TAS, paint_mask
 
         return Image.fromarray(paint_mask(self.image, self.mask, TAS))
 

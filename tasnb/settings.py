@@ -115,7 +115,7 @@ class Settings(BaseModel):
     lam: Weight = 0.7
     lam_g: Weight = 1.0  # lambda of the -g family
 
-    # What the words mean (sections 3.3 and 3.4): the paper's text, or ``tasnb.released``.
+    # What the words mean (sections 3.3 and 3.4): the paper's text, or ``tasnb.method.released``.
     negative_rule: Rule = "published"
     rectifier_rule: Rule = "published"
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 import tasnb
 from tasnb import settings as tasnb_settings
-from tasnb.__main__ import main
-from tasnb.datasets import load_split
-from tasnb.images import load_image
+from tasnb.cli.arguments import main
+from tasnb.datasets.images import load_image
+from tasnb.datasets.splits import load_split
 from tasnb.segmentation import COLUMNS, Segmentation
 from tasnb.settings import InputError, make_settings
 

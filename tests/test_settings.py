@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import tasnb
-from tasnb.datasets import ablated, columns, stand_in
+from tasnb.datasets.splits import ablated, columns, stand_in
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import ROOT, InputError, Settings, make_settings, short, unknown
 

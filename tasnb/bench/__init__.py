@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasnb import ablations, metrics
 from tasnb.bench import clocks, orders
-from tasnb.datasets import Split, ablated, load_split
-from tasnb.files import atomic_write
-from tasnb.scores import ScoreTable
+from tasnb.datasets.splits import Split, ablated, load_split
+from tasnb.method import metrics
+from tasnb.method.scores import ScoreTable
+from tasnb.results import ablations
+from tasnb.results.speed import part
+from tasnb.results.tables import to_markdown
 from tasnb.settings import InputError, Settings, make_settings
-from tasnb.speed import part
-from tasnb.tables import to_markdown
+from tasnb.store.files import atomic_write
 
 REFCOCO_VAL = {"sentences": 10_834, "images": 1_500, "masks": 15}
 """A table of scores of this size; the paper's SAM leaves about so many masks an image."""
@@ -206,7 +207,7 @@ def report(profile: str, count: int, out: str | None) -> bool:
     Raises:
         InputError: There is no such profile, too few images, or the file cannot be written.
     """
-    from tasnb.runner import check_writable
+    from tasnb.store.files import check_writable
 
     settings = make_settings(profile)
     path = Path(out).expanduser() if out else settings.out / "tables" / "bench"

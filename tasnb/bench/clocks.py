@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasnb.datasets import Split
-from tasnb.devices import wait
-from tasnb.images import image_key, load_image
+from tasnb.datasets.images import image_key, load_image
+from tasnb.datasets.splits import Split
+from tasnb.models.devices import wait
 from tasnb.settings import Settings
 
 OTHER = "all else"
@@ -131,8 +131,8 @@ def cold_run(settings: Settings, split: Split, encoder: str) -> ColdRun:
 
 def _cold_run(settings: Settings, split: Split, encoder: str, launched: float) -> ColdRun:
     start = time.time() - launched  # no other clock is the same in both processes
-    from tasnb.pipeline import Pipeline
-    from tasnb.speed import part
+    from tasnb.method.pipeline import Pipeline
+    from tasnb.results.speed import part
 
     with tempfile.TemporaryDirectory(prefix="tasnb-bench-") as folder:
         began = time.perf_counter()
@@ -174,14 +174,16 @@ def forget_peak() -> None:
 @contextmanager
 def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
     """All that a cold run goes through is clocked while the body runs."""
-    from tasnb import captions, encoders, language, proposals, stages, store
-    from tasnb.proposal_networks import load_proposal_network
+    from tasnb.method import language, proposals, stages
+    from tasnb.models import captioners, encoders, parsers
+    from tasnb.models.proposal_networks import load_proposal_network
+    from tasnb.store import shards
 
     settings = pipeline.settings
     network = load_proposal_network(settings)
-    captioner = captions.load_captioner(settings)
+    captioner = captioners.load_captioner(settings)
     clip = encoders.load_encoder(encoder, settings)
-    parser = language.load_parser(settings.spacy_model)
+    parser = parsers.load_parser(settings.spacy_model)
     generator = getattr(network, "generator", None)
     places = [
         *_forwards(network, "proposals"),
@@ -201,9 +203,9 @@ def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
         (captioner, "caption", "captioner: preprocessing, words"),
         (clip, "encode_images", "encoder: preprocessing"),
         (clip, "encode_texts", "encoder: tokens"),
-        (store.Stage, "_write", "store: parquet and digests written"),
-        (store.Stage, "read", "store: read"),
-        (store.Stage, "missing", "store: looked up"),
+        (shards.Stage, "_write", "store: parquet and digests written"),
+        (shards.Stage, "read", "store: read"),
+        (shards.Stage, "missing", "store: looked up"),
         (pipeline, "unscored", "pairs: overlaps, regions"),
         (language, "read_expressions", "words: rules over the parse"),
         (language, "noun_phrases", "words: rules over the parse"),

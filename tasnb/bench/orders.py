@@ -19,14 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasnb import captions, encoders, language, proposals
-from tasnb.datasets import Split
-from tasnb.devices import wait
-from tasnb.masked_images import masked_images
-from tasnb.pipeline import Pipeline
-from tasnb.proposal_networks import load_proposal_network
+from tasnb.datasets.splits import Split
+from tasnb.method import language, proposals
+from tasnb.method.masked_images import masked_images
+from tasnb.method.pipeline import Pipeline
+from tasnb.models import captioners, encoders
+from tasnb.models.devices import wait
+from tasnb.models.proposal_networks import load_proposal_network
+from tasnb.results.speed import part
 from tasnb.settings import Settings
-from tasnb.speed import part
 
 MASKS, CAPTIONS, CROPS, TEXTS = STAGES = (
     "mask proposals",
@@ -123,7 +124,7 @@ def theirs(settings: Settings, split: Split, encoder: str, sentences: pd.DataFra
 
     order, pipeline = Order(), Pipeline(settings)
     network = load_proposal_network(settings)
-    captioner = captions.load_captioner(settings)
+    captioner = captioners.load_captioner(settings)
     clip = encoders.load_encoder(encoder, settings)
     looks = settings.blur_kernel, settings.crop_rule
     refs = sentences.groupby("ref_id", sort=False)

@@ -25,8 +25,8 @@ from typing import Any
 from tqdm import tqdm
 
 from tasnb import __version__
-from tasnb.files import atomic_write
 from tasnb.settings import InputError
+from tasnb.store.files import atomic_write
 
 BLOCK = 1 << 20
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # a server's errors that may pass

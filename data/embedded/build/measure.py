@@ -18,13 +18,13 @@ from pycocotools import mask as coco_mask
 from texts import article
 from tqdm import tqdm
 
-from tasnb.captions import load_captioner
-from tasnb.encoders import load_encoder
-from tasnb.images import load_image
-from tasnb.masked_images import masked_images
-from tasnb.proposal_networks import load_proposal_network
-from tasnb.proposals import intersections, propose, refine, to_rles
-from tasnb.scores import similarity
+from tasnb.datasets.images import load_image
+from tasnb.method.masked_images import masked_images
+from tasnb.method.proposals import intersections, propose, refine, to_rles
+from tasnb.method.scores import similarity
+from tasnb.models.captioners import load_captioner
+from tasnb.models.encoders import load_encoder
+from tasnb.models.proposal_networks import load_proposal_network
 from tasnb.settings import make_settings
 
 LEAST_SHARE = 0.01  # of the image, for an object to be counted

@@ -20,7 +20,7 @@ import training
 from torch import Tensor
 from tqdm import tqdm
 
-from tasnb.freesolo import FreeSolo, to_pixels
+from tasnb.models.freesolo import FreeSolo, to_pixels
 
 CONFIG = {
     "layers": [1, 1, 1, 1],

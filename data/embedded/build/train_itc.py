@@ -32,7 +32,7 @@ from transformers import (
     Blip2QFormerConfig,
 )
 
-from tasnb.albef import Albef
+from tasnb.models.albef import Albef
 
 SIZE, WIDTH, DIM = train_captioner.SIZE, train_captioner.WIDTH, 128
 

@@ -25,7 +25,7 @@ import training
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from tasnb.sam import build_sam
+from tasnb.models.sam import build_sam
 
 CONFIG = {
     "image_size": 192,

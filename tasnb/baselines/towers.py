@@ -1,0 +1,173 @@
+"""Inside open_clip's two image towers: what the baselines of Table 1 need beyond an embedding.
+
+The towers give one vector an image. Activation maps and region tokens need what lies before it,
+on grids of any size. Nothing of open_clip is changed or copied: the functions here run a tower's
+own modules, and everything they return is a function of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from PIL import Image
+from torch import Tensor
+
+from tasnb.models.devices import device_of
+from tasnb.models.encoders import Encoder, OpenClip
+from tasnb.settings import InputError
+
+Tower = ModifiedResNet | VisionTransformer
+
+GRID = 7
+"""Places a side that a map has at least: 224 pixels with the paper's encoders, of stride 32."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def tower_of(encoder: Encoder) -> Tower:
+    """The image tower of a CLIP.
+
+    Raises:
+        InputError: It is neither a ResNet nor a plain vision transformer of open_clip.
+    """
+    visual = encoder.model.visual if isinstance(encoder, OpenClip) else None
+    if isinstance(visual, ModifiedResNet):
+        return visual
+    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
+        blocks = visual.transformer.resblocks
+        if all(type(block) is ResidualAttentionBlock for block in blocks):
+            return visual
+    raise InputError(
+        "activation maps and region tokens need an open_clip model with a ResNet or a plain ViT "
+        f"as its image tower, not {type(visual or encoder).__name__}"
+    )
+
+
+def is_resnet(visual: Tower) -> bool:
+    """Whether an image tower is a ResNet, and not a ViT."""
+    return isinstance(visual, ModifiedResNet)
+
+
+def side(visual: Tower) -> int:
+    """Pixels a side at which a whole image is shown: the tower's own, or what ``GRID`` needs."""
+    if isinstance(visual, ModifiedResNet):
+        return max(visual.image_size, 32 * GRID)
+    return max(visual.image_size[0], visual.patch_size[0] * GRID)
+
+
+def to_pixels(visual: Tower, image: npt.NDArray[np.uint8], imagenet: bool = False) -> Tensor:
+    """A whole RGB image (H, W, 3) squashed to a square, (1, 3, S, S), S from ``side``.
+
+    Args:
+        imagenet: Normalise by ImageNet's mean and deviation instead of the tower's own.
+    """
+    size = (side(visual), side(visual))
+    square = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    pixels = torch.from_numpy(square.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
+    if imagenet:
+        return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
+    own = visual.preprocess_cfg
+    return normalised(pixels, own["mean"], own["std"])
+
+
+def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Channels (B, 3, H, W) in 0 to 1, less a mean and over a deviation."""
+    return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
+
+
+def on_grid(positions: Tensor, height: int, width: int) -> Tensor:
+    """Positional embedding (1 + g^2, C) of a first token and a square grid, on another grid.
+
+    Interpolated by bicubic weights where the grids differ; the tower's own parameter stays as it is
+    (both towers of open_clip refuse images of another size than their own).
+    """
+    own = round((len(positions) - 1) ** 0.5)
+    if (own, own) == (height, width):
+        return positions
+    grid = positions[1:].T.reshape(1, -1, own, own)
+    grid = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
+    return torch.cat([positions[:1], grid[0].flatten(1).T])
+
+
+# --- ResNet ---------------------------------------------------------------------------------------
+
+
+def feature_map(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
+    """What the last convolutions say, (B, C, h, w)."""
+    x = visual.stem(pixels)
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = layer(x)
+    return x
+
+
+def pool(attnpool: AttentionPool2d, features: Tensor, by_values: bool = False) -> Tensor:
+    """The attention pooling with every token's output, (B, C, h, w) -> (B, 1 + h w, D).
+
+    Args:
+        by_values: Compare values with values instead of queries with keys (CLIP Surgery). Else
+            token 0 is the tower's own embedding.
+    """
+    height, width = features.shape[2:]
+    tokens = features.flatten(2).transpose(1, 2)
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+    tokens = tokens + on_grid(attnpool.positional_embedding, height, width)
+    v = attnpool.v_proj(tokens)
+    q, k = (v, v) if by_values else (attnpool.q_proj(tokens), attnpool.k_proj(tokens))
+    q, k, v = (_split(x, attnpool.num_heads) for x in (q, k, v))
+    return attnpool.c_proj(_joined(F.scaled_dot_product_attention(q, k, v)))
+
+
+# --- Vision transformer ---------------------------------------------------------------------------
+
+
+def patch_tokens(visual: VisionTransformer, pixels: Tensor, upsample: int = 1) -> Tensor:
+    """Class token and patches as the first block gets them, (B, 1 + h w, C).
+
+    Args:
+        upsample: Patches overlap so that there are as many times more of them a side (Region
+            Token); the padding that goes with it keeps the grid centred.
+    """
+    patch = visual.patch_size[0]
+    padding = (patch - 1) // 2 if upsample > 1 else 0
+    grid = F.conv2d(pixels, visual.conv1.weight, stride=patch // upsample, padding=padding)
+    height, width = grid.shape[2:]
+    first = visual.class_embedding.expand(len(grid), 1, -1)
+    tokens = torch.cat([first, grid.flatten(2).transpose(1, 2)], 1)
+    return visual.ln_pre(tokens + on_grid(visual.positional_embedding, height, width))
+
+
+def heads_of(block: ResidualAttentionBlock, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (B, heads, N, d) of tokens that have passed ``ln_1``."""
+    attn = block.attn
+    projected = F.linear(normed, attn.in_proj_weight, attn.in_proj_bias)
+    q, k, v = (_split(x, attn.num_heads) for x in projected.chunk(3, -1))
+    return q, k, v
+
+
+def out_of_heads(block: ResidualAttentionBlock, heads: Tensor) -> Tensor:
+    """What a block's attention adds to its tokens: heads (B, heads, N, d) -> (B, N, C)."""
+    return block.ls_1(block.attn.out_proj(_joined(heads)))
+
+
+def feed_forward(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+    """Tokens after a block's second half."""
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+
+
+def embedded(visual: VisionTransformer, tokens: Tensor) -> Tensor:
+    """Tokens after the last block, in the space that images and texts share."""
+    return visual.ln_post(tokens) @ visual.proj
+
+
+def _split(tokens: Tensor, heads: int) -> Tensor:
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _joined(heads: Tensor) -> Tensor:
+    return heads.transpose(1, 2).flatten(2)

@@ -1,0 +1,206 @@
+"""What each command of ``python -m tasnb`` does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasnb.profiles import DATASETS
+from tasnb.settings import InputError
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from tasnb.cli.doctor import check_named
+    from tasnb.workbook import runner
+    from tasnb.workbook.parameters import from_text, settings_of
+
+    overrides: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("profile", "recipe", "splits")
+        if getattr(arguments, name) is not None
+    }
+    for name in ("out", "store"):  # as typed in this shell; notebooks run elsewhere
+        if getattr(arguments, name) is not None:
+            overrides[name] = str(Path(getattr(arguments, name)).expanduser().absolute())
+    if arguments.datasets is not None:
+        overrides["datasets"] = [
+            name if name in DATASETS or not Path(name).is_dir() else str(Path(name).absolute())
+            for name in arguments.datasets
+        ]
+    if arguments.limit is not None:
+        overrides["limit"] = _whole("--limit", arguments.limit, ", 0 for all")
+    notebooks = runner.select(arguments.notebooks)
+    overrides.update(from_text(notebooks, dict(arguments.parameters)))
+
+    if not arguments.prepare_only:
+        check_named(settings_of(overrides))
+    done = runner.run(
+        notebooks, overrides, force=arguments.force, prepare_only=arguments.prepare_only
+    )
+    if arguments.prepare_only:
+        print(f"prepared notebooks: {done}")
+        return
+    table = done.parent / "tables" / "table1.md"
+    if table.is_file():
+        print(f"\n{table.read_text(encoding='utf-8').strip()}\n")
+    print(f"report: {done}")
+
+
+def _whole(name: str, text: str, hint: str = "") -> int:
+    try:
+        if (number := int(text)) >= 0:
+            return number
+    except ValueError:
+        pass
+    raise InputError(f"{name} {text!r}: should be a whole number{hint}")
+
+
+def segment(arguments: argparse.Namespace) -> int:
+    from tasnb.cli.picture_lists import LISTS
+    from tasnb.workbook.parameters import settings_from_text
+
+    overrides = {"profile": arguments.profile, **settings_from_text(dict(arguments.parameters))}
+    if arguments.encoder:
+        overrides["encoders"] = [arguments.encoder]
+    if not arguments.image.strip():
+        raise InputError("the image is blank; name a picture, a folder of pictures or a list")
+    image = Path(arguments.image)
+    listed = image.suffix.lower() in LISTS and not image.is_dir()
+    if not listed and not arguments.expressions:
+        raise InputError(
+            "the following arguments are required: EXPRESSION; see python -m tasnb segment --help"
+        )
+    if listed and arguments.expressions:
+        raise InputError(
+            f"{image} has expressions of its own; leave out {arguments.expressions[0]!r}"
+        )
+    out = arguments.out or ""
+    folder = out.endswith(("/", os.sep)) or Path(out or "overlay.png").is_dir()
+    if listed or folder or image.is_dir() or len(arguments.expressions) > 1:
+        return _segment_several(arguments, image, overrides)
+    _segment_one(arguments, overrides)
+    return 0
+
+
+def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> None:
+    out = Path(arguments.out or "overlay.png")
+    if out.suffix.lower() not in _PICTURES:
+        raise InputError(f"--out {out}: the overlay's name should end in {', '.join(_PICTURES)}")
+    files = {"--out": out}
+    others = ("--mask", arguments.mask, ".png"), ("--rle", arguments.rle, ".json")
+    for option, name, suffix in others:
+        if name is not None:
+            files[option] = Path(name)
+            if files[option].suffix.lower() != suffix:
+                raise InputError(f"{option} {name}: the file's name should end in {suffix}")
+    if arguments.mask and files["--mask"].resolve() == out.resolve():
+        raise InputError(f"--mask {out}: that is where the overlay goes; choose another name")
+    for option, file in files.items():
+        if file.resolve() == Path(arguments.image).resolve():
+            raise InputError(f"{option} {file}: that is the picture itself; choose another name")
+
+    from tasnb import segmentation
+    from tasnb.store.files import atomic_write, check_writable
+
+    for file in files.values():
+        check_writable(file.parent)
+    result = segmentation.segment(arguments.image, arguments.expressions[0], **overrides)
+    if result.frame.empty:
+        print("no mask was proposed in this picture: the answer is an empty mask")
+    else:
+        print(result.frame.to_string(index=False, float_format="{:.3f}".format))
+    with atomic_write(out) as temporary:
+        result.overlay().save(temporary)
+    if "--mask" in files:
+        with atomic_write(files["--mask"]) as temporary:
+            result.mask_image().save(temporary)
+    if "--rle" in files:
+        record = {"row": 1, "image": arguments.image, **result.record()}
+        with atomic_write(files["--rle"]) as temporary:
+            temporary.write_text(json.dumps([record]) + "\n", encoding="utf-8")
+    share = 100 * float(result.mask.mean())
+    print(f"mask: {share:.1f} % of the picture; overlay: {out}")
+
+
+def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict[str, Any]) -> int:
+    out = Path(arguments.out or "segmented")
+    if out.suffix.lower() in _PICTURES:
+        raise InputError(
+            f"--out {out}: several answers need a folder, as --out {out.with_suffix('')}/"
+        )
+    for option, name in (("--mask", arguments.mask), ("--rle", arguments.rle)):
+        if name is not None:
+            raise InputError(f"{option} is for one picture; --out {out} gets all masks anyway")
+
+    from tasnb.cli import picture_lists
+    from tasnb.settings import make_settings
+    from tasnb.store.files import check_writable
+
+    make_settings(**overrides)
+    rows, left_out = picture_lists.rows_of(image, arguments.expressions)
+    table = out / picture_lists.RESULTS
+    if image.resolve() in (out.resolve(), table.resolve()):
+        raise InputError(f"--out {out}: that would write over {image}; choose another folder")
+    check_writable(out)
+    failed = picture_lists.segment_list(rows, out, **overrides)
+    if left_out:
+        print(f"files of {image} left out because they are no pictures: {left_out}")
+    print(f"masks: {len(rows) - failed} of {len(rows)} rows; see {table}")
+    if failed:
+        return say(f"{failed} of {len(rows)} rows failed; {table} says why, column error", 1)
+    return 0
+
+
+def fetch(arguments: argparse.Namespace) -> None:
+    from tasnb import fetch as fetching
+
+    if arguments.list:
+        if arguments.names:
+            raise InputError(f"--list lists all: leave out {' '.join(arguments.names)}")
+        print(fetching.listing(arguments.to))
+    elif arguments.names:
+        fetching.fetch(arguments.names, arguments.to)
+    else:
+        raise InputError("name what to fetch; see python -m tasnb fetch --list")
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from tasnb.cli.doctor import examine, line
+    from tasnb.settings import make_settings
+
+    data = str(Path(arguments.data).expanduser().absolute()) if arguments.data else ""
+    settings = make_settings(arguments.profile, data=data)
+    missing = 0
+    for finding in examine(settings):
+        print(line(finding, 34), flush=True)
+        missing += finding.verdict == "missing"
+    if missing:
+        return say(f"profile {settings.profile} cannot run: {missing} missing, see above", 1)
+    print(f"profile {settings.profile} can run")
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    from tasnb.bench import report
+
+    same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
+    return 0 if same else say("the two orders of work differ in what they answer, see above", 1)
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    from tasnb.models import checkpoints
+
+    target = checkpoints.convert(Path(arguments.file).expanduser().absolute())
+    print(f"weights: {target}")
+
+
+def say(message: object, status: int) -> int:
+    """Prints one line to stderr and hands on the exit status."""
+    print(f"tasnb: {message}", file=sys.stderr)
+    return status

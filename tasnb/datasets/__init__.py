@@ -1,0 +1,4 @@
+"""Images, expressions and ground truth, read from the files in which they are published.
+
+Nothing here knows about models.
+"""

@@ -1,0 +1,188 @@
+"""TAS from images and expressions to scores: every sentence with every mask of its image."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tasnb.datasets.splits import Split, load_split
+from tasnb.method import language, proposals, rectifier, released, scores
+from tasnb.method.stages import Stages
+from tasnb.models import parsers
+from tasnb.profiles import stem
+from tasnb.settings import Settings, make_settings, short
+from tasnb.store.files import atomic_write
+
+
+class Pipeline(Stages):
+    """The stages of TAS, and the scores of sentences and masks that come of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.is_variant = False  # of another pipeline
+        self._splits: dict[tuple[str, str], Split] = {}
+        self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
+        self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # kept by tables.outcome
+
+    def variant(self, **changes: Any) -> Pipeline:
+        """The same pipeline with some settings changed; what they do not touch is stored already.
+
+        Raises:
+            InputError: As from ``make_settings``.
+        """
+        changed = Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
+        changed.is_variant = True
+        return changed
+
+    def few(self, images: int) -> Pipeline:
+        """The same on the first images of each split only, for what the paper has no table of."""
+        return self.variant(limit=min(self.settings.limit or images, images))
+
+    @cached_property
+    def on_other_network(self) -> Pipeline:
+        """The same on the proposals of ``settings.other_network``, as they come, not refined.
+
+        So did the authors of Global-Local, whose numbers with FreeSOLO the paper cites.
+        """
+        name = self.settings.other_network
+        return self.variant(proposal_network=name, subset_overlap=1.0, min_mask_area=0.0)
+
+    @cached_property
+    def with_other_captioner(self) -> Pipeline:
+        """The same with the captions of ``settings.other_captioner`` (Table 6)."""
+        return self.variant(captioner=self.settings.other_captioner)
+
+    def split(self, dataset: str, split: str) -> Split:
+        """The sentences, images and ground truth of one column of the tables."""
+        if (dataset, split) not in self._splits:
+            self._splits[dataset, split] = load_split(self.settings, dataset, split)
+        return self._splits[dataset, split]
+
+    def scored(
+        self,
+        dataset: str,
+        split: str,
+        encoder: str,
+        caption_input: str | None = None,
+        clip_input: str | None = None,
+    ) -> scores.ScoreTable:
+        """``score`` of one column of the tables, kept in memory and under ``out/scores``.
+
+        Not under that if this is a variant, whose files would have the same names.
+        """
+        caption_input = caption_input or self.settings.caption_input
+        clip_input = clip_input or self.settings.clip_input
+        key = (dataset, split, encoder, caption_input, clip_input)
+        if key not in self._scored:
+            data, table = self.split(dataset, split), self.choices(dataset, split)
+            scored = self.score(data, encoder, caption_input, clip_input, table)
+            if not self.is_variant:
+                models = (self.settings.proposal_network, self.settings.captioner, encoder)
+                named = map(short, models)
+                name = "-".join([stem(dataset), split, *named, caption_input, clip_input])
+                with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
+                    scored.pairs.to_parquet(path, index=False)
+            self._scored[key] = scored
+        return self._scored[key]
+
+    def score(
+        self,
+        split: Split,
+        encoder: str,
+        caption_input: str | None = None,
+        clip_input: str | None = None,
+        table: scores.ScoreTable | None = None,
+    ) -> scores.ScoreTable:
+        """V, P and N of every sentence with every refined mask of its image (section 3.3).
+
+        Args:
+            split: From ``split()``, or anything of its shape.
+            encoder: Which E_v and E_t.
+            caption_input, clip_input: Form of the masked images, "blur" or "crop"; the settings'
+                if None.
+            table: ``unscored(split)``, if it is there already.
+        """
+        images = split.images
+        table = table or self.unscored(split)
+        masks = self.refined(images)
+        said = self.captions(images, caption_input)["caption"].to_numpy()
+        _, crops = self.mask_embeddings(images, encoder, clip_input)
+        sentences = self._with_negatives(table.sentences, self.image_captions(images))
+        prompts = {t: language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
+        vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts.values()], encoder)
+        rows_of = masks.groupby("image").indices
+        pairs = table.pairs
+        first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # pair of a sentence
+        found = {name: np.zeros(len(pairs)) for name in "VPN"}
+        caption = np.full(len(pairs), "", object)
+        for image, group in sentences.groupby("image", sort=False):
+            rows = rows_of.get(image, np.zeros(0, int))
+            asked = np.stack([vectors[text] for text in group["sentence"]])
+            phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
+            negative = np.array([[s.count(t) for t in phrases] for s in group["negatives"]])
+            negative = negative.reshape(len(group), len(phrases))
+            mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
+            captions_ = np.stack([vectors[c] for c in said[rows]]) if len(rows) else asked[:0]
+            where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
+            found["V"][where] = scores.v_score(crops[rows], asked)
+            found["P"][where] = scores.p_score(captions_, asked)
+            found["N"][where] = scores.n_score(crops[rows], mined, negative)
+            caption[where] = said[rows]
+        return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
+
+    def choices(self, dataset: str, split: str) -> scores.ScoreTable:
+        """``unscored`` of one column of the tables, kept in memory."""
+        key = (dataset, split)
+        if key not in self._scored:
+            self._scored[key] = self.unscored(self.split(dataset, split))
+        return self._scored[key]
+
+    def unscored(self, split: Split) -> scores.ScoreTable:
+        """Every sentence with every refined mask of its image, without V, P and N.
+
+        What methods need that have scores of their own: no caption, no encoder.
+        """
+        masks = self.refined(split.images)
+        read = self.expressions(split.sentences["sentence"]).loc[split.sentences["sentence"]]
+        sentences = split.sentences.assign(**{name: read[name].to_numpy() for name in read})
+        rows_of = masks.groupby("image").indices
+        integers = ("sentence", "mask_id", "area", "intersection")
+        nothing = {name: np.zeros(0, np.int64) for name in integers}
+        frames = [pd.DataFrame({**nothing, "center_x": np.zeros(0), "center_y": np.zeros(0)})]
+        for image, group in sentences.groupby("image", sort=False):
+            rows = rows_of.get(image, np.zeros(0, int))
+            if not len(rows):
+                continue
+            own = masks.iloc[rows]
+            frame = {
+                "sentence": np.repeat(group.index.to_numpy(), len(rows)),
+                "intersection": proposals.intersections_with_truth(group, own).ravel(),
+            }
+            same = ("mask_id", "area", "center_x", "center_y")
+            frames.append(pd.DataFrame({**frame, **{c: np.tile(own[c], len(group)) for c in same}}))
+        pairs = pd.concat(frames[1:] or frames, ignore_index=True)
+        pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
+        orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
+        pairs["in_region"] = rectifier.in_region_grouped(
+            pairs.assign(orientation=orientation), "sentence", self.settings.rectifier_rule
+        )
+        return scores.ScoreTable(sentences, pairs)
+
+    def _with_negatives(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
+        """Adds the caption of a sentence's image, and which of its phrases are negative."""
+        caption = overall.loc[sentences["image"]].to_numpy()
+        phrases = self.noun_phrases(overall)
+        wordnet = parsers.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
+        theirs = self.settings.negative_rule == "released"
+        same = released.are_near_synonyms if theirs else language.are_synonyms
+        negatives, own = [], []
+        for text, head, target in zip(caption, sentences["head"], sentences["target"], strict=True):
+            kept = language.negative_phrases(phrases[text], head, wordnet, same)
+            negatives.append(kept)
+            name = target.split()[-1] if target else ""
+            heads = [p.head for p in phrases[text] if p.text in kept]
+            own.append(any(language.are_synonyms(h, name, wordnet) for h in heads))
+        return sentences.assign(caption=caption, negatives=negatives, own_negative=own)

@@ -1,0 +1,179 @@
+"""Mask proposals of an image as a table (section 3.2), and their refinement (section 4.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from tasnb.models.proposal_networks import ProposalNetwork
+from tasnb.settings import Settings
+
+COLUMNS = {
+    "mask_id": "int64",
+    "height": "int64",
+    "width": "int64",
+    "counts": "object",
+    "x": "int64",
+    "y": "int64",
+    "w": "int64",
+    "h": "int64",
+    "area": "int64",
+    "predicted_iou": "float64",
+    "stability": "float64",
+    "center_x": "float64",
+    "center_y": "float64",
+}
+
+
+def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "") -> pd.DataFrame:
+    """All of a network's masks of one image as rows of the mask table.
+
+    Args:
+        image: RGB, uint8 (H, W, 3).
+        key: The image's, from ``images.image_key``; for networks that look masks up by it.
+
+    Returns:
+        A row a mask: see ``COLUMNS``. Boxes hold the first and the last pixel; areas are pixels.
+    """
+    masks, predicted, stability = network.propose(image, key)
+    if not len(masks):
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
+    rles = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    boxes = coco_mask.toBbox(rles).astype(int)
+    areas = coco_mask.area(rles).astype(int)
+    frame = pd.DataFrame(
+        {
+            "mask_id": np.arange(len(masks)),
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "counts": [rle["counts"] for rle in rles],
+            **dict(zip("xywh", boxes.T, strict=True)),
+            "area": areas,
+            "predicted_iou": predicted,
+            "stability": stability,
+            **dict(zip(("center_x", "center_y"), mask_centers(masks).T, strict=True)),
+        }
+    )
+    return frame.astype(COLUMNS)
+
+
+def mask_centers(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The mean pixel coordinates of each mask.
+
+    Args:
+        masks: (M, H, W) bool.
+
+    Returns:
+        (M, 2) float, x and y in pixels from the centre of the top left pixel; NaN for a mask
+        without pixels.
+    """
+    columns, rows = masks.sum(axis=1), masks.sum(axis=2)  # (M, W), (M, H) pixels
+    area = rows.sum(axis=1)
+    x = columns @ np.arange(masks.shape[2])
+    y = rows @ np.arange(masks.shape[1])
+    with np.errstate(invalid="ignore"):
+        return np.stack([x, y], axis=1) / area[:, None]
+
+
+def to_rles(masks: pd.DataFrame) -> list[dict[str, Any]]:
+    """COCO run-length encodings of the rows of a mask table."""
+    return [
+        {"size": [int(h), int(w)], "counts": counts}
+        for h, w, counts in zip(masks["height"], masks["width"], masks["counts"], strict=True)
+    ]
+
+
+def decode(masks: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Masks (M, H, W) of the rows of one image."""
+    if not len(masks):
+        return np.zeros((0, 0, 0), bool)
+    return coco_mask.decode(to_rles(masks)).transpose(2, 0, 1).astype(bool)
+
+
+def intersections(
+    rles: list[dict[str, Any]], others: list[dict[str, Any]]
+) -> npt.NDArray[np.int64]:
+    """Pixels that every mask of one list shares with every mask of another, (A, B).
+
+    Exact: pycocotools counts on the runs, and its "crowd" ratio is intersection / area of the
+    first list's mask, which must not be empty.
+    """
+    if not rles or not others:
+        return np.zeros((len(rles), len(others)), np.int64)
+    ratio = coco_mask.iou(rles, others, [1] * len(others))
+    return np.rint(ratio * coco_mask.area(rles)[:, None]).astype(np.int64)
+
+
+def least_area(settings: Settings, height: int, width: int) -> float:
+    """Pixels under which a mask is dropped: absolute, or the same share of a smaller image."""
+    if settings.min_mask_area_of is None:
+        return settings.min_mask_area
+    of_width, of_height = settings.min_mask_area_of
+    return settings.min_mask_area * height * width / (of_width * of_height)
+
+
+def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
+    """Which masks of one image survive the refinement (section 4.2).
+
+    A mask goes when it is small, and when it is a subset of a larger one: when the pixels that
+    both share are more than ``settings.subset_overlap`` of it. Of two equally large masks the
+    first stays.
+
+    Args:
+        masks: Rows of one image.
+
+    Returns:
+        bool (M,).
+    """
+    if not len(masks):
+        return np.zeros(0, bool)
+    area = masks["area"].to_numpy()
+    rles = to_rles(masks)
+    shared = intersections(rles, rles) / np.minimum(area[:, None], area[None])
+    order = np.arange(len(area))
+    beats = (area[:, None] > area) | ((area[:, None] == area) & (order[:, None] < order))
+    redundant = (beats & (shared > settings.subset_overlap)).any(0)
+    large = area >= least_area(settings, int(masks["height"].iloc[0]), int(masks["width"].iloc[0]))
+    return large & ~redundant
+
+
+def best_proposals(sentences: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """The mask that overlaps each sentence's ground truth most: the upper bound of any choice.
+
+    Args:
+        sentences: As in ``datasets.Split``.
+        masks: Rows of the mask table, of these images.
+
+    Returns:
+        A row a sentence: intersection, union (pixels), iou, mask_id; 0, the ground truth's area, 0
+        and -1 where the image has no mask.
+    """
+    rows_of = masks.groupby("image").indices
+    area, mask_id = masks["area"].to_numpy(), masks["mask_id"].to_numpy()
+    best = pd.DataFrame(
+        {"intersection": 0, "union": sentences["truth_area"], "iou": 0.0, "mask_id": -1},
+        index=sentences.index,
+    )
+    for image, group in sentences.groupby("image", sort=False):
+        rows = rows_of.get(image, np.zeros(0, int))
+        if not len(rows):
+            continue
+        shared = intersections_with_truth(group, masks.iloc[rows])
+        union = area[rows] + group["truth_area"].to_numpy()[:, None] - shared
+        pick = (shared / union).argmax(1)
+        line = np.arange(len(group))
+        best.loc[group.index, "intersection"] = shared[line, pick]
+        best.loc[group.index, "union"] = union[line, pick]
+        best.loc[group.index, "mask_id"] = mask_id[rows][pick]
+    return best.assign(iou=best["intersection"] / best["union"])
+
+
+def intersections_with_truth(sentences: pd.DataFrame, masks: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Pixels that each sentence's ground truth shares with each mask of its image, (S, M)."""
+    size = [int(masks["height"].iloc[0]), int(masks["width"].iloc[0])]
+    truths = [{"size": size, "counts": counts} for counts in sentences["ground_truth"]]
+    return intersections(to_rles(masks), truths).T

@@ -1,0 +1,258 @@
+"""What the authors' released code reads in words, where that differs from the paper's text.
+
+Each rule is a plain function, so that anybody can hold another implementation against it. The words
+lists are of ReCLIP's parser, which that code uses. Rules about pixels and numbers stand beside the
+published ones: ``masked_images.masked_image``, ``rectifier.in_region``, ``proposals.refine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from tasnb.method.orientation import word_set
+
+if TYPE_CHECKING:
+    from nltk.corpus.reader import WordNetCorpusReader
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span, Token
+
+# --- The rectifier: when it acts, and where to --------------------------------------------------
+
+RELATIONS = {
+    "left": word_set("left west"),
+    "right": word_set("right east"),
+    "top": word_set("above north top"),
+    "bottom": word_set("below south under"),
+}
+SIZES = word_set("bigger larger closer smaller tinier further inside within contained")
+NULLS = word_set("part image side picture half region section")
+KEYWORDS = frozenset().union(*RELATIONS.values()) | SIZES | NULLS
+
+SUPERLATIVES = word_set(
+    "left west leftmost western right rightmost east eastern above north top below south "
+    "underneath bigger biggest larger largest closer closest smaller smallest tinier tiniest "
+    "further furthest"
+)
+"""Words of size among them: they open the branch, and what is then looked for are sides."""
+
+
+class Entity(NamedTuple):
+    """A thing of the expression and what is said of its place.
+
+    Attributes:
+        head: Its expanded noun chunk.
+        relations: Words that lead to another thing, and that thing.
+        superlatives: Groups of words that have one of ``SUPERLATIVES`` in them.
+    """
+
+    head: Span
+    relations: list[tuple[list[Token], Entity]]
+    superlatives: list[list[Token]]
+
+
+def place(doc: Doc) -> str:
+    """Where the released rectifier looks for the subject: "", "left", "right top" and so on.
+
+    It acts if the expanded chunk of the head is the subject's own, and either superlatives or
+    relations were found, but not both. Every other word of the head's chunk counts as a relation
+    (see ``entity_of``), so "right bear" is rectified and "the left cat" is not.
+
+    Args:
+        doc: A parsed expression, in lower case.
+    """
+    chunks = _expanded(doc)
+    found = entity_of(doc, chunks)
+    if found is None or found.head.text != subject(doc):
+        return ""
+    if found.superlatives and not found.relations:
+        return place_of_superlatives(doc.text)
+    if found.relations and not found.superlatives:
+        heads = {chunk.text for chunk in chunks.values()}
+        related = [
+            ([word.text for word in words], other.head.text)
+            for words, other in found.relations
+            if other.head.text in heads
+        ]
+        return place_of_relations(related, found.head.text, doc.text)
+    return ""
+
+
+def place_of_superlatives(sentence: str) -> str:
+    """By substrings of the whole sentence: "bigger laptop" is at the top, for "lap*top*".
+
+    Args:
+        sentence: In lower case.
+    """
+    down = ("below", "south", "underneath")
+    return " ".join(filter(None, [_horizontal(sentence), _vertical(sentence, down)]))
+
+
+def place_of_relations(
+    relations: Iterable[tuple[Sequence[str], str]], head: str, sentence: str
+) -> str:
+    """By the first listed word of each relation; the last relation that acts decides.
+
+    One acts where the text of its thing is the head's, or contains the word: "the left" does in
+    "man on the left". The other axis comes from substrings of the sentence.
+
+    Args:
+        relations: Words that lead to a thing, and the text of its expanded chunk.
+        head: The text of the head's expanded chunk.
+        sentence: In lower case.
+    """
+    found = ""
+    for words, other in relations:
+        sides = [(w, side) for w in words for side, listed in RELATIONS.items() if w in listed]
+        if not sides or (other != head and sides[0][0] not in other):
+            continue
+        side = sides[0][1]
+        if side in ("left", "right"):
+            axes = [side, _vertical(sentence, ("below", "south", "under"))]
+        else:
+            axes = [_horizontal(sentence), side]
+        found = " ".join(filter(None, axes))
+    return found
+
+
+def _horizontal(sentence: str) -> str:
+    if any(word in sentence for word in ("left", "west")):
+        return "left"
+    return "right" if any(word in sentence for word in ("right", "east")) else ""
+
+
+def _vertical(sentence: str, down: Iterable[str]) -> str:
+    if any(word in sentence for word in ("above", "top", "north")):
+        return "top"
+    return "bottom" if any(word in sentence for word in down) else ""
+
+
+def entity_of(doc: Doc, chunks: Mapping[int, Span]) -> Entity | None:
+    """The head of an expression with its relations and superlatives, by ReCLIP's parser.
+
+    That parser tells its own chunk from others by identity, and the expansion of chunks makes an
+    object for every word; so a word of the head's own chunk is taken for another thing.
+
+    Args:
+        chunks: Index of a word -> its expanded chunk.
+    """
+    roots = [token for token in doc if token.head.i == token.i]
+    found = _entity(roots[0], chunks) if roots else None
+    if found is None:
+        first = next(iter(doc.noun_chunks), None)
+        found = _entity(first.root.head, chunks) if first is not None else None
+    return found
+
+
+def _entity(head: Token, chunks: Mapping[int, Span]) -> Entity | None:
+    if head.i not in chunks:
+        child = next(iter(head.children), None)
+        if child is None or child.i not in chunks:
+            return None
+        head = child
+    found = Entity(chunks[head.i], [], [])
+    _collect(head, head, [], chunks, found)
+    return found
+
+
+def _collect(
+    token: Token, head: Token, carried: list[Token], chunks: Mapping[int, Span], found: Entity
+) -> None:
+    """Goes down the parse from the head and adds to what was found."""
+    keyword = token.text in KEYWORDS
+    if token.i in chunks and token.i != head.i and not keyword:
+        words = sorted(carried, key=lambda word: word.i)
+        other = _entity(token, chunks)
+        found.relations.append((words, other))
+        return
+    children = list(token.children)
+    if not children:
+        words = sorted([*carried, token], key=lambda word: word.i)
+        if any(word.text in SUPERLATIVES for word in words):
+            found.superlatives.append(words)
+        return
+    if token.i not in chunks or keyword or token.text in SUPERLATIVES:
+        carried = [*carried, token]
+    for child in children:
+        _collect(child, head, carried, chunks, found)
+
+
+def _expanded(doc: Doc) -> dict[int, Span]:
+    """Word -> its noun chunk, with what hangs on it up to the next chunk."""
+    chunk_of = {i: chunk for chunk in doc.noun_chunks for i in range(chunk.start, chunk.end)}
+    expanded = {}
+    for word, chunk in chunk_of.items():
+        # Of a longer chunk its own words stand in the way, too: they are objects of their own.
+        others = [doc[i] for i in chunk_of if i != word or len(chunk) > 1]
+        begin, end = chunk.start, chunk.end
+        for token in doc[: chunk.start]:
+            hangs = any(inside.is_ancestor(token) for inside in chunk)
+            if hangs and not any(token.is_ancestor(other) for other in others):
+                begin = token.i
+                break
+        for token in doc[chunk.end :]:
+            if not any(inside.is_ancestor(token) for inside in chunk):
+                continue
+            if any(token.is_ancestor(other) or token.i == other.i for other in others):
+                break
+            end = token.i + 1
+        expanded[word] = doc[begin:end]
+    return expanded
+
+
+# --- Subject, noun phrases and synonyms -----------------------------------------------------------
+
+
+def subject(doc: Doc) -> str:
+    """The noun chunk of the root, else that of the root's first child, else the whole text."""
+    chunks = {token.i: chunk for chunk in doc.noun_chunks for token in chunk}
+    roots = [token for token in doc if token.head.i == token.i]
+    for token in [*roots[-1:], *[child for root in roots[-1:] for child in root.children][:1]]:
+        if token.i in chunks:
+            return chunks[token.i].text
+    return doc.text
+
+
+def first_noun(doc: Doc) -> str:
+    """The first word that is tagged as a noun; "" if there is none.
+
+    The released code asks NLTK's tagger, whose weights no package carries; spaCy's tags are of the
+    same set.
+    """
+    return next((token.text for token in doc if token.tag_.startswith("N")), "")
+
+
+def are_near_synonyms(noun_a: str, noun_b: str, wordnet: WordNetCorpusReader) -> bool:
+    """Whether two nouns share three synsets, of any part of speech.
+
+    Three pairs should have a path similarity above 0.9, and only a synset and itself have. So a
+    noun of fewer than three synsets is no synonym of itself, and "" of none.
+    """
+    if not noun_a or not noun_b:
+        return False
+    return len(set(wordnet.synsets(noun_a)) & set(wordnet.synsets(noun_b))) >= 3
+
+
+def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
+    """Place and first noun of the subject of each expression.
+
+    Returns:
+        One row a text, in order: key (the text as given), orientation (see ``place``) and head.
+    """
+    docs = list(parser.pipe(text.lower() for text in texts))
+    subjects = parser.pipe(subject(doc) for doc in docs)
+    rows = [
+        (text, place(doc), first_noun(of))
+        for text, doc, of in zip(texts, docs, subjects, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["key", "orientation", "head"])
+
+
+def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[tuple[str, str]]]:
+    """All noun chunks of each caption, repeated ones too, each with its first noun."""
+    docs = list(parser.pipe(captions))
+    chunks = [[chunk.text for chunk in doc.noun_chunks] for doc in docs]
+    tagged = iter(parser.pipe([text for some in chunks for text in some]))
+    return [[(text, first_noun(next(tagged))) for text in some] for some in chunks]

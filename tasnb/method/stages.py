@@ -1,0 +1,253 @@
+"""What is computed once an image or once a text, each step stored: the stages of TAS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasnb.datasets.images import load_image
+from tasnb.method import language, proposals, released
+from tasnb.method.masked_images import masked_images
+from tasnb.models import captioners, encoders, parsers
+from tasnb.models.checkpoints import model_digest
+from tasnb.models.proposal_networks import FIELDS, load_proposal_network
+from tasnb.settings import Settings, short
+from tasnb.store.backends import backend_of
+from tasnb.store.shards import Stage, Store
+
+Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
+"""Image key -> its file, or its pixels."""
+
+
+class Stages:
+    """The stages of TAS under one set of settings.
+
+    Every method computes what is missing in the store, shows a progress bar while it does, and
+    returns what is asked for. Models are loaded only when something is missing.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store(settings.store, backend_of(settings))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In a worker: the same settings, nothing kept in memory, and no workers of its own."""
+        return type(self), (
+            self.settings.model_copy(update={"backend": "serial", "scheduler": ""}),
+        )
+
+    # -- image side ----------------------------------------------------------------------------
+
+    @cached_property
+    def proposal_stage(self) -> Stage:
+        return self.stage("proposals", FIELDS, model=self.settings.proposal_network)
+
+    def proposals(self, images: Images) -> pd.DataFrame:
+        """All masks of the images as the mask table, refined ones marked ``kept`` (section 4.2).
+
+        Returns:
+            A row a mask with the columns of ``proposals.COLUMNS``, ``image`` and ``kept``.
+        """
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            network = load_proposal_network(self.settings)
+            frames = [
+                proposals.propose(_pixels(images[key]), network, key).assign(key=key)
+                for key in keys
+            ]
+            return {"masks": pd.concat(frames, ignore_index=True)}
+
+        stage = self.proposal_stage
+        stage.compute(images, work, self.settings.shard_size, "proposals (images)")
+        masks = stage.read(images, "masks").rename(columns={"key": "image"})
+        kept = [
+            proposals.refine(rows, self.settings) for _, rows in masks.groupby("image", sort=False)
+        ]
+        return masks.assign(kept=np.concatenate(kept) if kept else np.zeros(0, bool))
+
+    def refined(self, images: Images) -> pd.DataFrame:
+        """Those of ``proposals`` that are kept, with a fresh index."""
+        masks = self.proposals(images)
+        return masks[masks["kept"]].reset_index(drop=True)
+
+    def pixels(self, images: Images, image: str) -> npt.NDArray[np.uint8]:
+        """An image, RGB uint8 (H, W, 3)."""
+        return _pixels(images[image])
+
+    def mask(self, images: Images, image: str, mask_id: int) -> npt.NDArray[np.bool_]:
+        """One proposal (H, W) of an image; empty for mask_id -1."""
+        masks = self.proposals({image: images[image]})
+        rows = masks[masks["mask_id"] == mask_id]
+        if rows.empty:
+            return np.zeros(_pixels(images[image]).shape[:2], bool)
+        return proposals.decode(rows)[0]
+
+    def _caption_stage(self, form: str) -> Stage:
+        names = list(captioners.FIELDS)
+        model = self.settings.captioner
+        if form == "whole":
+            return self.stage("captions-whole", names, model=model)
+        return self.stage(
+            f"captions-{form}", [*names, *self.on_masks(form)], self.proposal_stage, model
+        )
+
+    def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
+        """Captions of the refined masks: image, mask_id, caption.
+
+        Args:
+            form: What the captioner sees, "blur" or "crop"; the settings' if None.
+        """
+        form = form or self.settings.caption_input
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            rows, pictures = self._masked(images, keys, form)
+            texts = captioners.load_captioner(self.settings).caption(pictures)
+            return {"captions": rows.assign(caption=pd.Series(texts, dtype=object))}
+
+        stage = self._caption_stage(form)
+        stage.compute(images, work, self.settings.shard_size, f"captions, {form} (images)")
+        return stage.read(images, "captions").rename(columns={"key": "image"})
+
+    def image_captions(self, images: Images) -> pd.Series:
+        """The overall caption of every image, by image key."""
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            captioner = captioners.load_captioner(self.settings)
+            texts = captioner.caption([_pixels(images[key]) for key in keys])
+            return {"captions": pd.DataFrame({"key": keys, "caption": texts})}
+
+        stage = self._caption_stage("whole")
+        stage.compute(images, work, 4 * self.settings.shard_size, "captions, whole (images)")
+        return stage.read(images, "captions").set_index("key")["caption"]
+
+    def mask_embeddings(
+        self, images: Images, encoder: str, form: str | None = None
+    ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
+        """E_v(I_m) of the refined masks (Eq. 1 and 2).
+
+        Returns:
+            Rows (image, mask_id), and unit vectors (M, D) in the same order.
+        """
+        form = form or self.settings.clip_input
+
+        def work(keys: list[str]) -> dict[str, Any]:
+            rows, pictures = self._masked(images, keys, form)
+            vectors = encoders.load_encoder(encoder, self.settings).encode_images(pictures)
+            return {"rows": rows, "vectors": (vectors, list(rows["key"]))}
+
+        stage = self.stage(f"crops-{form}", self.on_masks(form), self.proposal_stage, encoder)
+        title = f"{short(encoder)}, {form} (images)"
+        stage.compute(images, work, self.settings.shard_size, title)
+        vectors, _ = stage.read(images, "vectors")
+        return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
+
+    def on_masks(self, form: str | None = None) -> list[str]:
+        """The settings that the refined masks depend on, or masked images of them."""
+        names = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
+        names += ["crop_rule"] if form else []
+        return [*names, "blur_kernel"] if form == "blur" else names
+
+    def _masked(self, images: Images, keys: list[str], form: str) -> tuple[pd.DataFrame, list]:
+        """Rows (key, mask_id) of the refined masks of some images, and the masked images."""
+        masks = self.refined({key: images[key] for key in keys})
+        pictures: list = []
+        for key, rows in masks.groupby("image", sort=False):
+            decoded = proposals.decode(rows)
+            pictures += masked_images(
+                _pixels(images[str(key)]),
+                decoded,
+                form,
+                self.settings.blur_kernel,
+                self.settings.crop_rule,
+            )
+        return masks.rename(columns={"image": "key"})[["key", "mask_id"]], pictures
+
+    # -- text side -----------------------------------------------------------------------------
+
+    def text_embeddings(
+        self, texts: Iterable[str], encoder: str, normalize: bool = True
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """E_t of every distinct text: vectors (D,), of unit length if ``normalize``."""
+        texts = sorted(set(texts))
+
+        def work(keys: list[str]) -> dict[str, Any]:
+            loaded = encoders.load_encoder(encoder, self.settings)
+            return {"vectors": loaded.encode_texts(keys, normalize)}
+
+        stage = self.stage("texts" if normalize else "texts-raw", [], model=encoder)
+        stage.compute(texts, work, 1024, f"{short(encoder)} (texts)")
+        vectors, keys = stage.read(texts, "vectors")
+        return dict(zip(keys, vectors, strict=True))
+
+    def expressions(self, texts: Iterable[str]) -> pd.DataFrame:
+        """What was read of every distinct expression, by text: ``language.read_expressions``.
+
+        The orientation is that of ``settings.rectifier_rule``, the head that of
+        ``settings.negative_rule``.
+        """
+        texts = sorted(set(texts))
+        published = self._read(texts, language, version=2)
+        rules = {"orientation": self.settings.rectifier_rule, "head": self.settings.negative_rule}
+        theirs = [name for name, rule in rules.items() if rule == "released"]
+        if not theirs:
+            return published
+        return published.assign(**self._read(texts, released)[theirs])
+
+    def _read(self, texts: list[str], by: Any, version: int = 1) -> pd.DataFrame:
+        """What ``tasnb.method.language`` or ``tasnb.method.released`` reads in expressions."""
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            parser = parsers.load_parser(self.settings.spacy_model)
+            return {"expressions": by.read_expressions(keys, parser)}
+
+        name = "expressions" if by is language else "expressions-released"
+        stage = self.stage(name, ["spacy_model"], version=version)
+        stage.compute(texts, work, 1024, f"read {name} (texts)")
+        return stage.read(texts, "expressions").set_index("key")
+
+    def noun_phrases(self, texts: Iterable[str]) -> dict[str, list[language.Phrase]]:
+        """Noun phrases of every distinct caption, as ``settings.negative_rule`` has them."""
+        texts = sorted(set(texts))
+        theirs = self.settings.negative_rule == "released"
+
+        def work(keys: list[str]) -> dict[str, pd.DataFrame]:
+            parser = parsers.load_parser(self.settings.spacy_model)
+            found = (released if theirs else language).noun_phrases(keys, parser)
+            rows = [
+                (key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some
+            ]
+            return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
+
+        stage = self.stage("phrases-released" if theirs else "phrases", ["spacy_model"])
+        stage.compute(texts, work, 1024, "noun phrases (texts)")
+        rows = stage.read(texts, "phrases")
+        found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
+        for key, text, head in rows[["key", "text", "head"]].itertuples(index=False):
+            found[key].append(language.Phrase(text, head))
+        return found
+
+    def stage(
+        self,
+        name: str,
+        fields: Sequence[str],
+        inputs: Stage | None = None,
+        model: str | None = None,
+        version: int = 1,
+    ) -> Stage:
+        """A stage whose results depend on some settings, a model's weights and another stage."""
+        chosen = {field: getattr(self.settings, field) for field in fields}
+        if "spacy_model" in chosen:  # what will parse, so that a better one installed later counts
+            chosen["spacy_model"] = parsers.installed_parser(self.settings.spacy_model)
+        if model:
+            chosen |= {"model": model, "weights": model_digest(model, self.settings)}
+        return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])
+
+
+def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return image if isinstance(image, np.ndarray) else load_image(image)

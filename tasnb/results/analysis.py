@@ -1,0 +1,356 @@
+"""What the paper's tables do not show: upper bounds, captions, negatives, the rectifier."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from tasnb import profiles
+from tasnb.datasets.splits import Split, columns
+from tasnb.method.language import says
+from tasnb.method.masked_images import masked_images
+from tasnb.method.metrics import difference
+from tasnb.method.pipeline import Pipeline
+from tasnb.method.proposals import best_proposals, decode
+from tasnb.method.scores import ScoreTable
+from tasnb.results import ablations, tables
+from tasnb.results.figures import Bested, Example, Overview, Rectified
+from tasnb.settings import Settings
+from tasnb.store.files import atomic_write
+
+GOOD = 0.5  # IoU from which a proposal is said to cover its target
+
+
+def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
+    """What a perfect choice would score, and masks an image, before and after the refinement."""
+    found = []
+    for dataset, split in columns(pipeline.settings):
+        data = pipeline.split(dataset, split)
+        masks = pipeline.proposals(data.images)
+        for name, rows in (("all proposals", masks), ("refined", masks[masks["kept"]])):
+            outcome = best_proposals(data.sentences, rows)
+            table = tables.rows("upper_bound", name, "", dataset, split, outcome)
+            count = len(rows) / len(data.images)
+            extra = ("upper_bound", name, "", dataset, split, "masks an image", count)
+            table.loc[len(table)] = (*extra, np.nan, len(data.images))
+            found.append(table)
+    return pd.concat(found, ignore_index=True)
+
+
+def networks(
+    pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str
+) -> pd.DataFrame:
+    """What proposal networks offer on one column: best IoU and masks an image, refined or not.
+
+    Args:
+        names: What each is called -> its name in the settings.
+    """
+    found = []
+    for called, name in names.items():
+        other = pipeline.variant(proposal_network=name)
+        data = other.split(dataset, split)
+        masks = other.proposals(data.images)
+        for step, rows in (("all", masks), ("refined", masks[masks["kept"]])):
+            best = best_proposals(data.sentences, rows)
+            count = len(rows) / len(data.images)
+            covered = 100 * (best["iou"] >= GOOD).mean()
+            found.append((called, step, count, 100 * best["iou"].mean(), covered))
+    names_ = ["network", "proposals", "masks an image", "best IoU (%)", f"IoU from {GOOD} (%)"]
+    return pd.DataFrame(found, columns=names_)
+
+
+def pick_bested(
+    pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str, count: int
+) -> list[Bested]:
+    """Expressions on which the networks differ most, one an image: the first ahead, then behind.
+
+    Args:
+        names: What each is called -> its name in the settings, two or more.
+    """
+    data = pipeline.split(dataset, split)
+    best, masks = {}, {}
+    for called, name in names.items():
+        table = pipeline.variant(proposal_network=name).proposals(data.images)
+        masks[called] = table[table["kept"]].set_index(["image", "mask_id"])
+        best[called] = best_proposals(data.sentences, table[table["kept"]])
+    first, *others = names
+    gap = best[first]["iou"] - pd.concat([best[o]["iou"] for o in others], axis=1).max(axis=1)
+    order = data.sentences.assign(gap=gap).sort_values("gap", ascending=False, kind="stable")
+    ahead = order[order["image"] != order["image"].iloc[-1]].drop_duplicates("image")
+    found = []
+    for index in [*ahead.index[: count - 1], order.index[-1]]:
+        row = data.sentences.loc[index]
+        shown = {}
+        for called in names:
+            mask_id = best[called]["mask_id"][index]
+            shown[called] = np.zeros((row["height"], row["width"]), bool)
+            if mask_id >= 0:
+                shown[called] = decode(masks[called].loc[[(row["image"], mask_id)]])[0]
+        pixels = pipeline.pixels(data.images, row["image"])
+        found.append(Bested(pixels, row["sentence"], data.ground_truth(index), shown))
+    return found
+
+
+def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
+    """How many captions of the targets' proposals hold the target's noun, by what was captioned.
+
+    Counts each ref once, where a refined proposal covers it with an IoU of at least ``GOOD``.
+    """
+    data = pipeline.split(dataset, split)
+    refs = data.sentences.drop_duplicates("ref_id").reset_index(drop=True)
+    masks = pipeline.proposals(data.images)
+    best = best_proposals(refs, masks[masks["kept"]])
+    covered = (best["iou"] >= GOOD).to_numpy()
+    pairs = refs.assign(mask_id=best["mask_id"])[covered]
+    found = []
+    for form in ("crop", "blur"):
+        said = pairs.merge(pipeline.captions(data.images, form), on=["image", "mask_id"])
+        named = list(map(says, said["caption"], said["target"]))
+        found.append((form, 100 * pd.Series(named, dtype=float).mean(), len(named)))
+    overall = pipeline.image_captions(data.images)
+    named = list(map(says, overall[refs["image"]], refs["target"]))
+    found.append(("whole image", 100 * pd.Series(named, dtype=float).mean(), len(named)))
+    return pd.DataFrame(found, columns=["captioned", "names the target (%)", "targets"])
+
+
+def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
+    """What the captioners of Table 6 say of the same masks: image, mask_id, a column each."""
+    images = pipeline.split(dataset, split).images
+    ours, theirs = (
+        run.captions(images).rename(columns={"caption": name})
+        for name, method, run in ablations.captioners(pipeline)
+        if method == "TAS"
+    )
+    return ours.merge(theirs, on=["image", "mask_id"])
+
+
+def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
+    """What became of the noun phrases: sentences without any, and targets that repel themselves."""
+    found = []
+    for dataset, split in columns(pipeline.settings):
+        sentences = pipeline.scored(dataset, split, encoder).sentences
+        count = sentences["negatives"].map(len)
+        found.append(
+            (dataset, split, count.mean(), 100 * (count == 0).mean(),
+             100 * sentences["own_negative"].mean(), len(sentences))
+        )  # fmt: skip
+    names = ["dataset", "split", "phrases a sentence", "no phrase left (%)"]
+    return pd.DataFrame(found, columns=[*names, "target among them (%)", "sentences"])
+
+
+def own_negatives(scored: ScoreTable) -> pd.DataFrame:
+    """The sentences whose target is among its own negatives: which word was not recognised."""
+    rows = scored.sentences[scored.sentences["own_negative"]]
+    return rows[["sentence", "head", "target", "caption", "negatives"]].reset_index(drop=True)
+
+
+def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
+    """How often the rectifier finds a region, changes the choice, helps and hurts."""
+    found = []
+    for dataset, split in columns(pipeline.settings):
+        scored = pipeline.scored(dataset, split, encoder)
+        before, after = _both(scored, pipeline.settings, dataset)
+        named = (scored.sentences["orientation"] != "").to_numpy()
+        changed = (before["mask_id"] != after["mask_id"]).to_numpy()
+        gain = (after["iou"] - before["iou"]).to_numpy()
+        found.append(
+            (dataset, split, 100 * named.mean(), 100 * changed.mean(), 100 * (gain > 0.1).mean(),
+             100 * (gain < -0.1).mean(), 100 * gain.mean())
+        )  # fmt: skip
+    names = ["dataset", "split", "names a place (%)", "choice changed (%)"]
+    return pd.DataFrame(found, columns=[*names, "better (%)", "worse (%)", "mIoU gained"])
+
+
+def _both(
+    scored: ScoreTable, settings: Settings, dataset: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Outcomes without and with the rectifier."""
+    total = scored.total(settings.alpha, settings.lambda_of(dataset))
+    return tuple(scored.outcome(scored.choose(total, rectify)) for rectify in (False, True))
+
+
+def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
+    """A row a sentence: what each method chose, what it scored, and whether the rectifier acted."""
+    frame = scored.sentences.drop(columns=["ground_truth"])
+    frame["best IoU"] = scored.outcome(scored.best_possible())["iou"]
+    for method in tables.OWN:
+        outcome = scored.outcome(tables.choose(method, scored, settings, dataset))
+        frame[[f"{method} mask", f"{method} IoU"]] = outcome[["mask_id", "iou"]]
+        frame[[f"{method} intersection", f"{method} union"]] = outcome[["intersection", "union"]]
+    before, after = _both(scored, settings, dataset)
+    return frame.assign(rectified=before["mask_id"] != after["mask_id"])
+
+
+def pick_examples(frame: pd.DataFrame, better: str, worse: str, count: int) -> pd.DataFrame:
+    """Sentences where one method is right and the other is not, one an image, clearest first.
+
+    Args:
+        frame: From ``per_sentence``.
+        better, worse: Methods.
+    """
+    gain = frame[f"{better} IoU"] - frame[f"{worse} IoU"]
+    order = frame.assign(gain=gain)[gain > 0.3].sort_values("gain", ascending=False, kind="stable")
+    return order.drop_duplicates("image").head(count)
+
+
+def to_examples(pipeline: Pipeline, split: Split, frame: pd.DataFrame) -> list[Example]:
+    """Pictures for rows of ``per_sentence``: ground truth, CLIP-only and TAS."""
+    return [
+        Example(
+            image=pipeline.pixels(split.images, row["image"]),
+            expression=row["sentence"],
+            truth=split.ground_truth(index),
+            clip_only=pipeline.mask(split.images, row["image"], row["CLIP-only mask"]),
+            tas=pipeline.mask(split.images, row["image"], row["TAS mask"]),
+        )
+        for index, row in frame.iterrows()
+    ]
+
+
+def pick_rectified(
+    pipeline: Pipeline, scored: ScoreTable, split: Split, count: int
+) -> list[Rectified]:
+    """Sentences that the rectifier mends most, and last one that it spoils, one an image."""
+    total = scored.total(pipeline.settings.alpha, pipeline.settings.lambda_of(split.dataset))
+    before, after = (scored.choose(total, rectify) for rectify in (False, True))
+    frame = scored.sentences.assign(
+        gain=scored.outcome(after)["iou"] - scored.outcome(before)["iou"],
+        before=before,
+        after=after,
+    )
+    frame = frame[frame["before"] != frame["after"]].sort_values("gain", kind="stable")
+    spoilt = frame[frame["gain"] < -0.1].head(1)
+    mended = frame[::-1].drop_duplicates("image").head(count - len(spoilt))
+    found = []
+    for index, row in pd.concat([mended, spoilt]).iterrows():
+        pairs = scored.pairs[scored.pairs["sentence"] == index]
+        masks = pipeline.proposals({row["image"]: split.images[row["image"]]})
+        found.append(
+            Rectified(
+                image=pipeline.pixels(split.images, row["image"]),
+                masks=decode(masks[masks["kept"]]),
+                expression=row["sentence"],
+                orientation=row["orientation"],
+                center_x=pairs["center_x"].to_numpy(),
+                center_y=pairs["center_y"].to_numpy(),
+                in_region=pairs["in_region"].to_numpy(),
+                before=row["before"] - pairs.index[0],
+                after=row["after"] - pairs.index[0],
+                truth=split.ground_truth(index),
+            )
+        )
+    return found
+
+
+def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overview:
+    """The sentence that shows most: rectified, right where V alone is wrong, 4 to 6 masks.
+
+    The nearest to that where there is none.
+    """
+    settings, dataset = pipeline.settings, split.dataset
+    total = scored.total(settings.alpha, settings.lambda_of(dataset))
+    chosen = tables.choose("TAS", scored, settings, dataset)
+    gain = (
+        scored.outcome(chosen)["iou"]
+        - scored.outcome(tables.choose("CLIP-only", scored, settings, dataset))["iou"]
+    )
+    count = scored.pairs.groupby("sentence").size().reindex(gain.index, fill_value=0)
+    fits = (scored.sentences["orientation"] != "").astype(float) + count.between(4, 6) + gain
+    index = int(fits.where(count > 0, -np.inf).to_numpy().argmax())
+    row = scored.sentences.loc[index]
+    pairs = scored.pairs[scored.pairs["sentence"] == index]
+    masks = pipeline.proposals({row["image"]: split.images[row["image"]]}).query("kept")
+    image = pipeline.pixels(split.images, row["image"])
+    forms = {
+        form: masked_images(image, decode(masks), form, settings.blur_kernel)
+        for form in ("crop", "blur")
+    }
+    return Overview(
+        image=image,
+        expression=row["sentence"],
+        orientation=row["orientation"],
+        caption=row["caption"],
+        negatives=row["negatives"],
+        truth=split.ground_truth(index),
+        masks=decode(masks),
+        crops=forms["crop"],
+        blurs=forms["blur"],
+        pairs=pairs.assign(S=total[pairs.index], chosen=pairs.index == chosen[index]),
+    )
+
+
+def save_per_sentence(pipeline: Pipeline) -> None:
+    """Writes ``results/<dataset>-<split>-<encoder>.parquet`` for every column and encoder."""
+    for dataset, split in columns(pipeline.settings):
+        for encoder in pipeline.settings.encoders:
+            scored = pipeline.scored(dataset, split, encoder)
+            frame = per_sentence(scored, pipeline.settings, dataset)
+            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}.parquet"
+            with atomic_write(pipeline.settings.out / "results" / name) as path:
+                frame.to_parquet(path, index=False)
+
+
+def steps(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
+    """What adding each module of Table 4 changes, sentence by sentence, on every column.
+
+    Returns:
+        dataset, split, step, share of sentences whose IoU rises or falls by more than 0.1, and the
+        mIoU gained (points).
+    """
+    found = []
+    for dataset, split in columns(pipeline.settings):
+        ious = [
+            tables.outcome(pipeline, name, encoder, dataset, split)["iou"]
+            for name in tables.MODULES
+        ]
+        for name, (before, after) in zip(tables.MODULES[1:], itertools.pairwise(ious), strict=True):
+            gain = (after - before).to_numpy()
+            better, worse = 100 * (gain > 0.1).mean(), 100 * (gain < -0.1).mean()
+            step = "+ " + name.rpartition("+ ")[2]
+            found.append((dataset, split, step, better, worse, 100 * gain.mean()))
+    names = ["dataset", "split", "step", "better (%)", "worse (%)", "mIoU gained"]
+    return pd.DataFrame(found, columns=names)
+
+
+def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
+    """What P and N gain where the captions are right, and where they are not.
+
+    P is split by whether the caption of the target's best proposal holds the target's noun, N by
+    whether the target is among its own negatives. Targets that no proposal covers are left out.
+    """
+    v, vp, vpn = (
+        tables.by_image(scored, tables.choose(name, scored, settings, dataset))
+        for name in tables.MODULES[:3]
+    )
+    best = scored.best_possible()
+    covered = scored.outcome(best)["iou"].to_numpy() >= GOOD
+    caption = scored.pairs["caption"].reindex(best).fillna("")
+    named = np.array(list(map(says, caption, scored.sentences["target"])), bool)
+    own = scored.sentences["own_negative"].to_numpy(bool)
+    cases = [
+        ("P", "the target's caption names it", named, vp, v),
+        ("P", "it does not", ~named, vp, v),
+        ("N", "the target is among the negatives", own, vpn, vp),
+        ("N", "it is not", ~own, vpn, vp),
+    ]
+    found = []
+    for module, case, those, after, before in cases:
+        rows = those & covered
+        gain = (np.nan,) * 3
+        if rows.any():
+            gain = difference(after[rows], before[rows], "mIoU")[:3]
+        found.append((module, case, int(rows.sum()), *gain))
+    return pd.DataFrame(
+        found, columns=["module", "where", "sentences", "mIoU gained", "at least", "at most"]
+    )
+
+
+def targets(split: Split) -> pd.DataFrame:
+    """A row a ref: image, target, its share of the image, and its sentences."""
+    frame = split.sentences.groupby("ref_id", sort=False)
+    first = frame.first()
+    texts = frame["sentence"].agg(" / ".join)
+    return pd.DataFrame({"target": first["target"], "share": first["share"], "sentences": texts})

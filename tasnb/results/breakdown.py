@@ -1,0 +1,113 @@
+"""Where the errors are: by cause, by kind of expression, by size of the target, by sentence."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from tasnb.datasets.splits import columns
+from tasnb.method.metrics import difference
+from tasnb.method.pipeline import Pipeline
+from tasnb.results import tables
+from tasnb.results.analysis import GOOD
+
+SIZES = (0.02, 0.04, 0.08)  # shares of the image between the classes of size
+COMPARED = ("CLIP-only", "TAS")
+
+
+def sentences(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
+    """Every sentence of the run: what it is about and what the methods make of it.
+
+    Returns:
+        dataset, split, image, sentence, target, share of the image, kinds (names a place, an
+        attribute, a relation; words), best IoU, IoU of ``COMPARED`` and of TAS without rectifier,
+        intersection and union of ``COMPARED``, and what TAS's error is due to ("" for none).
+    """
+    parts = [column(pipeline, *names, encoder) for names in columns(pipeline.settings)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def column(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> pd.DataFrame:
+    """``sentences`` of one column, in the order of its sentences."""
+    scored = pipeline.scored(dataset, split, encoder)
+    rows = scored.sentences
+    frame = pd.DataFrame(
+        {
+            "dataset": dataset,
+            "split": split,
+            "image": rows["image"],
+            "sentence": rows["sentence"],
+            "target": rows["target"],
+            "share": rows["share"],
+            "place": rows["orientation"] != "",
+            "attribute": rows["attribute"],
+            "relation": rows["relation"],
+            "words": rows["sentence"].str.split().str.len(),
+            "best": scored.outcome(scored.best_possible())["iou"],
+        }
+    )
+    for method in (*COMPARED, "V + P + N"):
+        outcome = tables.outcome(pipeline, method, encoder, dataset, split)
+        for name in ("iou", "intersection", "union"):
+            frame[f"{method} {name}"] = outcome[name].to_numpy()
+    return frame.assign(cause=_cause(frame))
+
+
+def _cause(frame: pd.DataFrame) -> list[str]:
+    """Why TAS is wrong, the first that applies."""
+    right, could = frame["TAS iou"] >= GOOD, frame["best"] >= GOOD
+    before = frame["V + P + N iou"] >= GOOD
+    names = ["", "no good proposal", "rectifier hurt"]
+    return np.select([right, ~could, before], names, "wrong proposal ranked first").tolist()
+
+
+def causes(frame: pd.DataFrame) -> pd.DataFrame:
+    """How many sentences of each column TAS gets right (IoU of 0.5), and why it fails on the rest.
+
+    Args:
+        frame: From ``sentences``.
+    """
+    order = ["right", "no good proposal", "wrong proposal ranked first", "rectifier hurt"]
+    named = frame.assign(cause=frame["cause"].replace("", "right"))
+    groups = named.groupby(["dataset", "split"], sort=False)["cause"]
+    shares = groups.value_counts(normalize=True).unstack(fill_value=0).reindex(columns=order)
+    return (100 * shares.fillna(0)).reset_index().rename_axis(columns=None)
+
+
+def kinds(frame: pd.DataFrame) -> pd.DataFrame:
+    """CLIP-only and TAS by kind of expression and by size of the target, all columns together.
+
+    Args:
+        frame: From ``sentences``.
+
+    Returns:
+        what, kind, sentences, mIoU of both and of the best proposals, TAS's gain with the interval
+        of the bootstrap over images.
+    """
+    yes_no = {True: "yes", False: "no"}
+    length = pd.cut(frame["words"], [0, 2, 4, 8, 1000], labels=["1-2", "3-4", "5-8", "9 or more"])
+    edges = [0, *SIZES, 1]
+    names = [f"{100 * a:g}-{100 * b:g} %" for a, b in itertools.pairwise(edges)]
+    classes = {
+        "names a place": frame["place"].map(yes_no),
+        "names an attribute": frame["attribute"].map(yes_no),
+        "names a second thing": frame["relation"].map(yes_no),
+        "words": length,
+        "target's share of the image": pd.cut(frame["share"], edges, labels=names),
+    }
+    found = []
+    for what, kind in classes.items():
+        for name, rows in frame.groupby(kind, observed=True):
+            both = [_outcome(rows, method) for method in COMPARED]
+            gain = difference(both[1], both[0], "mIoU")
+            means = [100 * rows[c].mean() for c in ("best", "CLIP-only iou", "TAS iou")]
+            found.append((what, str(name), len(rows), *means, gain.value, gain.low, gain.high))
+    names = ["what", "kind", "sentences", "best proposal", *COMPARED, "TAS ahead by"]
+    return pd.DataFrame(found, columns=[*names, "at least", "at most"])
+
+
+def _outcome(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+    names = {f"{method} {name}": name for name in ("intersection", "union")}
+    return rows[["image", *names]].rename(columns=names)

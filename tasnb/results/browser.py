@@ -1,0 +1,121 @@
+"""Pages to find examples on: every sentence of a column, to be sorted and filtered, with a picture.
+
+A page is one file: the rows as JSON, outlines of the masks as SVG paths, and links to the images
+where they lie. It needs no network and no server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasnb import profiles
+from tasnb.datasets.splits import columns
+from tasnb.method.pipeline import Pipeline
+from tasnb.method.proposals import decode
+from tasnb.results import breakdown, tables
+from tasnb.store.files import atomic_write
+
+TEMPLATE = Path(__file__).with_name("browser.html")
+
+
+def save(pipeline: Pipeline) -> list[Path]:
+    """Writes ``results/<dataset>-<split>-<encoder>.html`` for every column and encoder."""
+    written = []
+    for dataset, split in columns(pipeline.settings):
+        for encoder in pipeline.settings.encoders:
+            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}"
+            path = pipeline.settings.out / "results" / f"{name}.html"
+            content = page(pipeline, dataset, split, encoder, path.parent)
+            with atomic_write(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Path) -> str:
+    """The page of one column, as HTML that finds the images from ``folder``."""
+    data = pipeline.split(dataset, split)
+    scored = pipeline.scored(dataset, split, encoder)
+    frame = breakdown.column(pipeline, dataset, split, encoder)
+    chosen = {
+        method: tables.outcome(pipeline, method, encoder, dataset, split)["mask_id"]
+        for method in breakdown.COMPARED
+    }
+    captions = scored.pairs.set_index(["sentence", "mask_id"])["caption"]
+    rows = []
+    for index, row in frame.iterrows():
+        sentence = scored.sentences.loc[index]
+        ids = {method: int(chosen[method][index]) for method in breakdown.COMPARED}
+        named = [kind for kind in ("place", "attribute", "relation") if row[kind]]
+        rows.append(
+            {
+                "sentence": row["sentence"],
+                "target": row["target"],
+                "size": round(100 * row["share"], 1),
+                "names": ", ".join(named),
+                "best": round(row["best"], 4),
+                "clip": round(row["CLIP-only iou"], 4),
+                "tas": round(row["TAS iou"], 4),
+                "cause": row["cause"] or "right",
+                "image": row["image"],
+                "truth": int(sentence["ref_id"]),
+                "masks": list(ids.values()),
+                "said": [captions.get((index, mask), "") for mask in ids.values()],
+                "caption": sentence["caption"],
+                "negatives": sentence["negatives"],
+            }
+        )
+    content = {
+        "title": f"{profiles.title(dataset)} {split}, {tables.short(encoder)}",
+        "about": tables.provenance(pipeline.settings),
+        "rows": rows,
+        "images": _images(pipeline, data, scored.sentences, chosen, folder),
+        "truths": {
+            int(ref): outline(data.ground_truth(index))
+            for index, ref in data.sentences["ref_id"].drop_duplicates().items()
+        },
+    }
+    script = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
+    return TEMPLATE.read_text(encoding="utf-8").replace("/*CONTENT*/", script)
+
+
+def _images(
+    pipeline: Pipeline, data: Any, sentences: pd.DataFrame, chosen: dict, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Of each image where it lies, its size, and the outlines of the masks that were chosen."""
+    wanted = pd.concat(
+        [pd.DataFrame({"image": sentences["image"], "mask_id": ids}) for ids in chosen.values()]
+    ).drop_duplicates()
+    masks = pipeline.proposals(data.images).merge(wanted, on=["image", "mask_id"])
+    by_image = dict(list(masks.groupby("image")))
+    found = {}
+    for image, rows in sentences.groupby("image", sort=False):
+        own = by_image.get(image, masks[:0])
+        outlines = zip(own["mask_id"], map(outline, decode(own)), strict=True)
+        first = rows.iloc[0]
+        found[str(image)] = {
+            "file": quote(Path(os.path.relpath(data.images[image], folder)).as_posix()),
+            "size": [int(first["width"]), int(first["height"])],
+            "masks": {int(mask_id): path for mask_id, path in outlines},
+        }
+    return found
+
+
+def outline(mask: npt.NDArray[np.bool_]) -> str:
+    """The outlines of a mask (H, W), holes included, as an SVG path in pixels."""
+    fine = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    lines, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parts = []
+    for line in lines:
+        smooth = (cv2.approxPolyDP(line, 1.0, True)[:, 0] + 0.5) / 2
+        parts.append("M" + "L".join(f"{x:g} {y:g}" for x, y in smooth) + "Z")
+    return "".join(parts)

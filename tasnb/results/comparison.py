@@ -1,0 +1,256 @@
+"""Which differences can be relied on: intervals, paired tests, and the paper's claims (section 4).
+
+Everything is resampled over images, since the sentences of an image share its proposals and its
+captions; the images of RefScenes and RefScenes+ are the same and are drawn as one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pandas as pd
+
+from tasnb.datasets.splits import ablated, columns
+from tasnb.method.metrics import Difference, difference, evaluate, interval
+from tasnb.method.pipeline import Pipeline
+from tasnb.profiles import is_phrases, title
+from tasnb.results import ablations, tables
+
+MAPS = ("CLIP Surgery", "Score Map", "Grad-CAM")  # the methods by activation maps
+LITTLE = 2  # points of mIoU under which a difference is called little
+SMALL = 0.04  # share of the image under which a target is called small
+
+
+def intervals(pipeline: Pipeline) -> pd.DataFrame:
+    """Every number of Tables 1 and 2 with its interval, and what TAS has beyond that method.
+
+    Returns:
+        method, encoder, dataset, split, metric, value, low, high (95 % interval); ``TAS ahead by``
+        with its own low and high, and p of the paired test; NaN for TAS itself.
+    """
+    found = []
+    for dataset, split in columns(pipeline.settings):
+        for encoder in pipeline.settings.encoders:
+            tas = tables.outcome(pipeline, "TAS", encoder, dataset, split)
+            for method in tables.methods(pipeline, encoder):
+                own = tables.outcome(pipeline, method, encoder, dataset, split)
+                values = evaluate(own["intersection"], own["union"])
+                for metric in ("oIoU", "mIoU"):
+                    ahead = (float("nan"),) * 4
+                    if method != "TAS":
+                        ahead = difference(tas, own, metric)
+                    name = "" if method == "Text-only" else tables.short(encoder)
+                    key = (method, name, dataset, split, metric)
+                    found.append((*key, values[metric], *interval(own, metric), *ahead))
+    names = ["method", "encoder", "dataset", "split", "metric", "value", "low", "high"]
+    return pd.DataFrame(found, columns=[*names, "TAS ahead by", "at least", "at most", "p"])
+
+
+def claims(pipeline: Pipeline) -> pd.DataFrame:
+    """The paper's claims, each with what was measured here and whether it holds.
+
+    A claim is held if the 95 % interval of the difference that it is about lies on the claimed
+    side, not held if it lies on the other, and undecided in between. Claims about Tables 3 to 5 are
+    about the first split with the last encoder, those about Tables 6 and 7 about the two columns of
+    these, as in the paper; they are left out where the run has not all of the columns.
+    """
+    found: list[tuple[str, str, str]] = []
+    for encoder in pipeline.settings.encoders:
+        found += _against_others(pipeline, encoder)
+    found += _modules(pipeline) + _weights(pipeline) + _inputs(pipeline)
+    if set(ablations.swapped(pipeline.settings)) <= set(columns(pipeline.settings)):
+        found += _captioners(pipeline) + _encoders(pipeline)
+    found += _small_targets(pipeline)
+    return pd.DataFrame(found, columns=["the paper says", "measured here", "verdict"])
+
+
+Row = tuple[str, str, str]
+
+
+def _points(d: Difference) -> str:
+    return f"{d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}] points of mIoU"
+
+
+def _is_little(d: Difference) -> str:
+    """The verdict on a claim that two things are nearly the same, whichever is ahead."""
+    if d.low > -LITTLE and d.high < LITTLE:
+        return "held"
+    return "not held" if d.low > LITTLE or d.high < -LITTLE else "undecided"
+
+
+def _of_table1(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """The run's columns but PhraseCut's, which are Table 2's."""
+    return [column for column in columns(pipeline.settings) if not is_phrases(column[0])]
+
+
+def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
+    """A method's outcome over all columns of Table 1."""
+    parts = [tables.outcome(pipeline, method, encoder, *column) for column in _of_table1(pipeline)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
+    name = tables.short(encoder)
+    others = tables.methods(pipeline, encoder, extra=False)
+    pooled = {method: _pooled(pipeline, method, encoder) for method in others}
+    tas = pooled.pop("TAS")
+    alone = pooled.pop("CLIP-only")
+    ahead = difference(tas, alone, "mIoU")
+    text = f"{_points(ahead)}, {_columns_ahead(pipeline, 'CLIP-only', encoder)}"
+    found = [(f"TAS beats CLIP-only with {name} (Table 1)", text, ahead.verdict)]
+    if pooled:
+        gaps = {method: difference(tas, own, "mIoU") for method, own in pooled.items()}
+        best = min(gaps, key=lambda method: gaps[method].value)
+        text = f"the best other is {best}: {_points(gaps[best])}, "
+        text += _columns_ahead(pipeline, best, encoder)
+        found.append(
+            (f"TAS beats every other method with {name} (Table 1)", text, gaps[best].verdict)
+        )
+    maps = {m: difference(alone, pooled[m], "mIoU") for m in MAPS if m in pooled}
+    if maps:
+        best = min(maps, key=lambda method: maps[method].value)
+        text = f"CLIP-only less {best}, the best of them: {_points(maps[best])}"
+        found.append((f"activation maps are poor with {name} (Table 1)", text, maps[best].verdict))
+    return found
+
+
+def _columns_ahead(pipeline: Pipeline, method: str, encoder: str) -> str:
+    """In how many columns of Table 1 TAS has the higher mIoU."""
+    gaps = [
+        tables.outcome(pipeline, "TAS", encoder, *column)["iou"].mean()
+        - tables.outcome(pipeline, method, encoder, *column)["iou"].mean()
+        for column in _of_table1(pipeline)
+    ]
+    return f"ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)} columns"
+
+
+def module_gains(pipeline: Pipeline) -> pd.DataFrame:
+    """What each module of Table 4 adds on all columns of a dataset together, by encoder.
+
+    Returns:
+        encoder, dataset, step, mIoU gained (points) with its 95 % interval (``at least``, ``at
+        most``), and sentences.
+    """
+    found = []
+    for encoder in pipeline.settings.encoders:
+        for dataset in dict.fromkeys(dataset for dataset, _ in columns(pipeline.settings)):
+            there = [c for c in columns(pipeline.settings) if c[0] == dataset]
+            parts = [
+                pd.concat([tables.outcome(pipeline, name, encoder, *c) for c in there])
+                for name in tables.MODULES
+            ]
+            for name, (before, after) in zip(
+                tables.MODULES[1:], itertools.pairwise(parts), strict=True
+            ):
+                gain = difference(after, before, "mIoU")
+                step = "+ " + name.rpartition("+ ")[2]
+                key = (tables.short(encoder), title(dataset), step)
+                found.append((*key, gain.value, gain.low, gain.high, len(after)))
+    names = ["encoder", "dataset", "step", "mIoU gained", "at least", "at most", "sentences"]
+    return pd.DataFrame(found, columns=names)
+
+
+def _on_ablated(pipeline: Pipeline, method: str) -> pd.DataFrame:
+    encoder = pipeline.settings.encoders[-1]
+    return tables.outcome(pipeline, method, encoder, *ablated(pipeline.settings))
+
+
+def _modules(pipeline: Pipeline) -> list[Row]:
+    outcomes = [_on_ablated(pipeline, method) for method in tables.MODULES]
+    found = []
+    for name, before, after in zip(tables.MODULES[1:], outcomes, outcomes[1:], strict=False):
+        gain = difference(after, before, "mIoU")
+        module = {"P": "P", "N": "N", "spatial": "the rectifier"}[name.rpartition("+ ")[2]]
+        found.append((f"{module} helps (Table 4)", _points(gain), gain.verdict))
+    return found
+
+
+def _weights(pipeline: Pipeline) -> list[Row]:
+    settings = pipeline.settings
+    scored = pipeline.scored(*ablated(settings), settings.encoders[-1])
+
+    def at(alpha: float, lam: float) -> pd.DataFrame:
+        return tables.by_image(scored, scored.choose(scored.total(alpha, lam), rectify=True))
+
+    lambdas = {lam: at(settings.alpha, lam) for lam in ablations.LAMBDAS[1:]}
+    values = {lam: evaluate(o["intersection"], o["union"])["mIoU"] for lam, o in lambdas.items()}
+    best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
+    moved = difference(lambdas[best], lambdas[worst], "mIoU")
+    text = f"from {worst:g} (worst) to {best:g} (best) {_points(moved)}; little is under {LITTLE}"
+    harm = difference(at(0.1, settings.lam), at(0.4, settings.lam), "mIoU")
+    return [
+        ("lambda matters little from 0.3 to 0.9 (Table 3)", text, _is_little(moved)),
+        ("a large alpha harms: 0.1 beats 0.4 (Table 3)", _points(harm), harm.verdict),
+    ]
+
+
+def _inputs(pipeline: Pipeline) -> list[Row]:
+    encoder, column = pipeline.settings.encoders[-1], ablated(pipeline.settings)
+    outcomes = {}
+    for caption_input, clip_input in ablations.INPUTS:
+        scored = pipeline.scored(*column, encoder, caption_input, clip_input)
+        chosen = tables.choose("TAS", scored, pipeline.settings, column[0])
+        outcomes[caption_input, clip_input] = tables.by_image(scored, chosen)
+    pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = (
+        ("blur beats crop for the captioner", ("blur", "crop"), ("crop", "crop")),
+        ("crop beats blur for CLIP", ("blur", "crop"), ("blur", "blur")),
+    )
+    found = []
+    for claim, one, other in pairs:
+        gain = difference(outcomes[one], outcomes[other], "mIoU")
+        found.append((f"{claim} (Table 5)", _points(gain), gain.verdict))
+    return found
+
+
+def _swapped(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
+    """A method's outcome over both columns of Tables 6 and 7."""
+    parts = [
+        tables.outcome(pipeline, method, encoder, *column)
+        for column in ablations.swapped(pipeline.settings)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _captioners(pipeline: Pipeline) -> list[Row]:
+    found = []
+    first, other = ablations.captioners(pipeline)[1:]
+    for encoder in pipeline.settings.encoders:
+        ours, others = (_swapped(run, how, encoder) for _, how, run in (first, other))
+        gap = difference(ours, others, "mIoU")
+        name = tables.short(encoder)
+        text = f"{first[0]} less {other[0]}: {_points(gap)}; little is under {LITTLE}"
+        claim = f"the captioner matters little with {name} (Table 6)"
+        found.append((claim, text, _is_little(gap)))
+    return found
+
+
+def _encoders(pipeline: Pipeline) -> list[Row]:
+    alone, with_tas = {}, {}
+    for _, method, encoder in ablations.contrasts(pipeline.settings):
+        kept = alone if method == "CLIP-only" else with_tas
+        kept[encoder] = _swapped(pipeline, method, encoder)
+    found = []
+    for encoder in alone:
+        gain = difference(with_tas[encoder], alone[encoder], "mIoU")
+        claim = f"TAS helps {tables.short(encoder)} (Table 7)"
+        found.append((claim, _points(gain), gain.verdict))
+    clip, *others = alone
+    for encoder in others:
+        if encoder.startswith("albef:"):
+            gap = difference(alone[clip], alone[encoder], "mIoU")
+            text = f"{tables.short(clip)} less {tables.short(encoder)}, both alone: {_points(gap)}"
+            found.append(("ALBEF is poor on masked images (Table 7)", text, gap.verdict))
+    return found
+
+
+def _small_targets(pipeline: Pipeline) -> list[Row]:
+    encoder = pipeline.settings.encoders[-1]
+    shares = [pipeline.split(*column).sentences["share"] for column in _of_table1(pipeline)]
+    small = (pd.concat(shares) < SMALL).to_numpy()
+    tas = _pooled(pipeline, "TAS", encoder)
+    if small.all() or not small.any():
+        return []
+    gap = difference(tas[~small], tas[small], "mIoU")
+    text = f"the others less those under {SMALL:.0%} of the image: {_points(gap)}"
+    return [("small targets, not salient, are hard (section 5)", text, gap.verdict)]

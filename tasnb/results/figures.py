@@ -1,0 +1,345 @@
+"""Pictures of images, masks and maps; each function returns a matplotlib Figure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tasnb.store.files import atomic_write
+
+Image = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.bool_]
+
+TRUTH, CLIP, TAS = "#2f9e44", "#e8590c", "#1971c2"
+INK, PAPER = "#343a40", "#ced4da"  # lines and words; what is only there to compare with
+COLOURS = np.array(plt.get_cmap("tab20").colors)
+
+
+def save(figure: Figure, name: str, out: Path) -> Figure:
+    """Writes ``figures/<name>.png`` and hands the figure back to be shown."""
+    with atomic_write(out / "figures" / f"{name}.png") as path:
+        figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+    return figure
+
+
+def paint_mask(
+    image: Image, mask: npt.NDArray[np.bool_], colour: Sequence[float] | str, strength: float = 0.55
+) -> Image:
+    """The image (H, W, 3) with a mask tinted and outlined in a colour."""
+    rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
+    out = image.astype(float)
+    out[mask] = (1 - strength) * out[mask] + strength * rgb
+    out = out.astype(np.uint8)
+    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(out, lines, -1, [int(c) for c in rgb], max(1, image.shape[1] // 250))
+    return out
+
+
+def paint_masks(image: Image, masks: Masks) -> Image:
+    """The image with every mask (M, H, W) in a colour of its own, small ones on top."""
+    out = image
+    for i in np.argsort(-masks.sum((1, 2))) if len(masks) else []:
+        out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
+    return out
+
+
+def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: int = 34) -> None:
+    axes.imshow(image)
+    axes.set_title("\n".join(textwrap.wrap(title, width)), fontsize=9, color=colour)
+    axes.axis("off")
+
+
+def nothing() -> Figure:
+    """What is drawn where there is nothing to draw, as on a dataset of a few sentences."""
+    figure, axes = plt.subplots(figsize=(3, 0.8))
+    axes.text(0.5, 0.5, "none to show", ha="center", color=INK)
+    axes.axis("off")
+    return figure
+
+
+def _grid(
+    rows: int, columns: int, width: float = 3.0, height: float = 2.4
+) -> tuple[Figure, npt.NDArray]:
+    if not rows * columns:
+        return nothing(), np.empty((rows, columns), object)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    return figure, axes
+
+
+def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Figure:
+    """Images, all their masks and the refined ones, a row an image.
+
+    Args:
+        rows: Image (H, W, 3), masks (M, H, W) and which of them are kept (M,).
+    """
+    figure, axes = _grid(len(rows), 3)
+    for line, (image, masks, kept) in zip(axes, rows, strict=True):
+        _show(line[0], image, "image")
+        _show(line[1], paint_masks(image, masks), f"{len(masks)} proposals")
+        _show(line[2], paint_masks(image, masks[kept]), f"{int(kept.sum())} after refinement")
+    return figure
+
+
+@dataclass(frozen=True)
+class Bested:
+    """One expression, its ground truth (H, W), and the best proposal of every network by name."""
+
+    image: Image
+    expression: str
+    truth: npt.NDArray[np.bool_]
+    best: Mapping[str, npt.NDArray[np.bool_]]
+
+
+def networks(found: Sequence[Bested]) -> Figure:
+    """The best that each proposal network offers, a row an expression (in the manner of Fig. 3)."""
+    figure, axes = _grid(len(found), 1 + len(found[0].best))
+    for line, one in zip(axes, found, strict=True):
+        _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
+        for ax, (name, mask) in zip(line[1:], one.best.items(), strict=True):
+            iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
+            _show(ax, paint_mask(one.image, mask, TAS), f"{name}: IoU {iou:.2f}", TAS)
+    return figure
+
+
+def captions(
+    crops: Sequence[Image], blurs: Sequence[Image], crop_texts: Sequence[str],
+    blur_texts: Sequence[str],
+) -> Figure:  # fmt: skip
+    """Masked crops above, blurred ones below, each with its caption underneath."""
+    figure, axes = _grid(2, max(1, len(crops)), 1.8, 2.3)
+    for line, pictures, texts in ((axes[0], crops, crop_texts), (axes[1], blurs, blur_texts)):
+        for ax, picture, text in zip(line, pictures, texts, strict=True):
+            ax.imshow(picture)
+            ax.set(xticks=[], yticks=[])
+            ax.set_xlabel("\n".join(textwrap.wrap(text, 20)), fontsize=9)
+    axes[0, 0].set_ylabel("crop", fontsize=10)
+    axes[1, 0].set_ylabel("blur", fontsize=10)
+    return figure
+
+
+def scores(
+    image: Image, masks: Masks, pairs: pd.DataFrame, expression: str, alpha: float, lam: float,
+    truth: npt.NDArray[np.bool_] | None = None,
+) -> Figure:  # fmt: skip
+    """V, alpha P, lambda N and S of every mask of one expression, beside the masks.
+
+    Args:
+        pairs: Rows of ``ScoreTable.pairs`` of one sentence, one a mask.
+        truth: Marks the mask that overlaps it most.
+    """
+    count = len(pairs)
+    if not count:
+        return nothing()
+    v, p, n = pairs["V"].to_numpy(), pairs["P"].to_numpy(), pairs["N"].to_numpy()
+    parts = [v, alpha * p, lam * n, v + alpha * p + lam * n]
+    names = ["V", f"{alpha:g} P", f"{lam:g} N", "S"]
+    figure = plt.figure(figsize=(12, 0.8 + 0.95 * count), layout="constrained")
+    rows = figure.add_gridspec(count, 6, width_ratios=[1.7, 1.9, 1.6, 1.6, 1.6, 1.6])
+    right = (
+        int(np.argmax([(m & truth).sum() / (m | truth).sum() for m in masks]))
+        if truth is not None
+        else -1
+    )
+    for i in range(count):
+        ax = figure.add_subplot(rows[i, 0])
+        ax.imshow(paint_mask(image, masks[i], COLOURS[i % len(COLOURS)]))
+        ax.axis("off")
+        ax = figure.add_subplot(rows[i, 1])
+        ax.axis("off")
+        mark = "  [the target]" if i == right else ""
+        text = "\n".join(textwrap.wrap(str(pairs["caption"].iloc[i]) + mark, 26))
+        ax.text(0, 0.5, text, va="center", fontsize=9, weight="bold" if mark else "normal")
+    ends = [(min(0.0, values.min()), max(0.0, values.max())) for values in parts]
+    span = 1.03 * max(high - low for low, high in ends)  # the same in all, to be compared
+    for k, (values, name, (low, high)) in enumerate(zip(parts, names, ends, strict=True)):
+        ax = figure.add_subplot(rows[:, 2 + k])
+        best = values > values.max() - 1e-6  # several where they tie
+        ax.barh(range(count), values, height=0.6, color=np.where(best, TAS, PAPER))
+        ax.set(ylim=(count - 0.5, -0.5), yticks=[], title=name)
+        ax.set_xlim(*((low, low + span) if high > -low else (high - span, high)))
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.locator_params(axis="x", nbins=4)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    figure.suptitle(
+        f"“{expression}”   (blue: the best of each column; all columns on one scale)", fontsize=11
+    )
+    return figure
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """One sentence before and after the rectifier; masks by position in ``masks``."""
+
+    image: Image
+    masks: Masks
+    expression: str
+    orientation: str
+    center_x: npt.NDArray[np.float64]
+    center_y: npt.NDArray[np.float64]
+    in_region: npt.NDArray[np.bool_]
+    before: int
+    after: int
+    truth: npt.NDArray[np.bool_]
+
+
+def rectifier(examples: Sequence[Rectified]) -> Figure:
+    """The median cross of the centres, the half that is kept, the choice before and after."""
+    figure, axes = _grid(len(examples), 3)
+    for line, one in zip(axes, examples, strict=True):
+        height, width = one.image.shape[:2]
+        x, y = np.median(one.center_x), np.median(one.center_y)
+        left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+        words = one.orientation.split()
+        left, right = (x if "right" in words else left), (x if "left" in words else right)
+        top, bottom = (y if "bottom" in words else top), (y if "top" in words else bottom)
+        faded = (0.3 * one.image + 0.7 * 255).astype(np.uint8)
+        kept = np.s_[round(top) : round(bottom), round(left) : round(right)]
+        faded[kept] = one.image[kept]
+        _show(line[0], faded, f"“{one.expression}”  →  {one.orientation}")
+        line[0].axvline(x, color=INK, ls="--", lw=1)
+        line[0].axhline(y, color=INK, ls="--", lw=1)
+        colours = [TAS if inside else "#868e96" for inside in one.in_region]
+        line[0].scatter(one.center_x, one.center_y, s=36, c=colours, edgecolor="white", zorder=3)
+        line[0].set(xlim=(0, width), ylim=(height, 0))
+        for ax, pick, name, colour in (
+            (line[1], one.before, "before", CLIP),
+            (line[2], one.after, "after", TAS),
+        ):
+            mask = one.masks[pick]
+            iou = (mask & one.truth).sum() / (mask | one.truth).sum()
+            _show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
+    return figure
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sentence with its ground truth and what two methods chose (H, W)."""
+
+    image: Image
+    expression: str
+    truth: npt.NDArray[np.bool_]
+    clip_only: npt.NDArray[np.bool_]
+    tas: npt.NDArray[np.bool_]
+
+
+def examples(found: Sequence[Example]) -> Figure:
+    """Ground truth, CLIP-only and TAS side by side, a row a sentence (in the manner of Fig. 4)."""
+    figure, axes = _grid(len(found), 3)
+    for line, one in zip(axes, found, strict=True):
+        _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
+        for ax, mask, name, colour in (
+            (line[1], one.clip_only, "CLIP-only", CLIP),
+            (line[2], one.tas, "TAS", TAS),
+        ):
+            iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
+            _show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
+    return figure
+
+
+def whole_captions(images: Sequence[Image], texts: Sequence[str]) -> Figure:
+    """Images side by side, each with the caption of the whole."""
+    figure, axes = _grid(1, len(images), 2.9, 2.9)
+    for ax, image, text in zip(axes[0], images, texts, strict=True):
+        _show(ax, image, text)
+    return figure
+
+
+def activation_maps(
+    image: Image,
+    expression: str,
+    truth: npt.NDArray[np.bool_],
+    maps: Mapping[str, Mapping[str, npt.NDArray[np.floating]]],
+) -> Figure:
+    """Maps of one expression over its image: a row an encoder, a column a method.
+
+    Args:
+        maps: Encoder -> method -> map (h, w); each is shown from its least to its largest value,
+            enlarged as it is for the scores. The ground truth is outlined.
+    """
+    columns = max(map(len, maps.values()))
+    figure, axes = _grid(len(maps), columns + 1)
+    height, width = image.shape[:2]
+    for line, (encoder, found) in zip(axes, maps.items(), strict=True):
+        _show(line[0], paint_mask(image, truth, TRUTH), f"“{expression}”, {encoder}", TRUTH)
+        for ax, (method, values) in zip(line[1:], found.items(), strict=False):
+            _show(ax, image, method)
+            large = cv2.resize(values.astype(np.float32), (width, height))
+            ax.imshow(large, cmap="inferno", alpha=0.65)
+            ax.contour(truth, [0.5], colors=TRUTH, linewidths=1.6)
+    return figure
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything that TAS makes of one expression.
+
+    Attributes:
+        pairs: A row a mask: caption, V, P, N, S, in_region, chosen.
+        crops, blurs: The masked images, in the same order.
+    """
+
+    image: Image
+    expression: str
+    orientation: str
+    caption: str
+    negatives: Sequence[str]
+    truth: npt.NDArray[np.bool_]
+    masks: Masks
+    crops: Sequence[Image]
+    blurs: Sequence[Image]
+    pairs: pd.DataFrame
+
+
+def overview(one: Overview) -> Figure:
+    """The pipeline on a real example (in the manner of Fig. 2): a column a mask, a row a step."""
+    count = len(one.masks)
+    figure = plt.figure(figsize=(2.6 + 1.55 * count + 2.6, 6.2), layout="constrained")
+    grid = figure.add_gridspec(
+        4, count + 2, width_ratios=[2.2, *[1.3] * count, 2.2], height_ratios=[1, 1, 1, 1.05]
+    )
+    left = [(one.image, f"“{one.expression}”"), (paint_masks(one.image, one.masks), "proposals")]
+    for k, (image, title) in enumerate(left):
+        _show(figure.add_subplot(grid[2 * k : 2 * k + 2, 0]), image, title, width=30)
+    steps = ("crop, seen by CLIP", "blur, seen by the captioner", "scores", "rectifier")
+    for i in range(count):
+        row, ink = one.pairs.iloc[i], TAS if one.pairs["chosen"].iloc[i] else INK
+        cells = [figure.add_subplot(grid[k, 1 + i]) for k in range(4)]
+        for ax in cells:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(color=ink, linewidth=2.2 if row["chosen"] else 0.6)
+        cells[0].imshow(one.crops[i])
+        cells[1].imshow(one.blurs[i])
+        cells[1].set_xlabel("\n".join(textwrap.wrap(row["caption"], 18)), fontsize=8)
+        lines = [f"{name} {row[name]:+.2f}" for name in "VPN"] + [f"S {row['S']:+.2f}"]
+        cells[2].text(0.5, 0.5, "\n".join(lines), ha="center", va="center", family="monospace",
+                      fontsize=9, color=ink)  # fmt: skip
+        kept = bool(row["in_region"]) or not one.orientation
+        shown = paint_mask(one.image, one.masks[i], ink if kept else PAPER)
+        cells[3].imshow(shown, alpha=1.0 if kept else 0.35)
+        words = "chosen" if row["chosen"] else "" if kept else f"not in the {one.orientation} part"
+        cells[3].set_xlabel(words, fontsize=8, color=ink)
+        for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
+            ax.set_ylabel("\n".join(textwrap.wrap(step, 14)), fontsize=8)
+    best = one.masks[int(one.pairs["chosen"].to_numpy().argmax())]
+    iou = (best & one.truth).sum() / max(1, (best | one.truth).sum())
+    answer = figure.add_subplot(grid[2:, -1])
+    _show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
+    note = figure.add_subplot(grid[:2, -1])
+    note.axis("off")
+    words = [f"caption of the whole: {one.caption}", f"negatives: {', '.join(one.negatives)}"]
+    text = "\n\n".join("\n".join(textwrap.wrap(line, 32)) for line in words)
+    note.text(0.02, 0.5, text, va="center", fontsize=8, color=INK)
+    return figure

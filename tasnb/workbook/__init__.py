@@ -1,0 +1,4 @@
+"""Notebooks run by papermill, from checked parameters to the report.
+
+Nothing here knows what the notebooks compute.
+"""

@@ -1,0 +1,131 @@
+"""Image files of every usual kind come out as RGB; the others are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasnb.datasets.images import load_image, to_rgb
+from tasnb.settings import InputError
+
+HEIGHT, WIDTH = 10, 12
+PIXELS = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+PIXELS[:5, :6], PIXELS[:5, 6:], PIXELS[5:, :6] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+RAMP = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) * 2  # 0 to 238
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> np.ndarray:
+    image.save(path, **options)
+    found = load_image(path)
+    assert found.dtype == np.uint8 and found.shape[2] == 3 and found.flags.c_contiguous
+    return found
+
+
+def test_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    np.testing.assert_array_equal(saved(path, Image.fromarray(PIXELS)), PIXELS)
+    np.testing.assert_array_equal(load_image(str(path)), PIXELS)
+
+
+def test_grey(tmp_path: Path) -> None:
+    grey = np.repeat(RAMP[..., None], 3, 2)
+    np.testing.assert_array_equal(saved(tmp_path / "x.png", Image.fromarray(RAMP)), grey)
+    bits = saved(tmp_path / "y.png", Image.fromarray(RAMP).convert("1", dither=0))
+    np.testing.assert_array_equal(bits, np.where(grey > 127, 255, 0))
+
+
+def test_16_bits(tmp_path: Path) -> None:
+    found = saved(tmp_path / "x.png", Image.fromarray(RAMP.astype(np.uint16) * 257))
+    assert abs(found.astype(int) - RAMP[..., None]).max() <= 1
+    assert (found[..., :1] == found).all()
+
+
+def test_shares_of_light_are_not_black(tmp_path: Path) -> None:
+    """32-bit floats from 0 to 1, as scientific software writes them."""
+    Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "a.tif")
+    assert load_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 127, 255]
+
+
+def test_a_dark_image_of_16_bits_is_dark() -> None:
+    assert to_rgb(Image.fromarray(np.full((2, 2), 255, np.uint16))).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_transparent_parts_are_white(tmp_path: Path, suffix: str) -> None:
+    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    alpha[0], alpha[1] = 0, 128
+    image = Image.fromarray(np.dstack([PIXELS, alpha]))
+    found = saved(tmp_path / f"x.{suffix}", image, lossless=True)
+    np.testing.assert_array_equal(found[2:], PIXELS[2:])
+    np.testing.assert_array_equal(found[0], np.full((WIDTH, 3), 255))
+    assert abs(found[1, 0].astype(int) - (255, 127, 127)).max() <= 1
+    grey = saved(tmp_path / "y.png", Image.fromarray(np.dstack([RAMP, alpha]), "LA"))
+    assert (grey[0] == 255).all() and (grey[2:, :, 1] == RAMP[2:]).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_a_palette_with_a_transparent_colour(tmp_path: Path, suffix: str) -> None:
+    image = Image.fromarray((np.arange(HEIGHT * WIDTH) % 3).astype(np.uint8).reshape(HEIGHT, WIDTH))
+    image = image.convert("P")
+    image.putpalette([255, 0, 0, 0, 0, 255, 9, 9, 9])
+    found = saved(tmp_path / f"x.{suffix}", image, transparency=2)
+    np.testing.assert_array_equal(found[0, :3], [(255, 0, 0), (0, 0, 255), (255, 255, 255)])
+    plain = saved(tmp_path / f"y.{suffix}", image)
+    np.testing.assert_array_equal(plain[0, :3], [(255, 0, 0), (0, 0, 255), (9, 9, 9)])
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    found = saved(tmp_path / "x.tif", Image.fromarray(PIXELS).convert("CMYK"))
+    np.testing.assert_array_equal(found, PIXELS)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_cameras_rotation_is_obeyed(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be turned by 90 degrees clockwise
+    big = PIXELS.repeat(8, 0).repeat(8, 1)  # the colours fill JPEG's blocks
+    options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
+    found = saved(tmp_path / f"x.{suffix}", Image.fromarray(big), exif=exif, **options)
+    assert found.shape == (8 * WIDTH, 8 * HEIGHT, 3)
+    assert abs(found.astype(int) - np.rot90(big, -1)).max() < 8
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV",
+                                  "I", "F", "I;16"])  # fmt: skip
+def test_every_usual_mode(mode: str) -> None:
+    found = to_rgb(Image.new(mode, (4, 3)))
+    assert found.shape == (3, 4, 3) and found.dtype == np.uint8
+
+
+def test_files_that_are_no_image(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("no image\n" * 100)
+    for name, message in [
+        ("none.png", "no image file at "),
+        (".", "no image file at "),
+        ("empty.png", "is empty"),
+        ("text.jpg", "is not an image that Pillow can read"),
+    ]:
+        with pytest.raises(InputError, match=message) as error:
+            load_image(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of cut EXIF data
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp"])
+def test_a_truncated_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    for share in (0.01, 0.1, 0.5, 0.9, 0.99):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(InputError, match=r"truncated or damaged|not an image") as error:
+            load_image(path)
+        assert "\n" not in str(error.value)
+    path.write_bytes(content)
+    assert load_image(path).shape == noise.shape

@@ -1,0 +1,210 @@
+"""V, P, N and S by hand (Eq. 2 to 6), the choice among masks, and laws that must hold."""
+
+from __future__ import annotations
+
+import time
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasnb.method.metrics import evaluate
+from tasnb.method.scores import ScoreTable, n_score, p_score, total_score, v_score
+
+CROPS = np.array([[1, 0], [0, 1], [0.6, 0.8]])  # three masks
+ASKED = np.array([[0.8, 0.6], [0, -1]])  # two expressions
+
+
+def test_v_and_p_are_cosines_by_hand() -> None:
+    expected = [[0.8, 0.6, 0.96], [0, -1, -0.8]]
+    np.testing.assert_allclose(v_score(CROPS, ASKED), expected)
+    np.testing.assert_allclose(p_score(CROPS, ASKED), expected)
+    assert v_score(CROPS[:0], ASKED).shape == (2, 0)
+
+
+def test_of_several_vectors_of_an_image_the_nearest_counts() -> None:
+    """As in BLIP-2, whose queries give an image 32 vectors; in V, and phrase by phrase in N."""
+    rng = np.random.default_rng(0)
+    crops, asked = rng.normal(size=(4, 3, 5)), rng.normal(size=(2, 5))
+    literal = [[max(float(q @ t) for q in crop) for crop in crops] for t in asked]
+    np.testing.assert_allclose(v_score(crops, asked), literal)
+    np.testing.assert_allclose(v_score(crops[:, :1], asked), v_score(crops[:, 0], asked))
+    negative = np.array([[True, True], [False, True]])
+    expected = [-np.mean(literal, 0), -np.array(literal[1])]
+    np.testing.assert_allclose(n_score(crops, asked, negative), expected)
+
+
+def test_n_is_minus_the_mean_over_the_negative_phrases() -> None:
+    phrases = np.array([[1, 0], [0, 1], [-1, 0]])
+    negative = np.array([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]], bool)
+    found = n_score(CROPS, phrases, negative)
+    np.testing.assert_allclose(
+        found,
+        [
+            [-0.5, -0.5, -0.7],  # cosines 1, 0, 0.6 and 0, 1, 0.8
+            [1, 0, 0.6],
+            [0, -1 / 3, -0.8 / 3],
+            [0, 0, 0],  # no phrase left
+        ],
+    )
+
+
+def test_no_phrase_at_all_makes_every_n_zero() -> None:
+    found = n_score(CROPS.astype(np.float32), np.zeros((0, 2), np.float32), np.zeros((2, 0), bool))
+    assert found.shape == (2, 3) and not found.any()
+
+
+def test_s_by_hand() -> None:
+    assert total_score(np.float64(0.5), np.float64(0.2), np.float64(-0.3), 0.1, 0.7) == (
+        pytest.approx(0.31)
+    )
+
+
+# --- a table of sentences and masks
+
+
+def score_table(
+    masks: list[int], truth_area: list[int] | None = None, seed: int = 0, **columns: list
+) -> ScoreTable:
+    """Random scores for sentences with so many masks each; `columns` instead of random ones."""
+    rng = np.random.default_rng(seed)
+    count = sum(masks)
+    truth = truth_area or rng.integers(20, 60, len(masks)).tolist()
+    sentence = np.repeat(np.arange(len(masks)), masks)
+    pairs = pd.DataFrame(
+        {
+            "sentence": sentence,
+            "mask_id": np.concatenate([[0], *(3 * np.arange(m) for m in masks)])[1:].astype(int),
+            "V": rng.uniform(-1, 1, count),
+            "P": rng.uniform(-1, 1, count),
+            "N": rng.uniform(-1, 1, count),
+            "in_region": rng.random(count) < 0.5,
+            "intersection": rng.integers(0, 20, count),
+            "area": rng.integers(20, 60, count),
+        }
+    )
+    return ScoreTable(pd.DataFrame({"truth_area": truth}), pairs.assign(**columns))
+
+
+def test_s_of_every_pair() -> None:
+    table = score_table([2], V=[0.5, 0.1], P=[0.2, 0.4], N=[-0.3, 0.1])
+    np.testing.assert_allclose(table.total(0.1, 0.7), [0.31, 0.21])
+    np.testing.assert_allclose(table.total(0, 0), [0.5, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("score", "region", "free", "rectified"),
+    [
+        ([1, 3, 2], [1, 0, 1], 1, 2),
+        ([1, 3, 2], [0, 0, 0], 1, 1),  # empty region: the choice as it was
+        ([1, 3, 2], [1, 1, 1], 1, 1),
+        ([2, 2, 2], [0, 1, 1], 0, 1),  # of equals the first
+        ([-5, -3, -3], [1, 0, 0], 1, 0),
+    ],
+)
+def test_the_choice(score: list, region: list, free: int, rectified: int) -> None:
+    table = score_table([0, 3, 0], in_region=[bool(r) for r in region])
+    assert table.choose(np.array(score), rectify=False).tolist() == [-1, free, -1]
+    assert table.choose(np.array(score), rectify=True).tolist() == [-1, rectified, -1]
+
+
+def test_sentences_do_not_mix() -> None:
+    table = score_table([2, 0, 3, 1], in_region=[True, False, False, False, True, False])
+    score = np.array([0, 9, 5, 8, 1, -7])
+    assert table.choose(score, rectify=False).tolist() == [1, -1, 3, 5]
+    assert table.choose(score, rectify=True).tolist() == [0, -1, 4, 5]
+
+
+def test_the_outcome_by_hand() -> None:
+    table = score_table(
+        [2, 0, 1],
+        truth_area=[10, 7, 5],
+        intersection=[4, 10, 0],
+        area=[6, 20, 3],
+        mask_id=[2, 5, 8],
+    )
+    outcome = table.outcome(np.array([0, -1, 2]))
+    assert outcome["intersection"].tolist() == [4, 0, 0]
+    assert outcome["union"].tolist() == [12, 7, 8]  # without masks: the ground truth
+    assert outcome["iou"].tolist() == [4 / 12, 0, 0]
+    assert outcome["mask_id"].tolist() == [2, -1, 8]
+    assert table.best_possible().tolist() == [1, -1, 2]  # IoU 10 / 20 against 4 / 12
+
+
+def test_no_masks_anywhere() -> None:
+    table = score_table([0, 0], truth_area=[3, 4])
+    for rectify in (False, True):
+        assert table.choose(table.total(0.1, 0.7), rectify).tolist() == [-1, -1]
+    outcome = table.outcome(np.array([-1, -1]))
+    assert evaluate(outcome["intersection"], outcome["union"])["oIoU"] == 0
+    assert outcome["union"].tolist() == [3, 4]
+
+
+# --- laws
+
+
+def units(rng: np.random.Generator, count: int) -> np.ndarray:
+    vectors = rng.normal(size=(count, 8))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.data())
+def test_permuted_masks_permute_the_scores_and_the_choice(
+    seed: int, count: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    crops, captions, asked, phrases = (units(rng, n) for n in (count, count, 4, 3))
+    negative = rng.random((4, 3)) < 0.5
+    region = rng.random((4, count)) < 0.5
+    order = np.array(data.draw(st.permutations(range(count))))
+
+    def scored(order: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        v, p = v_score(crops[order], asked), p_score(captions[order], asked)
+        n = n_score(crops[order], phrases, negative)
+        columns = {"V": v, "P": p, "N": n, "in_region": region[:, order]}
+        columns["mask_id"] = np.tile(order, (4, 1))
+        table = score_table([count] * 4, **{k: c.ravel() for k, c in columns.items()})
+        chosen = table.choose(table.total(0.1, 0.7), rectify=True)
+        return [v, p, n], table.outcome(chosen)["mask_id"].to_numpy()
+
+    before, choice = scored(np.arange(count))
+    after, permuted_choice = scored(order)
+    for plain, permuted in zip(before, after, strict=True):
+        np.testing.assert_allclose(permuted, plain[:, order], atol=1e-12)
+    np.testing.assert_array_equal(permuted_choice, choice)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_the_whole_grid_is_the_slow_loop(masks: list[int], seed: int) -> None:
+    table = score_table(masks, seed=seed)
+    rows = table.pairs.to_dict("records")
+    truths = table.sentences["truth_area"].tolist()
+    for alpha, lam, rectify in product([0, 0.1, 0.4], [0, 0.7, 1], [False, True]):
+        outcome = table.outcome(table.choose(table.total(alpha, lam), rectify))
+        for sentence, truth in enumerate(truths):
+            own = [row for row in rows if row["sentence"] == sentence]
+            if rectify and any(row["in_region"] for row in own):
+                own = [row for row in own if row["in_region"]]
+            best, most = None, -np.inf
+            for row in own:
+                s = row["V"] + alpha * row["P"] + lam * row["N"]
+                if s > most:
+                    best, most = row, s
+            inter = best["intersection"] if best else 0
+            union = best["area"] + truth - inter if best else truth
+            assert outcome["intersection"][sentence] == inter
+            assert outcome["union"][sentence] == union
+            assert outcome["mask_id"][sentence] == (best["mask_id"] if best else -1)
+
+
+def test_the_grid_of_a_whole_split_takes_less_than_a_second() -> None:
+    table = score_table([10] * 3000)
+    began = time.process_time()
+    for alpha, lam in product(range(5), range(5)):
+        outcome = table.outcome(table.choose(table.total(alpha / 10, lam / 5), True))
+        evaluate(outcome["intersection"], outcome["union"])
+    assert time.process_time() - began < 1

@@ -1,0 +1,214 @@
+"""How many models stay in memory, and batches that shrink when it does not suffice."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tasnb.baselines import activation_maps, region_features, towers
+from tasnb.datasets.images import load_image
+from tasnb.models import devices
+from tasnb.models.captioners import load_captioner
+from tasnb.models.devices import Batches, bytes_of, forget, resident
+from tasnb.models.encoders import OpenClip, load_encoder
+from tasnb.models.proposal_networks import load_proposal_network
+from tasnb.settings import make_settings
+
+
+@pytest.fixture(autouse=True)
+def empty() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+class Model(nn.Module):
+    """Some bytes of weights."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(size // 4))
+
+
+def test_the_size_of_a_model_or_of_what_holds_one() -> None:
+    settings = make_settings()
+    for loaded in (
+        load_captioner(settings),
+        load_proposal_network(settings),
+        *(load_encoder(name, settings) for name in settings.encoders),
+        *(load_encoder(name, settings) for name in settings.other_encoders),
+        load_proposal_network(make_settings(proposal_network=settings.other_network)),
+    ):
+        assert bytes_of(loaded) > 1_000_000
+        assert devices.device_of(loaded.model) == devices.device()
+    assert bytes_of(Model(400)) == 400
+    assert bytes_of(load_proposal_network(make_settings(proposal_network="felzenszwalb"))) == 0
+
+
+def test_small_models_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "ROOM", 1000)
+    built = []
+
+    def build(name: str, size: int) -> Model:
+        built.append(name)
+        return Model(size)
+
+    for _ in range(3):
+        for name in "abc":
+            resident(name, lambda name=name: build(name, 300))
+    assert built == ["a", "b", "c"]
+    resident("a", lambda: build("a", 300))  # b is now the one used longest ago
+    resident("d", lambda: build("d", 300))
+    assert built == ["a", "b", "c", "d"]
+    resident("a", lambda: build("a", 300))
+    resident("b", lambda: build("b", 300))
+    assert built == ["a", "b", "c", "d", "b"]
+
+
+def test_a_large_model_is_alone_and_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "ROOM", 1000)
+    resident("small", lambda: Model(800))
+    seen = weakref.ref(resident("large", lambda: Model(4000)))
+    assert list(devices._resident) == ["large"]
+    # The next large one is built when this one is gone.
+    alive = []
+    resident("other", lambda: alive.append(seen()) or Model(4000))
+    assert alive == [None] and list(devices._resident) == ["other"]
+    forget()
+    gc.collect()
+    assert not devices._resident
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    sizes = []
+
+    def work(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 3:
+            raise torch.OutOfMemoryError("too much")
+        return [item * 10 for item in items]
+
+    batches = Batches(16)
+    found = batches.run(list(range(10)), work)
+    assert [item for batch in found for item in batch] == [item * 10 for item in range(10)]
+    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+    assert batches.size == 2  # and stays so
+    assert len(batches.run([1, 2, 3], work)) == 2
+
+
+def test_an_allocation_that_the_machine_refuses_is_out_of_memory() -> None:
+    """The real error of torch on the CPU."""
+
+    def work(items: list[int]) -> int:
+        if len(items) > 1:
+            torch.empty(1 << 60)
+        return len(items)
+
+    assert Batches(4).run([1, 2, 3, 4], work) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("one"), RuntimeError("shape"), KeyError()]
+)
+def test_other_errors_and_a_single_item_that_does_not_fit_are_raised(error: Exception) -> None:
+    def work(items: list[int]) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        Batches(1).run([1, 2], work)
+
+
+def test_a_network_that_cannot_be_translated_runs_as_it_is() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.GELU())
+    given = torch.ones(4, 3)
+    expected = network(given)
+    devices.compile_tower(network)
+    missing = {"cpp.cxx": (None, "/no/compiler"), "force_disable_caches": True}
+    with (
+        torch._inductor.config.patch(missing),
+        pytest.warns(UserWarning, match=r"torch\.compile does not work here \(.*/no/compiler"),
+    ):
+        found = network(given)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("error:torch.compile does not work")
+def test_masks_and_captions_of_translated_networks() -> None:
+    image = load_image(make_settings().data / "embedded" / "images" / "000001.jpg")
+    found = []
+    for compile in (False, True):
+        settings = make_settings(compile=compile)
+        network, captioner = load_proposal_network(settings), load_captioner(settings)
+        found.append((*network.propose(image, "")[:2], captioner.caption([image, image[:99]])))
+    for tower in (network.model.image_encoder, captioner.model.vision_model):
+        assert tower._compiled_call_impl is not None
+    (masks, scores, texts), (same_masks, same_scores, same_texts) = found
+    np.testing.assert_array_equal(same_masks, masks)
+    np.testing.assert_allclose(same_scores, scores, atol=1e-5)
+    assert same_texts == texts
+
+
+def test_half_precision_captions(tmp_path) -> None:
+    """16 bits a weight: half the memory, and another fingerprint."""
+    full, half = make_settings(), make_settings(precision="half")
+    one, other = load_captioner(full), load_captioner(half)
+    assert bytes_of(other) * 2 == bytes_of(one)
+    assert other.model.dtype == devices.half()
+
+
+# --- on a GPU that is not there: torch's fake tensors know devices and have no values
+
+
+@pytest.fixture(params=[*make_settings().encoders, *make_settings().other_encoders])
+def fake_encoder(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """An encoder whose weights pretend to be on a GPU."""
+    encoder = load_encoder(request.param, make_settings())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for module in encoder.model.modules():
+            for held in (module._parameters, module._buffers):
+                for name, value in held.items():
+                    if value is not None:
+                        fake = torch.empty_like(value, device="cuda")
+                        same = isinstance(value, nn.Parameter)
+                        held[name] = nn.Parameter(fake, value.requires_grad) if same else fake
+        yield encoder
+    forget()  # it is of no use to others
+
+
+IMAGE = np.zeros((60, 80, 3), np.uint8)
+MASKS = np.zeros((2, 60, 80), bool)
+MASKS[0, 10:30, 5:50] = MASKS[1, 20:60, 40:80] = True
+
+
+def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: Any) -> None:
+    """But for Grad-CAM, whose backward pass asks a real driver."""
+    if isinstance(fake_encoder, OpenClip):  # its preprocessing looks at values
+        side = fake_encoder.model.visual.image_size
+        side = side if isinstance(side, int) else side[0]
+        fake_encoder.preprocess = lambda image: torch.zeros(3, side, side)
+    found = [fake_encoder._images([IMAGE, IMAGE]), fake_encoder._texts(["left cat", "a dog"])]
+    if isinstance(fake_encoder, OpenClip):
+        tower = towers.tower_of(fake_encoder)
+        pixels, masks = towers.to_pixels(tower, IMAGE), torch.from_numpy(MASKS)
+        found += [
+            activation_maps.score_map(tower, towers.to_pixels(tower, IMAGE, imagenet=True)),
+            activation_maps.clip_surgery(tower, pixels),
+            region_features.global_features(
+                tower, region_features.global_pixels(tower, IMAGE), masks
+            ),
+            tower(region_features.local_pixels(tower, IMAGE, MASKS)),
+        ]
+        if not towers.is_resnet(tower):
+            found.append(region_features.region_tokens(tower, pixels, masks))
+    assert {tensor.device.type for tensor in found} == {"cuda"}

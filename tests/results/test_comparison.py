@@ -1,0 +1,197 @@
+"""Intervals, verdicts on the paper's claims and the breakdown of errors, on made-up outcomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasnb.results import breakdown, comparison, tables
+from tasnb.settings import make_settings
+
+
+class FakePipeline:
+    """Settings are all that the functions ask of it, once ``tables.outcome`` is made up."""
+
+    settings = make_settings()
+    bonus = 0.0  # on the IoU of every sentence
+
+    @property
+    def with_other_captioner(self) -> FakePipeline:
+        other = FakePipeline()
+        other.settings = make_settings(captioner=self.settings.other_captioner)
+        other.bonus = 0.3
+        return other
+
+
+LEVELS = {
+    "Text-only": 0.30, "CLIP Surgery": 0.2, "Score Map": 0.2, "Grad-CAM": 0.25, "Global-Local": 0.5,
+    "Global-Local (FreeSOLO)": 0.1, "Region Token": 0.1, "CLIP-only": 0.4, "TAS": 0.5, "V": 0.4,
+    "V + P": 0.4, "V + P + N": 0.3, "V + P + N + spatial": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    """Every method has an IoU of its own on each of 100 sentences of 50 images, and some noise."""
+
+    def outcome(
+        run: FakePipeline, method: str, encoder: str, dataset: str, split: str
+    ) -> pd.DataFrame:
+        seed = sum(map(ord, method + encoder + dataset + split))
+        iou = np.clip(
+            LEVELS[method] + run.bonus + np.random.default_rng(seed).normal(0, 0.1, 100), 0, 1
+        )
+        images = [f"{dataset.rstrip('+')}{k // 2}" for k in range(100)]
+        return pd.DataFrame(
+            {"image": images, "intersection": 1000 * iou, "union": 1000, "iou": iou}
+        )
+
+    monkeypatch.setattr(tables, "outcome", outcome)
+    towers = {"clip-rn": ("Global-Local",), "clip-vit": ("Region Token", "Global-Local")}
+    monkeypatch.setattr(
+        tables.baselines, "methods_of", lambda encoder, _: towers[encoder.rpartition("/")[2]]
+    )
+    return FakePipeline()
+
+
+def test_intervals_have_a_row_a_number(made_up: FakePipeline) -> None:
+    found = comparison.intervals(made_up)
+    assert len(found) == 10 * 2 * (4 + 6)  # columns, metrics, methods of both encoders
+    assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
+    clip = found[found["method"] == "CLIP-only"]
+    assert clip["TAS ahead by"].between(5, 15).all() and (clip["p"] < 0.01).all()
+    tas = found[found["method"] == "TAS"]
+    assert tas[["TAS ahead by", "at least", "at most", "p"]].isna().all(axis=None)
+
+
+def test_verdicts(made_up: FakePipeline) -> None:
+    rows = [
+        *comparison._against_others(made_up, made_up.settings.encoders[1]),
+        *comparison._modules(made_up),
+    ]
+    verdicts = {claim: verdict for claim, _, verdict in rows}
+    assert verdicts == {
+        "TAS beats CLIP-only with clip-vit (Table 1)": "held",
+        "TAS beats every other method with clip-vit (Table 1)": "undecided",  # Global-Local: 0.5
+        "P helps (Table 4)": "undecided",
+        "N helps (Table 4)": "not held",
+        "the rectifier helps (Table 4)": "held",
+    }
+    assert "Global-Local" in rows[1][1]
+
+
+def test_verdicts_on_other_models(made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other captioner is much better here; ALBEF is made worse, and TAS no help to it."""
+    plain = tables.outcome
+
+    def outcome(run: object, method: str, encoder: str, *column: str) -> pd.DataFrame:
+        found = plain(run, method, encoder, *column)
+        albef = encoder.startswith("albef:")
+        return plain(run, "Region Token", encoder, *column) if albef else found
+
+    monkeypatch.setattr(tables, "outcome", outcome)
+    rows = [*comparison._captioners(made_up), *comparison._encoders(made_up)]
+    assert {claim: verdict for claim, _, verdict in rows} == {
+        "the captioner matters little with clip-rn (Table 6)": "not held",
+        "the captioner matters little with clip-vit (Table 6)": "not held",
+        "TAS helps clip-vit (Table 7)": "held",
+        "TAS helps blip2-itc (Table 7)": "held",
+        "TAS helps albef (Table 7)": "undecided",
+        "ALBEF is poor on masked images (Table 7)": "held",
+    }
+    assert rows[0][1].startswith("BLIP-2 less GIT: -")
+
+
+def test_activation_maps_and_columns_ahead(
+    made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        tables.baselines, "methods_of", lambda *_: ("Score Map", "Grad-CAM", "Global-Local")
+    )
+    rows = comparison._against_others(made_up, made_up.settings.encoders[0])
+    assert rows[0][1].endswith("ahead in 9 of 9 columns")  # 0.5 against 0.4
+    claim, text, verdict = rows[-1]
+    assert (claim, verdict) == ("activation maps are poor with clip-rn (Table 1)", "held")
+    assert text.startswith("CLIP-only less Grad-CAM, the best of them: +1")  # 0.25
+
+
+def test_gains_of_modules(made_up: FakePipeline) -> None:
+    found = comparison.module_gains(made_up)
+    assert list(found.columns[:3]) == ["encoder", "dataset", "step"]
+    assert len(found) == 2 * 4 * 3  # encoders, datasets, steps
+    assert found.loc[found["dataset"] == "RefScenes", "sentences"].eq(300).all()
+    inside = found["mIoU gained"].between(found["at least"], found["at most"])
+    assert inside.all()
+    steps = found.groupby("step")["mIoU gained"]
+    assert steps.max()["+ N"] < -5 and steps.min()["+ spatial"] > 15  # 0.4, 0.3, 0.5
+
+
+def test_what_little_means() -> None:
+    def verdict(low: float, high: float) -> str:
+        return comparison._is_little(comparison.Difference((low + high) / 2, low, high, 0.5))
+
+    assert verdict(-1.9, 1.9) == "held" and verdict(-1, 2.1) == "undecided"
+    assert verdict(2.1, 9) == "not held" and verdict(-9, -2.1) == "not held"
+
+
+# --- breakdown
+
+
+def frame(**columns: list) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    base = {
+        "dataset": "refscenes", "split": "val", "image": [f"i{k}" for k in range(count)],
+        "place": False, "attribute": False, "relation": False, "words": 2, "share": 0.03,
+        "best": 1.0,
+    }  # fmt: skip
+    found = pd.DataFrame({**base, **columns}, index=range(count))
+    for method in breakdown.COMPARED:
+        iou = found.get(f"{method} iou", pd.Series(0.0, found.index))
+        found[f"{method} iou"], found[f"{method} union"] = iou, 100
+        found[f"{method} intersection"] = 100 * iou
+    return found
+
+
+def test_causes_of_errors() -> None:
+    """Right; nothing to choose; badly ranked; well ranked but moved by the rectifier."""
+    rows = frame(
+        **{
+            "TAS iou": [0.5, 0.1, 0.1, 0.2, 0.0],
+            "best": [0.9, 0.49, 0.9, 0.9, 0.2],
+            "V + P + N iou": [0.9, 0.1, 0.1, 0.8, 0.2],
+        }
+    )
+    cause = breakdown._cause(rows)
+    bad, rank = "no good proposal", "wrong proposal ranked first"
+    assert cause == ["", bad, rank, "rectifier hurt", bad]
+    shares = breakdown.causes(rows.assign(cause=cause)).iloc[0]
+    assert shares.tolist() == ["refscenes", "val", 20, 40, 20, 20]
+
+
+def test_shares_of_causes_add_up_and_absent_ones_are_zero() -> None:
+    rows = pd.concat([frame(cause=["", ""]), frame(cause=["", "no good proposal"], split="testA")])
+    found = breakdown.causes(rows)
+    assert found["split"].tolist() == ["val", "testA"]
+    assert found.iloc[:, 2:].to_numpy().tolist() == [[100, 0, 0, 0], [50, 50, 0, 0]]
+
+
+def test_kinds_of_expressions() -> None:
+    rows = frame(
+        **{
+            "place": [True, True, False, False],
+            "words": [1, 3, 8, 9],
+            "share": [0.01, 0.021, 0.04, 0.5],
+            "CLIP-only iou": [0.2, 0.4, 0.6, 0.8],
+            "TAS iou": [0.8, 0.6, 0.6, 0.8],
+        }
+    )
+    found = breakdown.kinds(rows).set_index(["what", "kind"])
+    place = found.loc["names a place"]
+    assert place["sentences"].tolist() == [2, 2] and place.index.tolist() == ["no", "yes"]
+    assert place.loc["yes", ["CLIP-only", "TAS", "TAS ahead by"]].tolist() == pytest.approx(
+        [30, 70, 40]
+    )
+    assert found.loc["words"].index.tolist() == ["1-2", "3-4", "5-8", "9 or more"]
+    sizes = found.loc["target's share of the image", "sentences"]
+    assert sizes.to_dict() == {"0-2 %": 1, "2-4 %": 2, "8-100 %": 1}
