@@ -106,7 +106,7 @@ def test_run(clone, tmp_path):
         (["run", "--out", "pyproject.toml"], "cannot write "),
         (["run", "--out", "pyproject.toml/x"], "cannot write "),
         (["segment", "x.png"], "the following arguments are required: EXPRESSION"),
-        (["segment", "x.png", "cat", "--out", "x.txt"], "--out x.txt: the overlay's name should"),
+        (["segment", "x.png", "cat", "--out", "x.txt"], "--out x.txt: the overlay's file name should"),
     ],
 )
 def test_bad_input(clone, monkeypatch, capsys, arguments, message):
@@ -139,7 +139,7 @@ def test_a_run_without_its_data_does_not_begin(clone, monkeypatch, capsys):
         (["grey.png", "cat", "--out", "grey.png"], "that is the picture itself"),
         (["grey.png", "cat", "--mask", "../{0}/grey.png"], "that is the picture itself"),
         (["link.png", "cat", "--out", "grey.png"], "that is the picture itself"),
-        (["grey.png", "a", "b", "--out", "o/a.png"], "need a folder, as --out o/a/"),
+        (["grey.png", "a", "b", "--out", "o/a.png"], "need a folder, such as --out o/a/"),
         (["thin.png", "cat"], "thin.png is too thin, 1 x 500 pixels"),
         (["text.png", "cat"], "text.png"),
         (["grey.png", "  "], "expression is blank"),

@@ -289,10 +289,10 @@ def test_list_when_all_is_there(site: Site, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name what to fetch; see python -m tasnb fetch --list"),
+        ([], "say what to download; python -m tasnb fetch --list shows the names"),
         (["sam-vith"], "unknown source 'sam-vith': did you mean 'sam-vit-h'"),
         (["refcoco", "Paper"], "unknown source 'Paper': did you mean 'paper'?"),
-        (["--list", "lite"], "--list lists all: leave out lite"),
+        (["--list", "lite"], "--list lists everything: leave out lite"),
         (["lite", "--too", "x"], "unrecognized arguments: --too x"),
     ],
 )
