@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.site.asked.append((self.command, self.path))
         path = unquote(urlsplit(self.path).path)
-        if found := re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/]+))?", path):
+        if found := re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?", path):
             self.list(path, *found.groups())
         elif found := re.fullmatch(r"/(cdn/)?(.+?)/resolve/([^/]+)/(.+)", path):
             self.send_file(path, *found.groups())
@@ -125,8 +125,13 @@ class Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def list(self, path: str, repo: str, what: str | None, revision: str | None) -> None:
+    def list(
+        self, path: str, repo: str, what: str | None, revision: str | None, folder: str | None
+    ) -> None:
         if not self.known(path, repo, revision):
+            return
+        if folder:  # none of these repositories has any
+            self.answer(404, X_Error_Code="EntryNotFound")
             return
         files = self.site.files[repo]
         about: object = {
