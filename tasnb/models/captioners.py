@@ -78,7 +78,8 @@ def dtype_of(precision: str) -> torch.dtype:
 
     "half" is float16 on a GPU, as LAVIS has BLIP-2. transformers then keeps its Q-Former and its
     queries in float32, which LAVIS does too; with "bfloat16" it does not. Without a GPU "half" is
-    float32, since most processors compute 16 bits many times slower.
+    float32, since most processors compute 16 bits many times slower. The store takes the captions
+    of both for the same, so that a machine without a GPU reads what one with a GPU has computed.
     """
     import torch
 

@@ -13,6 +13,7 @@ from hub import HubSite, fetch_from, hub, with_hub
 
 from tasnb.datasets.images import load_image
 from tasnb.fetch.sources import load_sources
+from tasnb.method.stages import Stages
 from tasnb.models import captioners
 from tasnb.models.captioners import dtype_of, load_captioner
 from tasnb.models.checkpoints import model_digest
@@ -50,6 +51,14 @@ def test_eight_bits_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     options = captioners._eight_bits("blip2-8bit:embedded/blip2")
     assert options["quantization_config"].load_in_8bit and options["dtype"] == torch.float16
+
+
+def test_the_version_is_in_the_fingerprints(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = Stages(make_settings())
+    before = [stages._caption_stage(form).fingerprint for form in ("blur", "crop", "whole")]
+    monkeypatch.setattr(captioners, "VERSION", captioners.VERSION - 1)
+    after = [stages._caption_stage(form).fingerprint for form in ("blur", "crop", "whole")]
+    assert len({*before, *after}) == 6
 
 
 # --- precision
