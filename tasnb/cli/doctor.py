@@ -40,8 +40,9 @@ class Finding(NamedTuple):
     text: str
 
 
-NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (16, 12)}
-"""Profile -> memory in GB that it takes: of the machine, and of a GPU if there is one."""
+NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (20, 12)}
+"""Profile -> memory in GB that it takes: of the machine, and of a GPU if there is one. Without one,
+the paper's BLIP-2 has 32 bits a weight: 15 GB."""
 
 SUBSTITUTED = ("en_core_web_trf",)
 """What has a next best to take its place."""

@@ -92,9 +92,13 @@ class Stages:
         names = list(captioners.FIELDS)
         model = self.settings.captioner
         if form == "whole":
-            return self.stage("captions-whole", names, model=model)
+            return self.stage("captions-whole", names, model=model, version=captioners.VERSION)
         return self.stage(
-            f"captions-{form}", [*names, *self.on_masks(form)], self.proposal_stage, model
+            f"captions-{form}",
+            [*names, *self.on_masks(form)],
+            self.proposal_stage,
+            model,
+            captioners.VERSION,
         )
 
     def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
@@ -141,7 +145,13 @@ class Stages:
             vectors = encoders.load_encoder(encoder, self.settings).encode_images(pictures)
             return {"rows": rows, "vectors": (vectors, list(rows["key"]))}
 
-        stage = self.stage(f"crops-{form}", self.on_masks(form), self.proposal_stage, encoder)
+        stage = self.stage(
+            f"crops-{form}",
+            self.on_masks(form),
+            self.proposal_stage,
+            encoder,
+            encoders.version_of(encoder),
+        )
         title = f"{short(encoder)}, {form} (images)"
         stage.compute(images, work, self.settings.shard_size, title)
         vectors, _ = stage.read(images, "vectors")
@@ -180,7 +190,8 @@ class Stages:
             loaded = encoders.load_encoder(encoder, self.settings)
             return {"vectors": loaded.encode_texts(keys, normalize)}
 
-        stage = self.stage("texts" if normalize else "texts-raw", [], model=encoder)
+        name, version = "texts" if normalize else "texts-raw", encoders.version_of(encoder)
+        stage = self.stage(name, [], model=encoder, version=version)
         stage.compute(texts, work, 1024, f"{short(encoder)} (texts)")
         vectors, keys = stage.read(texts, "vectors")
         return dict(zip(keys, vectors, strict=True))
