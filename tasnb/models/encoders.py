@@ -21,8 +21,8 @@ from tasnb.models.checkpoints import (
     registered,
 )
 from tasnb.models.devices import Batches, device, device_of, resident
+from tasnb.models.dual_encoders import BertTowers, Encoder, Pixels, Towers
 from tasnb.models.processors import load_processor, pixels_of
-from tasnb.models.towers import BertTowers, Encoder, Pixels, Towers
 from tasnb.settings import Settings, unknown
 
 if TYPE_CHECKING:

@@ -106,7 +106,10 @@ def test_run(clone, tmp_path):
         (["run", "--out", "pyproject.toml"], "cannot write "),
         (["run", "--out", "pyproject.toml/x"], "cannot write "),
         (["segment", "x.png"], "the following arguments are required: EXPRESSION"),
-        (["segment", "x.png", "cat", "--out", "x.txt"], "--out x.txt: the overlay's file name should"),
+        (
+            ["segment", "x.png", "cat", "--out", "x.txt"],
+            "--out x.txt: the overlay's file name should",
+        ),
     ],
 )
 def test_bad_input(clone, monkeypatch, capsys, arguments, message):

@@ -428,7 +428,10 @@ def test_very_long_names(tmp_path: Path, command: Callable[..., int]) -> None:
         (["list.csv", "-p", "alpha", "x"], "alpha = 'x': should be a valid number"),
         (["pictures/p.png", "cat", "--mask", "m.jpg"], "--mask m.jpg: the file's name should end"),
         (["pictures/p.png", "cat", "--rle", "m.png"], "--rle m.png: the file's name should end"),
-        (["pictures/p.png", "cat", "--mask", "overlay.png"], "--mask overlay.png: the overlay is saved there"),
+        (
+            ["pictures/p.png", "cat", "--mask", "overlay.png"],
+            "--mask overlay.png: the overlay is saved there",
+        ),
         (["list.csv", "--nonsense", "1"], "unrecognized arguments: --nonsense 1"),
     ],
 )
