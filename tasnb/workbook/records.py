@@ -133,7 +133,7 @@ def _differences(word: str, then: Mapping[str, Any], today: Mapping[str, Any]) -
 def code_digest() -> str:
     """Of the package's modules and what lies among them (the paper's numbers, a template)."""
     package = Path(__file__).parents[1]
-    kinds = (".py", ".csv", ".html", ".toml")
+    kinds = (".py", ".csv", ".css", ".html", ".toml")
     return _digest_of(package, (file for file in package.rglob("*") if file.suffix in kinds))
 
 
