@@ -57,6 +57,13 @@ def shown(value: object) -> str:
     return " ".join(reprlib.repr(value).split())
 
 
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raises an InputError unless a notebook's own parameter is a whole number from `least` on."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        range_ = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} = {shown(value)}: should be a whole number {range_}")
+
+
 # Strict, so that "0.1" is no number and 1.5 no count, except for what JSON cannot say: papermill
 # passes lists for tuples and strings for paths.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
