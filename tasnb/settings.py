@@ -73,7 +73,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Rule = Literal["published", "released"]
 
-_NOT_RESULTS = {"store", "out", "backend", "scheduler", "workers", "shard_size"}
+_NOT_RESULTS = {"store", "out", "data", "backend", "scheduler", "workers", "shard_size"}
 
 
 class Settings(BaseModel):

@@ -45,7 +45,7 @@ def paint_mask(
     rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
     out = image.astype(float)
     out[mask] = (1 - strength) * out[mask] + strength * rgb
-    out = out.astype(np.uint8)
+    out = np.ascontiguousarray(out, np.uint8)
     lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thin = max(1, image.shape[1] // 400)
     cv2.drawContours(out, lines, -1, HALO, thin + 2)

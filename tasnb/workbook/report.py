@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -114,7 +115,7 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
     out = settings.out
     place = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
     command = "python -m tasnb run --check" + (
-        "" if out == ROOT / "runs" / settings.profile else f" --out {place}"
+        "" if out == ROOT / "runs" / settings.profile else f" --out {shlex.quote(str(place))}"
     )
     if settings.profile != "embedded":
         command += f" --profile {settings.profile}"

@@ -20,7 +20,13 @@ from tasnb.store.files import alone_in, atomic_write, check_writable, sweep
 from tasnb.workbook import records
 from tasnb.workbook.kernels import check_kernel, execute
 from tasnb.workbook.pages import without_widgets, write_html
-from tasnb.workbook.parameters import Notebook, load_notebook, parameters_of, settings_of
+from tasnb.workbook.parameters import (
+    CHANGES,
+    Notebook,
+    load_notebook,
+    parameters_of,
+    settings_of,
+)
 from tasnb.workbook.report import write_index
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -107,14 +113,16 @@ def check(
     """
     overrides = dict(overrides or {})
     out = settings_of(overrides).out
+    then = (records.read(out / "run.json") or {}).get("settings", {})
+    given = {*overrides, *overrides.get(CHANGES, {})}
+    base = {n: then[n] for n in ("profile", "datasets", "data") if n in then and n not in given}
+    same = _same(settings_of({**base, **overrides}))
     found = {}
     for book in notebooks:
         file = _record_of(book, out)
-        then = (records.read(file) or {}).get("parameters", {})
-        before = {name: value for name, value in then.items() if name in book.defaults}
+        before = (records.read(file) or {}).get("parameters", {})
         parameters = parameters_of(book, {**before, **overrides})
-        settings = settings_of({**book.defaults, **parameters})
-        found[book.name] = records.changes(file, _key(book, parameters, _same(settings)), out)
+        found[book.name] = records.changes(file, _key(book, parameters, same), out)
     return found
 
 
