@@ -61,9 +61,10 @@ class Segmentation:
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
+        masks = f"{len(self.frame)} mask{'' if len(self.frame) == 1 else 's'}"
         return (
             f"Segmentation({self.expression!r}: {100 * self.mask.mean():.1f} % of {width} x "
-            f"{height} pixels, chosen from {len(self.frame)} masks)"
+            f"{height} pixels, chosen from {masks})"
         )
 
     def _repr_html_(self) -> str:

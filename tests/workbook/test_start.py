@@ -129,12 +129,6 @@ def test_names_are_safe_and_apart(one, other):
     assert (named(one) == named(other)) == (one == other)
 
 
-def test_settings_name_what_differs_from_profile_and_recipe():
-    assert make_settings("paper").changed() == {}
-    assert make_settings(recipe="released", alpha=0.2, limit=0).changed() == {"alpha": 0.2}
-    assert make_settings(splits=["val"], store="/x").changed() == {"splits": ["val"]}
-
-
 # --- what JupyterLab would make of an expression
 
 
