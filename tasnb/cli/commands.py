@@ -63,8 +63,8 @@ def _check(changes: dict[str, list[str]]) -> int:
     stale = sum(map(bool, changes.values()))
     if stale:
         return say(
-            f"stale: {stale} of {len(changes)} notebooks; the same command without --check "
-            "runs them again",
+            f"{stale} of {len(changes)} notebooks not up to date; the same command without "
+            "--check runs them",
             1,
         )
     return 0

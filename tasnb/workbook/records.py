@@ -98,7 +98,7 @@ def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
     """
     record = read(file)
     if record is None:
-        return ["it has not finished"]
+        return ["has not run to its end"]
     then = {name: record.get(name) for name in key}
     found = []
     for name, word in (("parameters", "ran with"), ("versions", "ran on")):

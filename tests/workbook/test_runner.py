@@ -252,7 +252,7 @@ def test_check_says_what_has_changed(place, tmp_path):
     def found(**overrides):
         return check(select(folder=folder), {**where, **overrides})
 
-    assert found() == {name: ["it has not finished"] for name in ("01_table", "02_other")}
+    assert found() == {name: ["has not run to its end"] for name in ("01_table", "02_other")}
     run(select(folder=folder), {**where, "alpha": 0.2})
     index = (out / "index.html").stat().st_mtime_ns
     assert found() == {"01_table": [], "02_other": []}  # alpha as it was
