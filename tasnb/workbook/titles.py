@@ -14,7 +14,7 @@ FIGURES = {
     "03_scores": "V, P, N and S of every mask for one expression",
     "03_separation": "How far each score lifts the target above the other masks",
     "04_overview": "TAS on one expression, step by step (in the manner of Figure 2)",
-    "04_rectifier": "The rectifier: centers, the part that is kept, before and after",
+    "04_rectifier": "The rectifier: centres, the part that is kept, before and after",
     "05_ahead": "How far TAS is ahead of CLIP-only, with 95 % intervals",
     "05_causes": "How many sentences TAS gets right, and why it fails on the others",
     "05_failures": "Where CLIP-only is right and TAS is wrong",
