@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -39,7 +42,7 @@ _PAIRS = 1024
 THIN = 100  # beyond that, a model's smaller copy of a picture may have no pixels left
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation:
     """What an expression denotes in an image.
 
@@ -55,6 +58,28 @@ class Segmentation:
     expression: str
     mask: npt.NDArray[np.bool_]
     frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        masks = f"{len(self.frame)} mask{'' if len(self.frame) == 1 else 's'}"
+        return (
+            f"Segmentation({self.expression!r}: {100 * self.mask.mean():.1f} % of {width} x "
+            f"{height} pixels, chosen from {masks})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the expression, the picture with its mask, and the table."""
+        file, overlay = io.BytesIO(), self.overlay()
+        overlay.thumbnail((960, 960))  # what is shown, not what is computed with
+        overlay.save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode("ascii")
+        words = html.escape(self.expression)
+        table = self.frame.round(3).to_html(index=False, border=0)  # escapes what captions say
+        return (
+            f'<div class="tex2jax_ignore mathjax_ignore"><p>“{words}”</p>'
+            f'<img alt="{words}" style="max-width: min(100%, 640px)" '
+            f'src="data:image/png;base64,{picture}">{table}</div>'
+        )
 
     def overlay(self) -> Image:
         """The image with the mask tinted."""

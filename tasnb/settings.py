@@ -40,7 +40,8 @@ the command line and the tests share one store wherever they are started."""
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a `name` that is none of `known`, with the nearest ones suggested."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
+    alike = [one for one in known if one.casefold() == str(name).casefold()]
+    near = alike or difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return InputError(f"unknown {kind} {shown(name)}: {hint}there is {', '.join(known)}")
 
@@ -56,6 +57,13 @@ def shown(value: object) -> str:
     return " ".join(reprlib.repr(value).split())
 
 
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raises an InputError unless a notebook's own parameter is a whole number from `least` on."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        range_ = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} = {shown(value)}: should be a whole number {range_}")
+
+
 # Strict, so that "0.1" is no number and 1.5 no count, except for what JSON cannot say: papermill
 # passes lists for tuples and strings for paths.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -64,6 +72,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Rule = Literal["published", "released"]
+
+_NOT_RESULTS = {"store", "out", "data", "backend", "scheduler", "workers", "shard_size"}
 
 
 class Settings(BaseModel):
@@ -217,6 +227,15 @@ class Settings(BaseModel):
     def only(self, *fields: str) -> Settings:
         """These fields and the defaults of all others, so that what depends on them can be kept."""
         return type(self)(**{name: getattr(self, name) for name in fields})
+
+    def changed(self) -> dict[str, Any]:
+        """What differs from the profile and the recipe, as JSON has it, in the order above.
+
+        Where files lie and which processes compute them is left out: no result depends on it.
+        """
+        usual = type(self)(profile=self.profile, recipe=self.recipe).model_dump(mode="json")
+        mine = self.model_dump(mode="json", exclude=_NOT_RESULTS)
+        return {name: value for name, value in mine.items() if value != usual[name]}
 
     def lambda_of(self, dataset: str) -> float:
         """The weight of the negative texts: 0.7, but 1 on the -g family (section 4.2)."""

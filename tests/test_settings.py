@@ -11,7 +11,15 @@ from pydantic import ValidationError
 import tasnb
 from tasnb.datasets.splits import ablated, columns, stand_in
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
-from tasnb.settings import ROOT, InputError, Settings, make_settings, short, unknown
+from tasnb.settings import (
+    ROOT,
+    InputError,
+    Settings,
+    check_whole,
+    make_settings,
+    short,
+    unknown,
+)
 
 
 def test_defaults_are_those_of_the_paper():
@@ -148,7 +156,7 @@ def test_frozen():
         ),
         (
             {"datasets": ["refscenes"], "splits": ["testa"]},
-            "unknown split 'testa': did you mean 'testB' or 'testA'? there is val, testA, testB",
+            "unknown split 'testa': did you mean 'testA'? there is val, testA, testB",
         ),
         (
             {"datasets": ["phrasescenes"], "splits": ["val"]},
@@ -160,6 +168,32 @@ def test_bad_value_is_one_line(overrides, message):
     with pytest.raises(InputError) as caught:
         make_settings(**overrides)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["TESTB", "testb", "tESTb"])
+def test_the_nearest_name_is_the_same_in_other_letters(name):
+    assert "did you mean 'testB'? " in str(unknown("split", name, ["testA", "testB", "test"]))
+
+
+@pytest.mark.parametrize("value", [-1, 8, 99999, True, 1.0, "1", None])
+def test_whole_numbers_in_a_range(value):
+    check_whole("sentence", 0, 0, 7)
+    check_whole("sentence", 7, 0, 7)
+    with pytest.raises(InputError, match=r"^sentence = .*: should be a whole number from 0 to 7$"):
+        check_whole("sentence", value, 0, 7)
+
+
+def test_a_whole_number_without_an_upper_end():
+    check_whole("few", 10**9, 1)
+    with pytest.raises(InputError, match=r"^few = 0: should be a whole number of 1 or more$"):
+        check_whole("few", 0, 1)
+
+
+def test_what_differs_from_profile_and_recipe():
+    assert make_settings("paper").changed() == {}
+    assert make_settings(recipe="released", alpha=0.2, limit=0).changed() == {"alpha": 0.2}
+    given = {"splits": ["val"], "store": "/x", "out": "/y", "data": "/z", "workers": 2}
+    assert make_settings(**given).changed() == {"splits": ["val"]}
 
 
 def test_unknown_name_suggests_the_nearest():

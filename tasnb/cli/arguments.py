@@ -22,6 +22,7 @@ examples:
   python -m tasnb run --notebooks 05 --splits testA      one notebook, one split
   python -m tasnb run --limit 5 --out /tmp/quick         a quick look: five images per split
   python -m tasnb run --notebooks 05 -p alpha 0.2 --out runs/alpha02
+  python -m tasnb run --check                            is the report still up to date?
   python -m tasnb run --profile paper -p backend dask    the paper's models and data, on all GPUs"""
 
 _SEGMENT = """\
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", metavar="N", help="only the first N images of each split (default: all)")
     _add_parameters(add, "a notebook parameter or any setting; may be repeated")
     add("--force", action="store_true", help="run everything, even if it is up to date")
+    add("--check", action="store_true", help="say what has changed since the run; run nothing")
     add(
         "--prepare-only",
         action="store_true",

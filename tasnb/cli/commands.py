@@ -15,7 +15,7 @@ from tasnb.settings import InputError
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     from tasnb.cli.doctor import check_named
     from tasnb.workbook import runner
     from tasnb.workbook.parameters import from_text, settings_of
@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     notebooks = runner.select(arguments.notebooks)
     overrides.update(from_text(notebooks, dict(arguments.parameters)))
 
+    if arguments.check:
+        return _check(runner.check(notebooks, overrides))
     if not arguments.prepare_only:
         check_named(settings_of(overrides))
     done = runner.run(
@@ -45,11 +47,27 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.prepare_only:
         print(f"prepared notebooks: {done}")
-        return
+        return 0
     table = done.parent / "tables" / "table1.md"
     if table.is_file():
         print(f"\n{table.read_text(encoding='utf-8').strip()}\n")
     print(f"report: {done}")
+    return 0
+
+
+def _check(changes: dict[str, list[str]]) -> int:
+    """Prints what has changed since a run; 1 if anything has."""
+    for name, reasons in changes.items():
+        more = f" and {len(reasons) - 4} more" if len(reasons) > 4 else ""
+        print(f"{name}: {'; '.join(reasons[:4]) + more if reasons else 'up to date'}")
+    stale = sum(map(bool, changes.values()))
+    if stale:
+        return say(
+            f"{stale} of {len(changes)} notebooks not up to date; the same command without "
+            "--check runs them",
+            1,
+        )
+    return 0
 
 
 def _whole(name: str, text: str, hint: str = "") -> int:

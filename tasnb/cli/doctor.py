@@ -22,7 +22,7 @@ from tasnb.models.proposal_networks import PROPOSAL_NETWORKS
 from tasnb.profiles import title
 from tasnb.settings import InputError, Settings
 from tasnb.workbook.kernels import check_kernel
-from tasnb.workbook.runner import versions
+from tasnb.workbook.records import versions
 
 
 class Finding(NamedTuple):

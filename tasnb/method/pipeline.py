@@ -13,7 +13,7 @@ from tasnb.method import language, proposals, rectifier, released, scores
 from tasnb.method.stages import Stages
 from tasnb.models import parsers
 from tasnb.profiles import stem
-from tasnb.settings import Settings, make_settings, short
+from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
 
 
@@ -38,7 +38,12 @@ class Pipeline(Stages):
         return changed
 
     def few(self, images: int) -> Pipeline:
-        """The same on the first images of each split only, for what the paper has no table of."""
+        """The same on the first images of each split only, for what the paper has no table of.
+
+        Raises:
+            InputError: Not one image or more.
+        """
+        check_whole("few", images, 1)
         return self.variant(limit=min(self.settings.limit or images, images))
 
     @cached_property

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasnb.settings import check_whole
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -76,6 +78,15 @@ class ScoreTable:
 
     sentences: pd.DataFrame
     pairs: pd.DataFrame
+
+    def one(self, sentence: int) -> tuple[pd.Series, pd.DataFrame]:
+        """A sentence by its number, from 0, and its pairs.
+
+        Raises:
+            InputError: There is no such sentence.
+        """
+        check_whole("sentence", sentence, 0, len(self.sentences) - 1)
+        return self.sentences.iloc[sentence], self.pairs[self.pairs["sentence"] == sentence]
 
     @cached_property
     def _rank(self) -> npt.NDArray[np.int64]:

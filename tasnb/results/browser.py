@@ -7,6 +7,7 @@ where they lie. It needs no network and no server.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,17 @@ def save(pipeline: Pipeline) -> list[Path]:
     written = []
     for dataset, split in columns(pipeline.settings):
         for encoder in pipeline.settings.encoders:
-            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}"
-            path = pipeline.settings.out / "results" / f"{name}.html"
+            path = pipeline.settings.out / "results" / file_name(dataset, split, encoder)
             content = page(pipeline, dataset, split, encoder, path.parent)
             with atomic_write(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
             written.append(path)
     return written
+
+
+def file_name(dataset: str, split: str, encoder: str) -> str:
+    """What the page of a column and an encoder is called."""
+    return f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}.html"
 
 
 def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Path) -> str:
@@ -62,9 +67,9 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
                 "target": row["target"],
                 "size": round(100 * row["share"], 1),
                 "names": ", ".join(named),
-                "best": round(row["best"], 4),
-                "clip": round(row["CLIP-only iou"], 4),
-                "tas": round(row["TAS iou"], 4),
+                "best": _number(row["best"]),
+                "clip": _number(row["CLIP-only iou"]),
+                "tas": _number(row["TAS iou"]),
                 "cause": row["cause"] or "right",
                 "image": row["image"],
                 "truth": int(sentence["ref_id"]),
@@ -77,6 +82,9 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
     content = {
         "title": f"{profiles.title(dataset)} {split}, {tables.short(encoder)}",
         "about": tables.provenance(pipeline.settings),
+        "links": _links(pipeline, dataset, split, encoder),
+        "example": " ".join(frame["sentence"].iloc[0].split()[:2]) if len(frame) else "",
+        "outcomes": list(dict.fromkeys(row["cause"] for row in rows)),
         "rows": rows,
         "images": _images(pipeline, data, scored.sentences, chosen, folder),
         "truths": {
@@ -84,8 +92,29 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
             for index, ref in data.sentences["ref_id"].drop_duplicates().items()
         },
     }
-    script = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
+    script = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     return TEMPLATE.read_text(encoding="utf-8").replace("/*CONTENT*/", script)
+
+
+def _number(value: float) -> float | None:
+    """An IoU as JSON has it, which knows no NaN."""
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def _links(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> list[tuple[str, str]]:
+    """Text and address of the report, of this column with other encoders, of its neighbours."""
+    there = columns(pipeline.settings)
+    at = there.index((dataset, split))
+    found = [("report", "../index.html")]
+    for other in pipeline.settings.encoders:
+        if other != encoder:
+            name = file_name(dataset, split, other)
+            found.append((f"the same with {tables.short(other)}", quote(name)))
+    for arrow, k in (("←", at - 1), ("→", at + 1)):
+        if 0 <= k < len(there):
+            title = f"{arrow} {profiles.title(there[k][0])} {there[k][1]}"
+            found.append((title, quote(file_name(*there[k], encoder))))
+    return found
 
 
 def _images(

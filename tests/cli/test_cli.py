@@ -84,6 +84,22 @@ def test_run(clone, tmp_path):
     assert (clone / "runs" / "store").is_dir()
 
 
+def test_check_says_whether_the_report_is_up_to_date(clone, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "NOTEBOOKS", clone / "notebooks")
+    place = ["run", "--out", str(clone / "out"), "--store", str(clone / "store")]
+    assert main([*place, "--check"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "05_full_eval: has not run to its end\n"
+    assert captured.err.startswith("tasnb: 1 of 1 notebooks not up to date; ")
+    assert main([*place, "-p", "alpha", "0.2"]) == 0
+    capsys.readouterr()
+    assert main([*place, "--check"]) == 0
+    assert capsys.readouterr() == ("05_full_eval: up to date\n", "")
+    (clone / "out/tables/table1.csv").write_text("played with")
+    assert main([*place, "--check"]) == 1
+    assert capsys.readouterr().out == "05_full_eval: tables/table1.csv is not as written\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

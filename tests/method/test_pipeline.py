@@ -16,7 +16,7 @@ from quick import ENCODER, QUICK, pipeline
 
 from tasnb.method.pipeline import Pipeline
 from tasnb.results import tables
-from tasnb.settings import make_settings
+from tasnb.settings import InputError, make_settings
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +137,9 @@ def test_only_a_run_s_own_scores_are_written(store, tmp_path):
     scored = own.scored(*column, ENCODER)
     (file,) = (tmp_path / "out" / "scores").iterdir()
     pd.testing.assert_frame_equal(pd.read_parquet(file), scored.pairs)
+
+
+@pytest.mark.parametrize("images", [0, -1])
+def test_no_images_are_not_all_images(images):
+    with pytest.raises(InputError, match=f"^few = {images}: should be a whole number of 1 or more"):
+        Pipeline(make_settings()).few(images)

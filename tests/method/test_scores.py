@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tasnb.method.metrics import evaluate
 from tasnb.method.scores import ScoreTable, n_score, p_score, total_score, v_score
+from tasnb.settings import InputError
 
 CROPS = np.array([[1, 0], [0, 1], [0.6, 0.8]])  # three masks
 ASKED = np.array([[0.8, 0.6], [0, -1]])  # two expressions
@@ -87,6 +88,17 @@ def score_table(
         }
     )
     return ScoreTable(pd.DataFrame({"truth_area": truth}), pairs.assign(**columns))
+
+
+def test_a_sentence_by_its_number() -> None:
+    table = score_table([2, 0, 3], truth_area=[21, 22, 23])
+    for number, masks in enumerate((2, 0, 3)):
+        sentence, pairs = table.one(number)
+        assert sentence["truth_area"] == 21 + number
+        assert len(pairs) == masks and set(pairs["sentence"]) <= {number}
+    for number in (3, -1, 99999):
+        with pytest.raises(InputError, match=rf"^sentence = {number}: should be .* from 0 to 2$"):
+            table.one(number)
 
 
 def test_s_of_every_pair() -> None:

@@ -242,7 +242,7 @@ def test_a_half_written_table_is_none(tmp_path: Path) -> None:
     for half in ("tables/.tmp-12345678-table2.csv", "figures/.tmp-12345678-01_proposals.png"):
         (tmp_path / half).write_bytes(b"")
     page = write_index(settings, {"finished": "now", "seconds": 1.0, "versions": {}}).read_text()
-    assert re.findall("<h3>(.*?)</h3>", page) == ["Table 1"]
+    assert re.findall("<h3>(.*?)</h3>", page) == ["Table 1: every method on the RefCOCO family"]
     assert ".tmp-" not in page and "12345678" not in page
 
 
