@@ -124,7 +124,7 @@ def test_check_says_whether_the_report_is_up_to_date(clone, monkeypatch, capsys)
         (["segment", "x.png"], "the following arguments are required: EXPRESSION"),
         (
             ["segment", "x.png", "cat", "--out", "x.txt"],
-            "--out x.txt: the overlay's file name should",
+            "--out x.txt: the overlay",
         ),
     ],
 )

@@ -430,7 +430,7 @@ def test_very_long_names(tmp_path: Path, command: Callable[..., int]) -> None:
         (["pictures/p.png", "cat", "--rle", "m.png"], "--rle m.png: the file's name should end"),
         (
             ["pictures/p.png", "cat", "--mask", "overlay.png"],
-            "--mask overlay.png: the overlay is saved there",
+            "--mask overlay.png: the overlay",
         ),
         (["list.csv", "--nonsense", "1"], "unrecognized arguments: --nonsense 1"),
     ],
