@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from tasnb.datasets.expressions import check_expression
 from tasnb.datasets.images import load_image, to_rgb
 from tasnb.datasets.splits import Split
 from tasnb.method import proposals
@@ -181,8 +182,7 @@ def _chunks(
     last: Any = None
     for image, expression in pairs:
         try:
-            if not isinstance(expression, str) or not expression.strip():
-                raise InputError('the expression is blank; say what to find, as "the left cat"')
+            check_expression(expression)
             if not sizes or image is not last:  # else it has just been read
                 asked = _asked(image, settings)
             last = image

@@ -6,6 +6,7 @@ where they lie. It needs no network and no server.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasnb import profiles
-from tasnb.datasets.splits import columns
+from tasnb.datasets.images import ImageFile
+from tasnb.datasets.splits import column_name, columns
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decode
 from tasnb.results import breakdown, tables
@@ -32,7 +34,7 @@ def save(pipeline: Pipeline) -> list[Path]:
     written = []
     for dataset, split in columns(pipeline.settings):
         for encoder in pipeline.settings.encoders:
-            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}"
+            name = f"{column_name(pipeline.settings, dataset, split)}-{tables.short(encoder)}"
             path = pipeline.settings.out / "results" / f"{name}.html"
             content = page(pipeline, dataset, split, encoder, path.parent)
             with atomic_write(path) as temporary:
@@ -44,6 +46,7 @@ def save(pipeline: Pipeline) -> list[Path]:
 def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Path) -> str:
     """The page of one column, as HTML that finds the images from ``folder``."""
     data = pipeline.split(dataset, split)
+    called = profiles.title(dataset, pipeline.settings.datasets)
     scored = pipeline.scored(dataset, split, encoder)
     frame = breakdown.column(pipeline, dataset, split, encoder)
     chosen = {
@@ -67,7 +70,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
                 "tas": round(row["TAS iou"], 4),
                 "cause": row["cause"] or "right",
                 "image": row["image"],
-                "truth": int(sentence["ref_id"]),
+                "truth": str(sentence["ref_id"]),
                 "masks": list(ids.values()),
                 "said": [captions.get((index, mask), "") for mask in ids.values()],
                 "caption": sentence["caption"],
@@ -75,12 +78,12 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
             }
         )
     content = {
-        "title": f"{profiles.title(dataset)} {split}, {tables.short(encoder)}",
+        "title": f"{called} {split}, {tables.short(encoder)}",
         "about": tables.provenance(pipeline.settings),
         "rows": rows,
         "images": _images(pipeline, data, scored.sentences, chosen, folder),
         "truths": {
-            int(ref): outline(data.ground_truth(index))
+            str(ref): outline(data.ground_truth(index))
             for index, ref in data.sentences["ref_id"].drop_duplicates().items()
         },
     }
@@ -103,11 +106,19 @@ def _images(
         outlines = zip(own["mask_id"], map(outline, decode(own)), strict=True)
         first = rows.iloc[0]
         found[str(image)] = {
-            "file": quote(Path(os.path.relpath(data.images[image], folder)).as_posix()),
+            "file": _source(data.images[image], folder),
             "size": [int(first["width"]), int(first["height"])],
             "masks": {int(mask_id): path for mask_id, path in outlines},
         }
     return found
+
+
+def _source(image: ImageFile, folder: Path) -> str:
+    """Where a page finds an image: its file, or its pixels if a browser would turn the file."""
+    if not image.as_stored:
+        return quote(Path(os.path.relpath(image, folder)).as_posix())
+    _, content = cv2.imencode(".jpg", image.load()[..., ::-1])
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
 def outline(mask: npt.NDArray[np.bool_]) -> str:
