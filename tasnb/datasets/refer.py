@@ -89,9 +89,8 @@ class Refer:
         names = ("images", "annotations", "categories")
         for name in names:
             rows = content.get(name) if isinstance(content, dict) else None
-            if not isinstance(rows, list) or not all(
-                isinstance(r, dict) and "id" in r for r in rows
-            ):
+            whole = isinstance(rows, list) and all(isinstance(r, dict) and "id" in r for r in rows)
+            if not whole:
                 raise InputError(
                     f"{path} has no list {name!r} of objects with an id; it should hold "
                     f"{', '.join(names)}, as COCO's; {mend(path)}"

@@ -68,10 +68,8 @@ def polygon_corners(
         points = np.asarray(polygon)
     except ValueError:  # rows of different lengths
         points = np.zeros(0, object)
-    paired = points.ndim == 2 and points.shape[1] == 2
-    if points.dtype.kind not in "iuf" or not (
-        paired or (points.ndim == 1 and len(points) % 2 == 0)
-    ):
+    pairs = points.shape[1:] == (2,) or (points.ndim == 1 and len(points) % 2 == 0)
+    if points.dtype.kind not in "iuf" or not pairs:
         raise InputError(f"{owner} has a polygon that is no list of x, y, x, y: {shown(polygon)}")
     points = points.reshape(-1, 2)
     # One comparison for nearly all of them; NaN fails it.

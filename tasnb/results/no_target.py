@@ -19,12 +19,12 @@ from tasnb.profiles import title
 from tasnb.results import tables
 
 NOTE = (
-    "gRefCOCO's metrics over all sentences, with those that have no target. gIoU: mean IoU, where a "
-    "sentence without a target counts 1 if it is answered with no mask and else 0. cIoU: all "
-    "intersections over all unions. N-acc: share of the sentences without a target that are "
-    "answered with no mask; a method that always chooses one of the proposals has 0. T-acc: share "
-    "of the others that are answered with a mask. The other tables leave sentences without a target "
-    "out."
+    "gRefCOCO's metrics over all sentences, including those without a target. gIoU: the mean IoU, "
+    "where a sentence without a target counts 1 if it is answered with no mask, else 0. cIoU: the "
+    "sum of the intersections over that of the unions. N-acc: the share of sentences without a "
+    "target that are answered with no mask; 0 for a method that always chooses a proposal. T-acc: "
+    "the share of the others that are answered with a mask. All other tables leave out sentences "
+    "without a target."
 )
 
 
