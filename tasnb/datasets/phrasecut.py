@@ -49,7 +49,7 @@ class PhraseCut:
         canvas = Image.new("1", (width, height))
         draw = ImageDraw.Draw(canvas)
         for polygon in ref["polygons"]:
-            corners = polygon_corners(polygon, height, width, owner)
+            corners = polygon_corners(polygon, height, width, owner, pairs=True)
             if len(corners) > 1:
                 whole = [(int(x), int(y)) for x, y in corners.tolist()]
                 draw.polygon(whole, fill=1, outline=1)

@@ -69,7 +69,7 @@ class Refer:
         sent_ids = []
         for ref, ref_id in zip(self.refs, ids, strict=True):
             user = f"{file}: ref {ref_id}"
-            _of(ref, "image_id", user)
+            _id(_of(ref, "image_id", user), file)
             sentences = _of(ref, "sentences", user)
             if not isinstance(sentences, list):
                 raise InputError(f"{user} has sentences that are no list: {shown(sentences)}")
@@ -119,7 +119,7 @@ class Refer:
         if not self._meant(ref):
             return ""
         found = []
-        for key in _as_list(_of(ref, "category_id", user)):
+        for key in _as_list(_of(ref, "category_id", f"{self.folder}: {user}")):
             row = self._row("categories", key, user)
             owner = f"{self.folder}: the name of category {key}"
             found.append(check_text(_of(row, "name", owner), owner))
@@ -131,15 +131,15 @@ class Refer:
 
     def _meant(self, ref: Mapping[str, Any]) -> list[Any]:
         """The annotations of a ref, none for one without a target."""
-        user = f"ref {ref['ref_id']}"
+        user = f"{self.folder}: ref {ref['ref_id']}"
         keys = _as_list(ref["ann_ids"] if "ann_ids" in ref else _of(ref, "ann_id", user))
         if keys == [-1] and -1 not in self._tables["annotations"]:
             keys = []
         said = ref.get("no_target")
         if said is not None and bool(said) == bool(keys):
             raise InputError(
-                f"{self.folder}: {user} has no_target {shown(said)} and the annotations "
-                f"{shown(keys)}; one of them is wrong"
+                f"{user} has no_target {shown(said)} and the annotations {shown(keys)}; one of "
+                "them is wrong"
             )
         return keys
 
@@ -168,8 +168,8 @@ def refs_file(folder: Path, which: str) -> Path:
 
 def refs_files(folder: Path) -> list[str]:
     """Which files of refs a folder has, each as ``refs_file`` takes it."""
-    found = [path.stem for end in (".p", ".json") for path in sorted(folder.glob(f"*refs(*){end}"))]
-    stems = dict.fromkeys(s for s in found if s.startswith(("refs(", "grefs(")))
+    patterns = [f"{start}(*){end}" for start in ("refs", "grefs") for end in (".p", ".json")]
+    stems = dict.fromkeys(path.stem for some in patterns for path in sorted(folder.glob(some)))
     return [stem[len("refs(") : -1] if stem.startswith("refs(") else stem for stem in stems]
 
 

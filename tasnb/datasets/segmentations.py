@@ -52,25 +52,27 @@ def read_mask(segmentation: Any, height: int, width: int, owner: str) -> Rle:
 
 
 def polygon_corners(
-    polygon: Any, height: int, width: int, owner: str
+    polygon: Any, height: int, width: int, owner: str, pairs: bool = False
 ) -> npt.NDArray[np.float64 | np.int64]:
     """A polygon's corners (n, 2), x and y in pixels, none of them far outside the picture.
 
     Args:
-        polygon: [x, y, x, y, ...], or [[x, y], ...].
+        polygon: [x, y, x, y, ...].
         height, width: Of the picture.
         owner: What to call the mask in an error.
+        pairs: Whether it is [[x, y], ...] instead, as PhraseCut has it.
 
     Raises:
         InputError: It is something else, or a coordinate is no finite number or far outside.
     """
     try:
-        points = np.asarray(polygon)
+        points = np.asarray(polygon) if polygon != [] else np.zeros((0, 2) if pairs else 0)
     except ValueError:  # rows of different lengths
         points = np.zeros(0, object)
-    pairs = points.shape[1:] == (2,) or (points.ndim == 1 and len(points) % 2 == 0)
-    if points.dtype.kind not in "iuf" or not pairs:
-        raise InputError(f"{owner} has a polygon that is no list of x, y, x, y: {shown(polygon)}")
+    even = points.ndim == 1 and len(points) % 2 == 0
+    if points.dtype.kind not in "iuf" or not (points.shape[1:] == (2,) if pairs else even):
+        form = "[x, y] pairs" if pairs else "numbers x, y, x, y, ..."
+        raise InputError(f"{owner} has a polygon that is no list of {form}: {shown(polygon)}")
     points = points.reshape(-1, 2)
     # One comparison for nearly all of them; NaN fails it.
     if len(points) and not (points.min() >= -FAR and points.max() <= FAR + min(height, width)):
@@ -93,9 +95,8 @@ def _of_runs(size: Any, counts: Any, height: int, width: int, owner: str) -> Rle
     if isinstance(counts, list):
         found = np.asarray(counts) if counts else np.zeros(0, int)
         runs = found if found.ndim == 1 and found.dtype.kind in "iu" else None
-    elif isinstance(counts, str | bytes):
-        counts = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-        runs = decoded_counts(counts)
+    elif isinstance(counts, bytes) or (isinstance(counts, str) and counts.isascii()):
+        runs = decoded_counts(counts.encode() if isinstance(counts, str) else counts)
     if runs is None or (runs < 0).any():
         raise InputError(f"{owner} has counts that are no run lengths: {shown(counts)}")
     pixels = height * width
@@ -105,8 +106,10 @@ def _of_runs(size: Any, counts: Any, height: int, width: int, owner: str) -> Rle
         raise InputError(
             f"{owner} has run lengths of {total} pixels in all, its picture has {pixels}"
         )
-    whole = {"size": [height, width], "counts": counts}
-    return coco_mask.frPyObjects(whole, height, width) if isinstance(counts, list) else whole
+    rle = {"size": [height, width], "counts": counts}
+    if isinstance(counts, list):
+        return coco_mask.frPyObjects(rle, height, width)
+    return rle if isinstance(counts, bytes) else {**rle, "counts": counts.encode()}
 
 
 def decoded_counts(counts: bytes) -> npt.NDArray[np.int64] | None:
