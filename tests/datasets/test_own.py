@@ -243,7 +243,7 @@ def test_nothing_left_to_measure(own: Path) -> None:
     with pytest.raises(InputError, match="own val: no sentence has a target in its picture, so n"):
         load_split(settings, str(own), "val")
     limited = settings.model_copy(update={"limit": 1})
-    with pytest.raises(InputError, match="the first 1 images of own val: .*; raise the limit"):
+    with pytest.raises(InputError, match=r"the first 1 images of own val: .*; raise the limit"):
         load_split(limited, str(own), "val")
 
 

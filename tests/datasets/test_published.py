@@ -110,12 +110,21 @@ def test_phrasecut_of_another_shape(tmp_path: Path, monkeypatch) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("polygon", [[[float("nan"), 1], [5, 1], [5, 5]], [[1e10, 1], [5, 1], [5, 5]],
-                                     [[1, 2, 3], [4, 5, 6]], [[1, "2"], [3, 4], [5, 6]], 7])  # fmt: skip
+NO_POLYGONS = (
+    [[float("nan"), 1], [5, 1], [5, 5]],
+    [[1e10, 1], [5, 1], [5, 5]],
+    [[1, 2, 3], [4, 5, 6]],
+    [[1, "2"], [3, 4], [5, 6]],
+    [1, 2, 3, 4, 5, 6],
+    7,
+)
+
+
+@pytest.mark.parametrize("polygon", NO_POLYGONS)
 def test_phrasecut_with_a_polygon_that_is_none(tmp_path: Path, monkeypatch, polygon: list) -> None:
     monkeypatch.setitem(DATASETS, "phrasecut", DATASETS["phrasecut"]._replace(sizes={}))
     paper = phrasecut(tmp_path, [{**TASK, "Polygons": [[polygon]]}])
-    with pytest.raises(InputError, match="task 7__1 has a (coordinate|polygon)") as error:
+    with pytest.raises(InputError, match=r"task 7__1 has a (coordinate|polygon)") as error:
         load_split(paper, "phrasecut", "test")
     assert "\n" not in str(error.value)
 
