@@ -65,6 +65,8 @@ class ImageFile:
     def __fspath__(self) -> str:
         return str(self.path)
 
+    __str__ = __fspath__
+
     def load(self) -> npt.NDArray[np.uint8]:
         """The pixels, RGB uint8 (H, W, 3).
 
