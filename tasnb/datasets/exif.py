@@ -49,10 +49,10 @@ def readings(
     obeyed = others != {False}
     turned |= dict.fromkeys(unclear, obeyed)
     if unclear:
-        how = "turned as EXIF says" if obeyed else "as they lie in their files"
-        why = "as the others are" if len(others) == 1 else "the annotations do not say"
+        how = "rotated as EXIF says" if obeyed else "as stored"
+        why = "like the others" if len(others) == 1 else "the annotations do not tell"
         warnings.warn(
-            f"{dataset}: EXIF's orientation leaves the size of some pictures as it is "
+            f"{dataset}: the EXIF orientation of some pictures does not change their size "
             f"({len(unclear)}, such as {pictures[unclear[0]][0]}); they are read {how} ({why})",
             stacklevel=2,
         )
@@ -68,10 +68,10 @@ def _mismatch(path: Path, annotated: Size, header: Header) -> str:
     def text(size: Size) -> str:
         return f"{size[1]} x {size[0]}"
 
-    found = text(header.upright)
+    found = f"{text(header.upright)} pixels"
     if header.stored != header.upright:
         found += f" ({text(header.stored)} as stored)"
     return (
-        f"{path} is {found} pixels, its annotations are for {text(annotated)} (width x height): "
-        "annotations and picture must have one size; scale one to the other"
+        f"{path} is {found}, but its annotations are for {text(annotated)} (width x height); scale "
+        "one to the other"
     )

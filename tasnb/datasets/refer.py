@@ -65,14 +65,14 @@ class Refer:
         ids = [_id(_of(ref, "ref_id", f"{file}: a ref"), file) for ref in self.refs]
         if len(set(ids)) < len(ids):
             twice = next(i for n, i in enumerate(ids) if i in ids[:n])
-            raise InputError(f"{file}: two refs of one split have the ref_id {twice}")
+            raise InputError(f"{file}: two refs in one split have ref_id {twice}")
         sent_ids = []
         for ref, ref_id in zip(self.refs, ids, strict=True):
             user = f"{file}: ref {ref_id}"
             _id(_of(ref, "image_id", user), file)
             sentences = _of(ref, "sentences", user)
             if not isinstance(sentences, list):
-                raise InputError(f"{user} has sentences that are no list: {shown(sentences)}")
+                raise InputError(f"{user} has sentences that are not a list: {shown(sentences)}")
             for sentence in sentences:
                 sent_id = _id(_of(sentence, "sent_id", f"{user}: a sentence"), file)
                 owner = f"{user}: the sentence with sent_id {sent_id}"
@@ -80,7 +80,9 @@ class Refer:
                 sent_ids.append(sent_id)
         for name, some in (("ref_id", ids), ("sent_id", sent_ids)):
             if len(set(map(type, some))) > 1:
-                raise InputError(f"{file}: {name} is a number in some places and a text in others")
+                raise InputError(
+                    f"{file}: {name} is a number in some places and a string in others"
+                )
 
     @cached_property
     def _tables(self) -> dict[str, Rows]:
@@ -92,8 +94,8 @@ class Refer:
             whole = isinstance(rows, list) and all(isinstance(r, dict) and "id" in r for r in rows)
             if not whole:
                 raise InputError(
-                    f"{path} has no list {name!r} of objects with an id; it should hold "
-                    f"{', '.join(names)}, as COCO's; {mend(path)}"
+                    f"{path} has no list {name!r} of objects with an id; it should hold images, "
+                    f"annotations and categories, as COCO's does; {mend(path)}"
                 )
         return {name: _by_id(content[name], f"{path}: {name}") for name in names}
 
@@ -102,7 +104,7 @@ class Refer:
             return self._tables[table][key]
         except (KeyError, TypeError):  # TypeError: a list or an object in a number's place
             raise InputError(
-                f"{self.folder}: {user} names {shown(key)}, which is none of the {table} in "
+                f"{self.folder}: {user} names {shown(key)}, which is not among the {table} in "
                 "instances.json"
             ) from None
 
@@ -111,7 +113,7 @@ class Refer:
         user = f"{self.folder}: image {image_id}"
         name = _of(row, "file_name", user)
         if not isinstance(name, str) or not name:
-            raise InputError(f"{user} has a file_name that is none: {shown(name)}")
+            raise InputError(f"{user} has an unusable file_name: {shown(name)}")
         return Picture(name, row.get("height"), row.get("width"))
 
     def target(self, ref: Mapping[str, Any]) -> str:
@@ -177,22 +179,22 @@ def read_refs(folder: Path, which: str) -> list[dict[str, Any]]:
     """The content of ``refs_file``.
 
     Raises:
-        InputError: It is missing or is no list of refs, each with its split.
+        InputError: It is missing or is not a list of refs, each with its split.
     """
     path = refs_file(folder, which)
     refs = read(path)
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-        raise InputError(f"{path} is no list of refs; {mend(path)}")
+        raise InputError(f"{path} is not a list of refs; {mend(path)}")
     for ref in refs:
         if not isinstance(ref.get("split"), str | int):
-            raise InputError(f"{path} is no list of refs, each with its split: {shown(ref)}")
+            raise InputError(f"{path} is not a list of refs, each with its split: {shown(ref)}")
     return refs
 
 
 def _of(row: Any, name: str, owner: str) -> Any:
     """A field of an object of JSON."""
     if not isinstance(row, Mapping):
-        raise InputError(f"{owner} is no object: {shown(row)}")
+        raise InputError(f"{owner} is not an object: {shown(row)}")
     if name not in row:
         raise InputError(f"{owner} has no {name}")
     return row[name]
@@ -203,7 +205,9 @@ def _id(value: Any, file: str) -> int | str:
     if isinstance(value, str):
         return check_text(value, f"{file}: an id")
     if type(value) is not int or abs(value) >= 2**63:
-        raise InputError(f"{file}: {shown(value)} is no id; it should be a whole number or a text")
+        raise InputError(
+            f"{file}: {shown(value)} is not an id; it should be a whole number or a string"
+        )
     return value
 
 
@@ -214,9 +218,9 @@ def _by_id(rows: Iterable[dict[str, Any]], owner: str) -> Rows:
         try:
             first = found.setdefault(row["id"], row)
         except TypeError:
-            raise InputError(f"{owner} has an id that is none: {shown(row['id'])}") from None
+            raise InputError(f"{owner} has an unusable id: {shown(row['id'])}") from None
         if first is not row and first != row:
-            raise InputError(f"{owner} has two different rows of id {shown(row['id'])}")
+            raise InputError(f"{owner} has two different rows with id {shown(row['id'])}")
     return found
 
 

@@ -42,7 +42,7 @@ def read_mask(segmentation: Any, height: int, width: int, owner: str) -> Rle:
         polygons = [polygon_corners(p, height, width, owner) for p in segmentation]
         flat = [points.ravel() for points in polygons if len(points) >= 3]
         if not flat:
-            raise InputError(f"{owner} has no polygon of three points or more")
+            raise InputError(f"{owner} has no polygon with at least three points")
         return coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
     if isinstance(segmentation, Mapping) and {"size", "counts"} <= segmentation.keys():
         return _of_runs(segmentation["size"], segmentation["counts"], height, width, owner)
@@ -72,14 +72,14 @@ def polygon_corners(
     even = points.ndim == 1 and len(points) % 2 == 0
     if points.dtype.kind not in "iuf" or not (points.shape[1:] == (2,) if pairs else even):
         form = "[x, y] pairs" if pairs else "numbers x, y, x, y, ..."
-        raise InputError(f"{owner} has a polygon that is no list of {form}: {shown(polygon)}")
+        raise InputError(f"{owner} has a polygon that is not a list of {form}: {shown(polygon)}")
     points = points.reshape(-1, 2)
     # One comparison for nearly all of them; NaN fails it.
     if len(points) and not (points.min() >= -FAR and points.max() <= FAR + min(height, width)):
         over = ~((points >= -FAR) & (points <= FAR + np.array([width, height])))
         if over.any():
             raise InputError(
-                f"{owner} has a coordinate of {points[over][0]:g}, which cannot be meant in a "
+                f"{owner} has a coordinate of {points[over][0]:g}, which cannot belong to a "
                 f"picture of {width} x {height} pixels"
             )
     return points
@@ -88,7 +88,7 @@ def polygon_corners(
 def _of_runs(size: Any, counts: Any, height: int, width: int, owner: str) -> Rle:
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise InputError(
-            f"{owner} has run lengths of size {shown(size)}, its picture is {[height, width]} "
+            f"{owner} has run lengths of size {shown(size)}, but its picture is {[height, width]} "
             "(height, width)"
         )
     runs = None
@@ -98,13 +98,13 @@ def _of_runs(size: Any, counts: Any, height: int, width: int, owner: str) -> Rle
     elif isinstance(counts, bytes) or (isinstance(counts, str) and counts.isascii()):
         runs = decoded_counts(counts.encode() if isinstance(counts, str) else counts)
     if runs is None or (runs < 0).any():
-        raise InputError(f"{owner} has counts that are no run lengths: {shown(counts)}")
+        raise InputError(f"{owner} has counts that are not run lengths: {shown(counts)}")
     pixels = height * width
     # Each by itself too, or the sum of large ones might come round to the right one.
     if (runs > pixels).any() or runs.sum() != pixels:
         total = sum(map(int, runs))
         raise InputError(
-            f"{owner} has run lengths of {total} pixels in all, its picture has {pixels}"
+            f"{owner} has run lengths that cover {total} pixels, but its picture has {pixels}"
         )
     rle = {"size": [height, width], "counts": counts}
     if isinstance(counts, list):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from tasnb.datasets.described import check_size, describe, image_folder
 from tasnb.datasets.exif import readings
-from tasnb.datasets.expressions import check_text
 from tasnb.datasets.images import ImageFile
 from tasnb.datasets.phrasecut import PhraseCut
 from tasnb.datasets.reading import mend
-from tasnb.datasets.refer import Layout, Refer, read_refs, refs_file, refs_files
+from tasnb.datasets.refer import Layout, Refer, refs_file
 from tasnb.profiles import (
     DATASETS,
     PROFILES,
@@ -44,7 +43,7 @@ class Split:
 
     Attributes:
         dataset, split: Such as "refscenes" and "testA".
-        sentences: A row a sentence: sent_id, sentence, ref_id, image (key), target (its category's
+        sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (its category's
             name), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share (of the
             image that it covers).
         images: Image key -> the file, or its pixels.
@@ -73,12 +72,12 @@ def columns(settings: Settings) -> list[tuple[str, str]]:
     """
     found = []
     for dataset in settings.datasets:
-        there = list(_described(dataset).splits)
+        there = list(describe(dataset).splits)
         if dataset not in DATASETS and not settings.splits and len(there) > 1:
             there = [split for split in there if split != "train"]
         found += [(dataset, s) for s in there if not settings.splits or s in settings.splits]
     if not found:
-        known = dict.fromkeys(s for d in settings.datasets for s in _described(d).splits)
+        known = dict.fromkeys(s for d in settings.datasets for s in describe(d).splits)
         raise unknown("split", settings.splits[0], known)
     return found
 
@@ -140,30 +139,9 @@ def load_split(settings: Settings, dataset: str, split: str) -> Split:
     return found
 
 
-def _described(dataset: str) -> Dataset:
-    """What is known of a dataset; of a user's own, what its files of refs say."""
-    if dataset in DATASETS:
-        return DATASETS[dataset]
-    folder = Path(dataset)
-    if not folder.is_dir():
-        raise unknown("dataset", dataset, DATASETS)
-    files = refs_files(folder)
-    if not files:
-        raise InputError(f"{folder} has no refs(...).json or refs(...).p in it")
-    splits: dict[str, tuple[str, str]] = {}
-    for which in files:
-        for split in dict.fromkeys(str(ref["split"]) for ref in read_refs(folder, which)):
-            check_text(split, f"{refs_file(folder, which)}: the name of a split")
-            splits[f"{split}({which})" if split in splits else split] = (which, split)
-    if not splits:
-        raise InputError(f"{folder} holds no refs: {refs_file(folder, files[0]).name} is empty")
-    images = ("images", "train2014", "../images/train2014", "../images", ".")
-    return Dataset("", folder.name, str(folder), images, splits)
-
-
 def _read_split(settings: Settings, dataset: str, split: str) -> Split:
     """``load_split``, which may hold no sentences with a target among its first images."""
-    described = _described(dataset)
+    described = describe(dataset)
     if split not in described.splits:
         raise unknown(f"split of {described.title}", split, described.splits)
     folder = settings.data / described.folder
@@ -181,10 +159,10 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     counts = (len(refs), sum(len(ref["sentences"]) for ref in refs), len(order))
     folder = settings.data / described.folder
     column = f"{title(dataset, settings.datasets)} {split}"
-    _check_size(column, counts, described.sizes.get(split), folder)
+    check_size(column, counts, described.sizes.get(split), folder)
     if not counts[1]:
         raise InputError(f"{column} holds no sentences; {mend(folder)}")
-    root, pictures = _image_folder(settings, described), {}
+    root, pictures = image_folder(settings, described), {}
     for i in list(order)[: settings.limit]:
         name, *size = layout.picture(i)
         pictures[i] = (root / name, tuple(size) if all(size) else None)
@@ -218,8 +196,8 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     if outside:
         some = ", ".join(f"{r['ref_id']} (image {r['image_id']})" for r in outside[:5])
         warnings.warn(
-            f"{column}: {len(outside)} of {len(refs)} refs are left out, because what they mean "
-            f"covers no pixel of its picture: ref {some}{', ...' if len(outside) > 5 else ''}",
+            f"{column}: {len(outside)} of {len(refs)} refs are left out, because their targets "
+            f"cover no pixel of the picture: ref {some}{', ...' if len(outside) > 5 else ''}",
             stacklevel=4,
         )
     frames = [
@@ -249,8 +227,8 @@ def check_complete(settings: Settings, dataset: str, split: str) -> None:
         InputError: Something is missing or is not what it should be.
     """
     _read_split(settings.model_copy(update={"limit": 1}), dataset, split)
-    described = _described(dataset)
-    layout, folder = _layout(settings, described, split), _image_folder(settings, described)
+    described = describe(dataset)
+    layout, folder = _layout(settings, described, split), image_folder(settings, described)
     names = dict.fromkeys(layout.picture(ref["image_id"]).file_name for ref in layout.refs)
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
@@ -267,40 +245,11 @@ def check_there(settings: Settings) -> None:
         InputError: One is missing.
     """
     for dataset in settings.datasets:
-        described = _described(dataset)
+        described = describe(dataset)
         folder = settings.data / described.folder
         for which, inside in dict.fromkeys(described.splits.values()):
             phrases = folder / f"refer_{inside}.json"
             path = phrases if which == REFER else refs_file(folder, which)
             if not path.is_file():
                 raise InputError(f"{path} is missing; {mend(path)}")
-        _image_folder(settings, described)
-
-
-def _check_size(
-    column: str,
-    found: tuple[int, ...],
-    published: tuple[int | None, ...] | None,
-    folder: Path,
-) -> None:
-    """Numbers on another partition cannot be held against the paper's."""
-    for what, ours, theirs in zip(
-        ("refs", "sentences", "images"), found, published or (), strict=False
-    ):
-        if theirs is not None and ours != theirs:
-            raise InputError(
-                f"{column} in {folder} has {ours} {what}, as published it has {theirs}: this is "
-                "another partition or a part of it; fetch it anew, or name the folder as a "
-                f"dataset of your own, --datasets {folder}"
-            )
-
-
-def _image_folder(settings: Settings, described: Dataset) -> Path:
-    root = Path(described.folder if not described.paper else "")
-    places = [settings.data / root / place for place in described.images]
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
-        raise InputError(
-            f"{places[0]} is missing, the images of {described.title}; {mend(places[0])}"
-        )
-    return found
+        image_folder(settings, described)

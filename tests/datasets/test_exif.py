@@ -100,7 +100,7 @@ def test_a_size_that_fits_neither(own: Path) -> None:
     with pytest.raises(InputError) as error:
         load_split(change(own, double), str(own), "val")
     assert (
-        f"{own}/images/a.png is 10 x 12 (12 x 10 as stored) pixels, its annotations are for "
+        f"{own}/images/a.png is 10 x 12 pixels (12 x 10 as stored), but its annotations are for "
         "24 x 20 (width x height)" in str(error.value)
     )
 
@@ -108,15 +108,17 @@ def test_a_size_that_fits_neither(own: Path) -> None:
 def test_a_plain_picture_of_another_size(own: Path) -> None:
     """Also turned by a right angle, which nothing in the file explains."""
     settings = change(own, lambda _, tables: tables["images"][0].update(height=WIDTH, width=HEIGHT))
-    with pytest.raises(InputError, match=r"c\.png is 12 x 10 pixels, its annotations are for 10 x"):
+    with pytest.raises(
+        InputError, match=r"c\.png is 12 x 10 pixels, but its annotations are for 10 x"
+    ):
         load_split(settings, str(own), "val")
     assert load_split(settings.model_copy(update={"limit": 1}), str(own), "val").images
 
 
 @pytest.mark.parametrize(
     ("others", "how"),
-    [({"b": 6}, "as they lie in their files (as the others are)"),
-     ({}, "turned as EXIF says (the annotations do not say)")],
+    [({"b": 6}, "as stored (like the others)"),
+     ({}, "rotated as EXIF says (the annotations do not tell)")],
 )  # fmt: skip
 @pytest.mark.parametrize("orientation", [2, 3, 4])
 def test_where_the_size_does_not_tell(own: Path, others: dict, how: str, orientation: int) -> None:
@@ -141,7 +143,7 @@ def test_a_square_picture_among_pictures_turned_by_exif(own: Path) -> None:
                 row.update(height=WIDTH if row["id"] == 6 else HEIGHT, width=HEIGHT)
         refs[3]["ann_id"], refs[4]["ann_ids"] = 11, [11]
 
-    with pytest.warns(UserWarning, match=r"turned as EXIF says \(as the others are\)"):
+    with pytest.warns(UserWarning, match=r"rotated as EXIF says \(like the others\)"):
         split = load_split(change(own, damage), str(own), "val")
     square = next(file for key, file in split.images.items() if key.startswith("a-"))
     np.testing.assert_array_equal(square.load(), np.rot90(PIXELS[:, :HEIGHT], 3))
@@ -197,5 +199,5 @@ def test_names_of_files(own: Path) -> None:
         assert str(error.value).isascii()
     for name in (None, 7, "", ["c.png"]):
         settings = change(own, lambda _, tables, n=name: tables["images"][0].update(file_name=n))
-        with pytest.raises(InputError, match="image 4 has a file_name that is none"):
+        with pytest.raises(InputError, match="image 4 has an unusable file_name"):
             load_split(settings, str(own), "val")

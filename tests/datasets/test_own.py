@@ -56,15 +56,15 @@ HALF = "cat \ud83d left"  # an emoji cut in two
 BROKEN = {
     "annotation": (
         lambda refs, _: refs[0].update(ann_id=99),
-        r"ref 1 names 99, which is none of the annotations in instances\.json",
+        r"ref 1 names 99, which is not among the annotations in instances\.json",
     ),
     "annotation of two": (
         lambda refs, _: refs[0].update(ann_id=[11, -1]),
-        r"ref 1 names -1, which is none of the annotations",
+        r"ref 1 names -1, which is not among the annotations",
     ),
     "annotation of null": (
         lambda refs, _: refs[0].update(ann_id=None),
-        "ref 1 names None, which is none of the annotations",
+        "ref 1 names None, which is not among the annotations",
     ),
     "no annotation": (lambda refs, _: refs[0].pop("ann_id"), "ref 1 has no ann_id"),
     "annotation of another image": (
@@ -73,15 +73,15 @@ BROKEN = {
     ),
     "image": (
         lambda refs, _: refs[0].update(image_id=99),
-        r"a ref names 99, which is none of the images in instances\.json",
+        r"a ref names 99, which is not among the images in instances\.json",
     ),
     "image that is a list": (
         lambda refs, _: refs[0].update(image_id=[5]),
-        r"\[5\] is no id",
+        r"\[5\] is not an id",
     ),
     "category": (
         lambda refs, _: refs[0].update(category_id=99),
-        r"ref 1 names 99, which is none of the categories in instances\.json",
+        r"ref 1 names 99, which is not among the categories in instances\.json",
     ),
     "no category": (lambda refs, _: refs[0].pop("category_id"), "ref 1 has no category_id"),
     "nameless category": (first("categories", name=None), "the name of category 3 is blank"),
@@ -89,7 +89,7 @@ BROKEN = {
     "half a category": (first("categories", name=HALF), "name of category 3 is not valid Unicode"),
     "polygon": (
         first("annotations", segmentation=[[1, 2, 3]]),
-        r"the segmentation of annotation 11 has a polygon that is no list of numbers",
+        r"the segmentation of annotation 11 has a polygon that is not a list of numbers",
     ),
     "no polygon": (
         first("annotations", segmentation=[]),
@@ -110,11 +110,11 @@ BROKEN = {
     "sentences": (lambda refs, _: refs[0].pop("sentences"), "ref 1 has no sentences"),
     "sentences of a text": (
         lambda refs, _: refs[0].update(sentences="cat"),
-        "ref 1 has sentences that are no list: 'cat'",
+        "ref 1 has sentences that are not a list: 'cat'",
     ),
     "a sentence that is a text": (
         lambda refs, _: refs[0].update(sentences=["cat"]),
-        "ref 1: a sentence is no object: 'cat'",
+        "ref 1: a sentence is not an object: 'cat'",
     ),
     "no sentence": (said(sent=None), "ref 1: the sentence with sent_id 10 is blank; say what to"),
     "blank": (said(sent=" \t"), "the sentence with sent_id 10 is blank; say what to find"),
@@ -128,22 +128,22 @@ BROKEN = {
         lambda refs, _: refs[0]["sentences"][0].pop("sent_id"),
         "ref 1: a sentence has no sent_id",
     ),
-    "huge id": (said(sent_id=10**30), "is no id; it should be a whole number or a text"),
-    "id of a fraction": (said(sent_id=1.5), r"1\.5 is no id"),
-    "ids of two kinds": (said(sent_id="ten"), "sent_id is a number in some places and a text in"),
-    "ref_id of null": (lambda refs, _: refs[0].update(ref_id=None), "None is no id"),
+    "huge id": (said(sent_id=10**30), "is not an id; it should be a whole number or a string"),
+    "id of a fraction": (said(sent_id=1.5), r"1\.5 is not an id"),
+    "ids of two kinds": (said(sent_id="ten"), "sent_id is a number in some places and a string in"),
+    "ref_id of null": (lambda refs, _: refs[0].update(ref_id=None), "None is not an id"),
     "no ref_id": (lambda refs, _: refs[0].pop("ref_id"), "a ref has no ref_id"),
     "two refs of one id": (
         lambda refs, _: refs[0].update(ref_id=4),
-        "two refs of one split have the ref_id 4",
+        "two refs in one split have ref_id 4",
     ),
     "two annotations of one id": (
         lambda _, tables: tables["annotations"].append({"id": 11, "segmentation": [[1] * 6]}),
-        "annotations has two different rows of id 11",
+        "annotations has two different rows with id 11",
     ),
     "two images of one id": (
         lambda _, tables: tables["images"].append({"id": 5, "file_name": "b.png"}),
-        "images has two different rows of id 5",
+        "images has two different rows with id 5",
     ),
     "no categories": (
         lambda _, tables: tables.pop("categories"),
@@ -155,7 +155,7 @@ BROKEN = {
         "has no list 'annotations'",
     ),
     "a nameless row": (lambda _, tables: tables["images"].append({}), "has no list 'images'"),
-    "id of a list": (first("images", id=[5]), r"images has an id that is none: \[5\]"),
+    "id of a list": (first("images", id=[5]), r"images has an unusable id: \[5\]"),
 }
 
 
@@ -170,10 +170,13 @@ def test_what_is_wrong_is_named(own: Path, what: str) -> None:
 
 
 REFS = {
-    "no list": ({"refs": []}, r"refs\(me\)\.json is no list of refs"),
-    "of numbers": ([3], r"refs\(me\)\.json is no list of refs"),
-    "without a split": ([{"ref_id": 1}], "is no list of refs, each with its split: {'ref_id': 1}"),
-    "split of null": ([{"ref_id": 1, "split": None}], "is no list of refs, each with its split"),
+    "no list": ({"refs": []}, r"refs\(me\)\.json is not a list of refs"),
+    "of numbers": ([3], r"refs\(me\)\.json is not a list of refs"),
+    "without a split": (
+        [{"ref_id": 1}],
+        "is not a list of refs, each with its split: {'ref_id': 1}",
+    ),
+    "split of null": ([{"ref_id": 1, "split": None}], "is not a list of refs, each with its split"),
     "blank split": ([{"ref_id": 1, "split": " "}], "the name of a split is blank"),
     "half a split": ([{"ref_id": 1, "split": HALF}], "name of a split is not valid Unicode"),
 }

@@ -47,7 +47,7 @@ def test_polygons_of_fewer_than_three_points_are_dropped(short: list) -> None:
     alone = read([TRIANGLE])
     for polygons in ([short, TRIANGLE], [TRIANGLE, short], [short, short, TRIANGLE, short]):
         np.testing.assert_array_equal(read(polygons), alone)
-    with pytest.raises(InputError, match="has no polygon of three points or more"):
+    with pytest.raises(InputError, match="has no polygon with at least three points"):
         read([short])
 
 
@@ -62,42 +62,51 @@ def test_polygons_beyond_the_edge() -> None:
 
 
 WRONG = {
-    "NaN": ([[float("nan"), 5, 6, 5, 6, 6]], "a coordinate of nan, which cannot be meant in a"),
+    "NaN": ([[float("nan"), 5, 6, 5, 6, 6]], "a coordinate of nan, which cannot belong to a"),
     "infinity": ([[1, 5, float("inf"), 5, 6, 6]], "a coordinate of inf, which"),
     "far to the right": ([[1, 1, 2.0e8, 3.5e8, 6, 6]], r"a coordinate of 2e\+08, .* 12 x 10 pix"),
     "far to the left": ([TRIANGLE, [1, 1, -FAR - 1, 2, 6, 6]], "a coordinate of -10001, which"),
     "far below": ([[1, 1, 6, 1, 6, FAR + HEIGHT + 1]], "a coordinate of 10011, which"),
-    "larger than 64 bits": ([[1, 1, 6, 1, 6, 10**30]], "a polygon that is no list of numbers"),
-    "odd": ([[1, 2, 3]], r"a polygon that is no list of numbers x, y, x, y, \.\.\.: \[1, 2, 3\]"),
-    "pairs": ([[[1, 1], [6, 1], [6, 6]]], "a polygon that is no list of numbers"),
-    "ragged": ([[[1, 1], [6]]], "a polygon that is no list of numbers"),
-    "texts": ([["1", "1", "6", "1", "6", "6"]], "a polygon that is no list of numbers"),
-    "truths": ([[True] * 6], "a polygon that is no list of numbers"),
-    "null in it": ([[None, 1, 6, 1, 6, 6]], "a polygon that is no list of numbers"),
-    "one flat polygon": (TRIANGLE, "a polygon that is no list of numbers"),
+    "larger than 64 bits": ([[1, 1, 6, 1, 6, 10**30]], "a polygon that is not a list of numbers"),
+    "odd": (
+        [[1, 2, 3]],
+        r"a polygon that is not a list of numbers x, y, x, y, \.\.\.: \[1, 2, 3\]",
+    ),
+    "pairs": ([[[1, 1], [6, 1], [6, 6]]], "a polygon that is not a list of numbers"),
+    "ragged": ([[[1, 1], [6]]], "a polygon that is not a list of numbers"),
+    "texts": ([["1", "1", "6", "1", "6", "6"]], "a polygon that is not a list of numbers"),
+    "truths": ([[True] * 6], "a polygon that is not a list of numbers"),
+    "null in it": ([[None, 1, 6, 1, 6, 6]], "a polygon that is not a list of numbers"),
+    "one flat polygon": (TRIANGLE, "a polygon that is not a list of numbers"),
     "no polygon": ([], "has no polygon"),
     "null": (None, "the mask is neither polygons nor run lengths with size and counts: None"),
     "a text": ("polygon", "is neither polygons nor run lengths"),
     "no size": ({"counts": [PIXELS]}, "is neither polygons nor run lengths"),
-    "half the size": (runs([5, PIXELS - 5], [5, 6]), r"size \[5, 6\], its picture is \[10, 12\]"),
-    "width first": (runs([PIXELS], [WIDTH, HEIGHT]), r"size \[12, 10\], its picture is \[10, 12\]"),
+    "half the size": (
+        runs([5, PIXELS - 5], [5, 6]),
+        r"size \[5, 6\], but its picture is \[10, 12\]",
+    ),
+    "width first": (
+        runs([PIXELS], [WIDTH, HEIGHT]),
+        r"size \[12, 10\], but its picture is \[10, 12\]",
+    ),
     "size of none": (runs([PIXELS], None), "run lengths of size None"),
-    "short": (runs([5, 10]), "run lengths of 15 pixels in all, its picture has 120"),
-    "long": (runs([5, 10, PIXELS]), "run lengths of 135 pixels in all"),
-    "none": (runs([]), "run lengths of 0 pixels in all"),
-    "empty text": (runs(""), "run lengths of 0 pixels in all"),
-    "round the corner": (runs([2**62] * 4 + [PIXELS]), f"{2**64 + PIXELS} pixels in all"),
-    "negative": (runs([-5, PIXELS + 5]), "counts that are no run lengths"),
-    "fractions": (runs([0.5, PIXELS - 0.5]), "counts that are no run lengths"),
-    "of 80 bits": (runs([2**80, 1]), "counts that are no run lengths"),
-    "nested": (runs([[1, 2], [3, 4]]), "counts that are no run lengths"),
-    "counts of null": (runs(None), "counts that are no run lengths"),
-    "numbers as text": (runs("5 10 105"), "counts that are no run lengths: '5 10 105'"),
-    "cut": (runs("0" + chr(48 + 33)), "counts that are no run lengths"),
-    "endless number": (runs(chr(48 + 33) * 9 + "0"), "counts that are no run lengths"),
-    "no ASCII": (runs("é€"), "counts that are no run lengths"),
-    "short text": (runs(compressed(BIRD)[:-2]), "run lengths of"),
-    "compressed, half the size": (runs(compressed(np.ones((5, 6)))), "of 30 pixels in all"),
+    "short": (runs([5, 10]), "run lengths that cover 15 pixels, but its picture has 120"),
+    "long": (runs([5, 10, PIXELS]), "run lengths that cover 135 pixels"),
+    "none": (runs([]), "run lengths that cover 0 pixels"),
+    "empty text": (runs(""), "run lengths that cover 0 pixels"),
+    "round the corner": (runs([2**62] * 4 + [PIXELS]), f"cover {2**64 + PIXELS} pixels"),
+    "negative": (runs([-5, PIXELS + 5]), "counts that are not run lengths"),
+    "fractions": (runs([0.5, PIXELS - 0.5]), "counts that are not run lengths"),
+    "of 80 bits": (runs([2**80, 1]), "counts that are not run lengths"),
+    "nested": (runs([[1, 2], [3, 4]]), "counts that are not run lengths"),
+    "counts of null": (runs(None), "counts that are not run lengths"),
+    "numbers as text": (runs("5 10 105"), "counts that are not run lengths: '5 10 105'"),
+    "cut": (runs("0" + chr(48 + 33)), "counts that are not run lengths"),
+    "endless number": (runs(chr(48 + 33) * 9 + "0"), "counts that are not run lengths"),
+    "no ASCII": (runs("é€"), "counts that are not run lengths"),
+    "short text": (runs(compressed(BIRD)[:-2]), "run lengths that cover"),
+    "compressed, half the size": (runs(compressed(np.ones((5, 6)))), "that cover 30 pixels"),
 }
 
 
