@@ -43,9 +43,9 @@ class Split:
 
     Attributes:
         dataset, split: Such as "refscenes" and "testA".
-        sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (its category's
-            name), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share (of the
-            image that it covers).
+        sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (the name
+            of its category), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share
+            (of the image that it covers).
         images: Image key -> the file, or its pixels.
         no_target: The sentences that mean nothing in their image, as gRefCOCO has them, with an
             empty ground truth; they count in no metric of ``sentences``.
