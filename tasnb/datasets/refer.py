@@ -52,7 +52,8 @@ class Refer:
     """``refs(<which>).json`` or ``.p`` beside COCO's ``instances.json``.
 
     What a ref means is the union of its annotations: ``ann_ids``, or else ``ann_id``, a number or a
-    list. None of them, [] or gRefCOCO's [-1], is a sentence that means nothing in its image.
+    list. None of them, [] or gRefCOCO's [-1], says that its sentences mean nothing in the image.
+    A ref_id occurs once in a split; a sent_id may occur again, since nothing is looked up by it.
     """
 
     def __init__(self, folder: Path, which: str, split: str) -> None:

@@ -203,6 +203,7 @@ def test_what_is_odd_and_yet_right(own: Path) -> None:
         for one in refs:
             one.update(split=7 if one["split"] == "val" else 8, ref_id=f"r{one['ref_id']}")
             one.pop("file_name", None)
+        refs[0]["sentences"][1]["sent_id"] = 10  # as the first; nothing is looked up by it
         refs[0]["sentences"][0]["sent"] = "chat à gauche 🐈"
 
     found = load_split(change(own, odd), str(own), "7").sentences
