@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets.images import load_image, to_rgb
+from tasnb.datasets.expressions import check_expression
+from tasnb.datasets.images import ImageFile, load_image, to_rgb
 from tasnb.datasets.splits import Split
 from tasnb.method import proposals
 from tasnb.method.pipeline import Pipeline
@@ -28,7 +29,7 @@ from tasnb.settings import InputError, Settings, make_settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Picture = str | Path | npt.NDArray[np.uint8] | Image
+    Picture = str | Path | ImageFile | npt.NDArray[np.uint8] | Image
 
 COLUMNS = [
     "mask_id", "V", "P", "N", "S", "center_x", "center_y", "kept", "chosen", "caption",
@@ -127,7 +128,7 @@ class _Asked:
     key: str
     height: int
     width: int
-    source: Path | npt.NDArray[np.uint8]
+    source: ImageFile | Path | npt.NDArray[np.uint8]
 
 
 def segment(
@@ -206,8 +207,7 @@ def _chunks(
     last: Any = None
     for image, expression in pairs:
         try:
-            if not isinstance(expression, str) or not expression.strip():
-                raise InputError('the expression is blank; say what to find, as "the left cat"')
+            check_expression(expression)
             if not sizes or image is not last:  # else it has just been read
                 asked = _asked(image, settings)
             last = image
@@ -224,7 +224,7 @@ def _chunks(
 
 def _asked(image: Picture, settings: Settings) -> _Asked:
     """An image, with its expression still to come."""
-    path = Path(image) if isinstance(image, (str, Path)) else None
+    path = Path(image) if isinstance(image, (str, Path, ImageFile)) else None
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     if max(height, width) > THIN * min(height, width):
@@ -237,7 +237,8 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
     if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
         key = f"picture-{number[0]}-{digest[:12]}" if number else f"{key}-unnumbered"
-    return _Asked("", key, height, width, pixels if path is None else path)
+    source = image if isinstance(image, ImageFile) else pixels if path is None else path
+    return _Asked("", key, height, width, source)
 
 
 def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation]:
@@ -292,7 +293,7 @@ def _sentences(chunk: list[_Asked]) -> pd.DataFrame:
 def _pixels(image: Any) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, Path, ImageFile)):
         try:
             return load_image(image)
         except OSError as error:  # of the name itself, as one that is too long

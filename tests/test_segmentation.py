@@ -32,7 +32,7 @@ NOTHING = {"pred_iou_thresh": 1.0, "stability_score_thresh": 1.0}  # what no pro
 def path() -> Path:
     """The first picture of RefScenes val."""
     split = load_split(make_settings(limit=1), "refscenes", "val")
-    return next(iter(split.images.values()))
+    return next(iter(split.images.values())).path
 
 
 @pytest.fixture(scope="module")

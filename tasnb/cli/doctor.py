@@ -165,14 +165,15 @@ def _data(settings: Settings) -> Iterator[Finding]:
     # lite is for pictures of one's own, so it can do without.
     verdict = "note" if settings.profile == "lite" else "missing"
     for dataset in settings.datasets:
+        name = title(dataset, settings.datasets)
         try:
             found = [s for d, s in columns(settings) if d == dataset]
             for split in found:
                 check_complete(settings, dataset, split)
         except InputError as error:
-            yield Finding(verdict, title(dataset), str(error))
+            yield Finding(verdict, name, str(error))
         else:
-            yield Finding("ok", title(dataset), f"complete: {', '.join(found)}")
+            yield Finding("ok", name, f"complete: {', '.join(found)}")
 
 
 def _tried(what: str, check: Callable[[], object], text: str) -> Finding:

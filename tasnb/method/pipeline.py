@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasnb.datasets.splits import Split, load_split
+from tasnb.datasets.splits import Split, column_name, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
 from tasnb.method.stages import Stages
 from tasnb.models import parsers
-from tasnb.profiles import stem
 from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
 
@@ -87,7 +86,8 @@ class Pipeline(Stages):
             if not self.is_variant:
                 models = (self.settings.proposal_network, self.settings.captioner, encoder)
                 named = map(short, models)
-                name = "-".join([stem(dataset), split, *named, caption_input, clip_input])
+                column = column_name(self.settings, dataset, split)
+                name = "-".join([column, *named, caption_input, clip_input])
                 with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
                     scored.pairs.to_parquet(path, index=False)
             self._scored[key] = scored

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasnb.datasets.images import load_image
+from tasnb.datasets.images import ImageFile, load_image
 from tasnb.method import language, proposals, released
 from tasnb.method.masked_images import masked_images
 from tasnb.models import captioners, encoders, parsers
@@ -21,7 +21,7 @@ from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
 from tasnb.store.shards import Stage, Store
 
-Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
+Images = Mapping[str, "ImageFile | Path | npt.NDArray[np.uint8]"]
 """Image key -> its file, or its pixels."""
 
 
@@ -260,5 +260,5 @@ class Stages:
         return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])
 
 
-def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _pixels(image: ImageFile | Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return image if isinstance(image, np.ndarray) else load_image(image)

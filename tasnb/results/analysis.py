@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tasnb import profiles
-from tasnb.datasets.splits import Split, columns
+from tasnb.datasets.splits import Split, column_name, columns
 from tasnb.method.language import says
 from tasnb.method.masked_images import masked_images
 from tasnb.method.metrics import difference
@@ -288,7 +287,8 @@ def save_per_sentence(pipeline: Pipeline) -> None:
         for encoder in pipeline.settings.encoders:
             scored = pipeline.scored(dataset, split, encoder)
             frame = per_sentence(scored, pipeline.settings, dataset)
-            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}.parquet"
+            column = column_name(pipeline.settings, dataset, split)
+            name = f"{column}-{tables.short(encoder)}.parquet"
             with atomic_write(pipeline.settings.out / "results" / name) as path:
                 frame.to_parquet(path, index=False)
 

@@ -145,7 +145,7 @@ def module_gains(pipeline: Pipeline) -> pd.DataFrame:
             ):
                 gain = difference(after, before, "mIoU")
                 step = "+ " + name.rpartition("+ ")[2]
-                key = (tables.short(encoder), title(dataset), step)
+                key = (tables.short(encoder), title(dataset, pipeline.settings.datasets), step)
                 found.append((*key, gain.value, gain.low, gain.high, len(after)))
     names = ["encoder", "dataset", "step", "mIoU gained", "at least", "at most", "sentences"]
     return pd.DataFrame(found, columns=names)

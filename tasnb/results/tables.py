@@ -226,7 +226,9 @@ def layout(frame: pd.DataFrame) -> pd.DataFrame:
     paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
     ours = frame["value"].map(lambda x: "" if pd.isna(x) else f"{x:.2f}")
     frame["cell"] = (ours + paper).str.strip()
-    frame["column"] = frame["dataset"].map(profiles.title) + " " + frame["split"]
+    among = list(frame["dataset"].unique())
+    titles = {dataset: profiles.title(dataset, among) for dataset in among}
+    frame["column"] = frame["dataset"].map(titles) + " " + frame["split"]
     one = frame["column"].nunique() == 1
     index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
     measured = frame.groupby("encoder")["value"].count().to_dict()

@@ -84,7 +84,7 @@ def test_a_page_holds_every_sentence_and_finds_its_picture(pipeline: Pipeline) -
     assert content["title"] == "RefScenes val, clip-vit"
     for row in content["rows"]:
         image = content["images"][row["image"]]
-        assert (page.parent / image["file"]).resolve() == split.images[row["image"]].resolve()
+        assert (page.parent / image["file"]).resolve() == split.images[row["image"]].path.resolve()
         assert str(row["truth"]) in content["truths"]
         assert all(mask == -1 or str(mask) in image["masks"] for mask in row["masks"])
         assert 0 <= row["tas"] <= row["best"] + 0.01
