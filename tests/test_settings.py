@@ -73,16 +73,16 @@ def test_lambda_is_larger_on_the_g_family():
 
 def test_what_json_cannot_say_is_accepted():
     settings = make_settings(
-        datasets=["refscenes"], encoders=["open_clip:x"], min_mask_area_of=[320, 240], alpha=1
+        datasets=["refscenes"], encoders=["open_clip:x"], areas_of=[320, 240], alpha=1
     )
     assert settings.datasets == ("refscenes",)
     assert settings.encoders == ("open_clip:x",)
-    assert settings.min_mask_area_of == (320, 240)
+    assert settings.areas_of == (320, 240)
     assert settings.alpha == 1.0 and type(settings.alpha) is float
 
 
 def test_survives_json():
-    settings = make_settings(alpha=0.2, out="elsewhere", limit=3, min_mask_area_of=None)
+    settings = make_settings(alpha=0.2, out="elsewhere", limit=3, areas_of=None)
     again = make_settings(**json.loads(json.dumps(settings.model_dump(mode="json"))))
     assert again == settings
 
@@ -125,7 +125,7 @@ def test_frozen():
         ({"caption_input": "blr"}, "caption_input = 'blr': should be 'blur' or 'crop'"),
         ({"datasets": "refscenes"}, "datasets = 'refscenes': should be a list"),
         ({"datasets": ["refscenes", 1]}, "datasets[1] = 1: should be a valid string"),
-        ({"min_mask_area_of": [640, 0.5]}, "min_mask_area_of[1] = 0.5: should be a valid integer"),
+        ({"areas_of": [640, 0.5]}, "areas_of[1] = 0.5: should be a valid integer"),
         ({"store": 5}, "store = 5: should be the path of a folder"),
         ({"encoders": []}, "encoders is empty: name at least one, as open_clip:embedded/clip-vit"),
         (

@@ -21,7 +21,7 @@ from tasnb import profiles
 from tasnb.datasets.splits import columns
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decode
-from tasnb.results import breakdown, tables
+from tasnb.results import breakdown, shown, tables
 from tasnb.store.files import atomic_write
 
 TEMPLATE = Path(__file__).with_name("browser.html")
@@ -76,7 +76,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
         )
     content = {
         "title": f"{profiles.title(dataset)} {split}, {tables.short(encoder)}",
-        "about": tables.provenance(pipeline.settings),
+        "about": shown.provenance(pipeline.settings),
         "rows": rows,
         "images": _images(pipeline, data, scored.sentences, chosen, folder),
         "truths": {

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tasnb import profiles
 from tasnb.method.scores import ScoreTable
 from tasnb.results.figures import CLIP, INK, PAPER, TAS, nothing
 
@@ -18,6 +19,11 @@ BARS = {  # Table 1: activation maps in yellows, regions in greens, then what TA
     "Region Token": "#d8f5a2", "Global-Local (FreeSOLO)": "#94d82d", "Global-Local": "#5c940d",
     "Text-only": "#adb5bd", "CLIP-only": CLIP, "TAS": TAS,
 }  # fmt: skip
+
+
+def _names(frame: pd.DataFrame, between: str = " ") -> pd.Series:
+    """What the columns of the tables are called: "RefScenes val"."""
+    return frame["dataset"].map(profiles.title) + between + frame["split"]
 
 
 def best_iou(frame: pd.DataFrame) -> Figure:
@@ -50,7 +56,7 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
     """
     frame = frame[(frame["metric"] == metric) & frame["value"].notna()]
     encoders = sorted(set(frame["encoder"]) - {""})
-    frame = frame.assign(column=frame["dataset"] + "\n" + frame["split"])
+    frame = frame.assign(column=_names(frame, "\n"))
     groups = list(dict.fromkeys(frame["column"]))
     figure, axes = plt.subplots(
         len(encoders),
@@ -88,7 +94,7 @@ def ahead(frame: pd.DataFrame, method: str) -> Figure:
         frame: From ``comparison.intervals``.
     """
     rows = frame[(frame["method"] == method) & (frame["metric"] == "mIoU")]
-    columns = list(dict.fromkeys(rows["dataset"] + " " + rows["split"]))
+    columns = list(dict.fromkeys(_names(rows)))
     figure, ax = plt.subplots(figsize=(8, 0.7 + 0.38 * len(columns)), layout="constrained")
     encoders = list(dict.fromkeys(rows["encoder"]))
     for k, encoder in enumerate(encoders):
@@ -111,7 +117,7 @@ def causes(frame: pd.DataFrame) -> Figure:
     Args:
         frame: From ``breakdown.causes``.
     """
-    names = frame["dataset"] + " " + frame["split"]
+    names = _names(frame)
     figure, ax = plt.subplots(figsize=(9, 0.9 + 0.34 * len(frame)), layout="constrained")
     left = np.zeros(len(frame))
     colours = (TAS, PAPER, CLIP, "#9c36b5")
@@ -130,7 +136,7 @@ def causes(frame: pd.DataFrame) -> Figure:
 
 
 def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
-    """Seconds an image of each method, by stage, stacked.
+    """Seconds per image of each method, by stage, stacked.
 
     Args:
         frame: From ``speed.measure``.
@@ -141,14 +147,14 @@ def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
     left = dict.fromkeys(methods, 0.0)
     colours = plt.get_cmap("tab10").colors
     for k, (stage, seconds) in enumerate(
-        frame[["stage", "seconds an image"]].itertuples(index=False)
+        frame[["stage", "seconds per image"]].itertuples(index=False)
     ):
         mine = [m for m in methods if m in needed[stage]]
         ax.barh(mine, [seconds] * len(mine), left=[left[m] for m in mine], color=colours[k],
                 label=stage)  # fmt: skip
         left |= {m: left[m] + seconds for m in mine}
     ax.invert_yaxis()
-    ax.set_xlabel("seconds an image, one expression each")
+    ax.set_xlabel("seconds per image, one expression each")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -218,7 +224,7 @@ def swaps(frame: pd.DataFrame) -> Figure:
         ax.barh(where - 0.19, mine["value"], 0.36, color=TAS, label="here")
         ax.barh(where + 0.19, mine["paper"], 0.36, color=PAPER, label="the paper, on its own data")
         ax.set(yticks=where, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5), xlabel="mIoU (%)")
-        ax.set_title(f"{dataset} {split}", loc="left", fontsize=9)
+        ax.set_title(f"{profiles.title(dataset)} {split}", loc="left", fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, -1].legend(
         fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2
@@ -233,7 +239,7 @@ def steps(frame: pd.DataFrame) -> Figure:
         frame: From ``analysis.steps``.
     """
     names = list(dict.fromkeys(frame["step"]))
-    columns = list(dict.fromkeys(frame["dataset"] + " " + frame["split"]))
+    columns = list(dict.fromkeys(_names(frame)))
     figure, axes = plt.subplots(
         1, len(names), figsize=(11, 0.9 + 0.3 * len(columns)), layout="constrained", sharey=True,
         sharex=True,

@@ -158,7 +158,7 @@ def test_networks_side_by_side(tmp_path: Path) -> None:
     assert (table.loc["all", "best IoU (%)"] == 100).all()
     same = [row["segmentation"] == rows[0]["segmentation"] for row in rows]
     assert table.loc[("one", "all"), "best IoU (%)"] == pytest.approx(100 * np.mean(same), abs=8)
-    assert table.loc[("one", "all"), "masks an image"] == pytest.approx(1 / 3)
+    assert table.loc[("one", "all"), "masks per image"] == pytest.approx(1 / 3)
     found = analysis.pick_bested(pipeline, names, "refscenes", "val", 4)
     assert len({one.image.tobytes() for one in found}) == len(found) == 3
     for one in found:
