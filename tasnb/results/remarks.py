@@ -32,7 +32,7 @@ def refinement(settings: Settings, height: int, width: int) -> Markdown:
         f"stability of {settings.stability_score_thresh:g}. On an image of {width} × {height} "
         f"pixels SAM fills holes and drops islands under {region:,.0f} pixels. The refinement "
         f"drops masks under {least:,.0f} pixels, and the smaller of two masks that share more "
-        f"than {settings.subset_overlap:.0%} of it."
+        f"than {100 * settings.subset_overlap:g} % of it."
     )
 
 
@@ -161,7 +161,8 @@ def modules(frame: pd.DataFrame) -> Markdown:
         ]
         undecided = len(rows) - sum(map(len, parts.values()))
         if undecided:
-            said.append(f"undecided in {undecided} of {len(rows)} cases")
+            cases = f"{undecided} of {len(rows)} cases" if len(rows) > 1 else "the only case"
+            said.append(f"undecided in {cases}")
         lines.append(f"* **{step}** {', '.join(said)}.")
     return Markdown("\n".join(lines))
 
@@ -266,6 +267,7 @@ def _decided(names: Sequence[str], rows: pd.DataFrame, gain: str = "mIoU gained"
     ]
     undecided = int((~sure).sum())
     if not found:
-        return f"all {undecided} are undecided, since their 95 % intervals hold zero"
-    rest = f"; the other {undecided} are undecided" if undecided else ""
+        return "nothing is decided, every 95 % interval contains zero"
+    are = "is" if undecided == 1 else "are"
+    rest = f"; the other {undecided} {are} undecided" if undecided else ""
     return f"{'; '.join(found)} points of mIoU{rest}"
