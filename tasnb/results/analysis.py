@@ -65,7 +65,7 @@ def networks(
 def pick_bested(
     pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str, count: int
 ) -> list[Bested]:
-    """Expressions on which the networks differ most, one an image: the first ahead, then behind.
+    """Expressions on which the networks differ most, one per image: the first ahead, then behind.
 
     Args:
         names: What each is called -> its name in the settings, two or more.
@@ -117,7 +117,7 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
 
 
 def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
-    """What the captioners of Table 6 say of the same masks: image, mask_id, a column each."""
+    """What the captioners of Table 6 say of the same masks: image, mask_id, one column each."""
     images = pipeline.split(dataset, split).images
     found = [
         run.captions(images).rename(columns={"caption": name}).set_index(["image", "mask_id"])
@@ -195,7 +195,7 @@ def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.Dat
 
 
 def pick_examples(frame: pd.DataFrame, better: str, worse: str, count: int) -> pd.DataFrame:
-    """Sentences where one method is right and the other is not, one an image, clearest first.
+    """Sentences where one method is right and the other is not, one per image, clearest first.
 
     Args:
         frame: From ``per_sentence``.
@@ -223,7 +223,7 @@ def to_examples(pipeline: Pipeline, split: Split, frame: pd.DataFrame) -> list[E
 def pick_rectified(
     pipeline: Pipeline, scored: ScoreTable, split: Split, count: int
 ) -> list[Rectified]:
-    """Sentences that the rectifier mends most, and last one that it spoils, one an image."""
+    """Sentences that the rectifier mends most, and last one that it spoils, one per image."""
     total = scored.total(pipeline.settings.alpha, pipeline.settings.lambda_of(split.dataset))
     before, after = (scored.choose(total, rectify) for rectify in (False, True))
     frame = scored.sentences.assign(

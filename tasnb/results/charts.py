@@ -49,7 +49,7 @@ def best_iou(frame: pd.DataFrame) -> Figure:
 
 
 def columns(frame: pd.DataFrame, metric: str) -> Figure:
-    """Table 1 as bars: a panel an encoder, a group a split, a bar a method; the paper's as ticks.
+    """Table 1 as bars: one panel per encoder, one group per split, one bar per method; the paper's as ticks.
 
     Args:
         frame: A tidy table.
@@ -88,7 +88,7 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 def ahead(frame: pd.DataFrame, method: str) -> Figure:
-    """How far TAS is ahead of a method in mIoU, with intervals; a colour an encoder.
+    """How far TAS is ahead of a method in mIoU, with intervals; one colour per encoder.
 
     Args:
         frame: From ``comparison.intervals``.
@@ -186,7 +186,7 @@ def sensitivity(frame: pd.DataFrame) -> Figure:
 
 
 def modules(frame: pd.DataFrame) -> Figure:
-    """Table 4 or 5 as bars: ours beside the paper's."""
+    """Table 4 or 5 as bars: ours next to the paper's."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", sharey=True)
     for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
         rows = frame[frame["metric"] == metric].reset_index(drop=True)
@@ -206,7 +206,7 @@ def modules(frame: pd.DataFrame) -> Figure:
 
 
 def swaps(frame: pd.DataFrame) -> Figure:
-    """Table 6 or 7 as bars of mIoU: a panel a column, ours beside the paper's."""
+    """Table 6 or 7 as bars of mIoU: one panel per column, ours next to the paper's."""
     rows = frame[frame["metric"] == "mIoU"]
     panels = list(dict.fromkeys(zip(rows["dataset"], rows["split"], strict=True)))
     several = rows.groupby("method")["encoder"].nunique().max() > 1
@@ -233,7 +233,7 @@ def swaps(frame: pd.DataFrame) -> Figure:
 
 
 def steps(frame: pd.DataFrame) -> Figure:
-    """Share of sentences that each module mends (right) and spoils (left), a panel a module.
+    """Share of sentences that each module mends (right) and spoils (left), one panel per module.
 
     Args:
         frame: From ``analysis.steps``.

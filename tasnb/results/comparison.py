@@ -142,7 +142,8 @@ def _columns_ahead(pipeline: Pipeline, method: str, encoder: str) -> str:
         - tables.outcome(pipeline, method, encoder, *column)["iou"].mean()
         for column in _of_table1(pipeline.settings)
     ]
-    return f"ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)} columns"
+    noun = "column" if len(gaps) == 1 else "columns"
+    return f"ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)} {noun}"
 
 
 def module_gains(pipeline: Pipeline) -> pd.DataFrame:

@@ -76,9 +76,10 @@ def table1(frame: pd.DataFrame) -> Markdown:
     for encoder in dict.fromkeys(encoder for encoder, method in wide.index if method == "TAS"):
         tas, alone = wide.loc[(encoder, "TAS")], wide.loc[(encoder, "CLIP-only")]
         gain = (tas - alone).dropna()
-        said = f"With {encoder} TAS is ahead of CLIP-only {_in_columns(gain > 0)} (mIoU)"
-        said += f"; it gains most on {gain.idxmax()}, {_signed(gain.max())} points"
-        said += f", and least on {gain.idxmin()}, {_signed(gain.min())}." if len(gain) > 1 else "."
+        said = f"With {encoder} TAS is ahead of CLIP-only {_in_columns(gain > 0)} (mIoU): "
+        if len(gain) > 1:
+            said += f"from {_signed(gain.min())} on {gain.idxmin()} to "
+        said += f"{_signed(gain.max())} points on {gain.idxmax()}."
         others = {
             method: row - tas
             for (own, method), row in wide.iterrows()

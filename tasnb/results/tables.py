@@ -1,4 +1,4 @@
-"""Tables 1 and 2 as tidy frames, each number beside the paper's."""
+"""Tables 1 and 2 as tidy frames, each number next to the paper's."""
 
 from __future__ import annotations
 

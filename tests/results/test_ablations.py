@@ -145,6 +145,16 @@ def test_a_captioner_that_is_its_own_alternative_has_one_row(pipeline: Pipeline)
     assert list(said.columns) == ["image", "mask_id", "BLIP-2"] and len(said)
 
 
+def test_a_run_with_nothing_but_phrases(pipeline: Pipeline) -> None:
+    """Neither Table 1 nor a claim about any table, and no model to find that out."""
+    run = pipeline.variant(datasets=["phrasescenes"], proposal_network="sam:nowhere")
+    assert tables.table1(run).empty and tables.table1_extra(run).empty
+    claims = comparison.claims(run)
+    assert claims.empty and list(claims.columns) == ["the paper says", "measured here", "verdict"]
+    few = pipeline.variant(splits=["testA"], proposal_network="sam:nowhere")
+    assert tables.table2(few).empty and tables.table2_extra(few).empty
+
+
 def test_table_5_row_by_row_against_the_papers_choice(pipeline: Pipeline) -> None:
     found = comparison.inputs(pipeline).set_index("inputs")
     table = ablations.table5(pipeline, VIT).query("metric == 'mIoU'")
