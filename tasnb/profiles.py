@@ -98,7 +98,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         **_PHOTOGRAPHS,
         "proposal_network": "sam:vit_h",
         "captioner": "blip2:Salesforce/blip2-opt-2.7b",
-        "both_recipes": True,  # nobody can say which of them made the printed numbers
+        "both_recipes": True,  # it is not known which of them made the printed numbers
         "timed_images": 500,  # section 4.5
         "precision": "half",
         "batch_size": 16,  # with 5 beams each, so that captioning stays under 12 GB

@@ -49,7 +49,9 @@ def best_iou(frame: pd.DataFrame) -> Figure:
 
 
 def columns(frame: pd.DataFrame, metric: str) -> Figure:
-    """Table 1 as bars: one panel per encoder, one group per split, one bar per method; the paper's as ticks.
+    """Table 1 as bars, the paper's numbers as ticks.
+
+    One panel per encoder, one group per split, one bar per method.
 
     Args:
         frame: A tidy table.
