@@ -274,7 +274,7 @@ def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) 
     assert table["gain"].iloc[0] == 0
     moved = ablations.DIFFERENCES
     assert table["masks per image"][moved["subset_overlap"]] < table["masks per image"].iloc[0]
-    assert table["acted (%)"][moved["rectifier_rule"]] < table["in a region"].iloc[0]
+    assert table["acted (%)"][moved["rectifier_rule"]] < table["acted (%)"].iloc[0]
     for name in ("crop_rule", "negative_rule", "lam_g"):
         assert table["masks per image"][moved[name]] == table["masks per image"].iloc[0]
     # The table is the same whichever recipe the run has.
