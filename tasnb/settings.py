@@ -67,9 +67,8 @@ Count = Annotated[int, Field(ge=1)]
 Rule = Literal["published", "released"]
 
 
-PLACES = ("store", "out", "backend", "scheduler", "workers", "shard_size")
-"""Settings that say where a run is computed and where its results lie; no result depends on them.
-"""
+PLACES = ("store", "out", "data", "backend", "scheduler", "workers", "shard_size")
+"""Settings that say where a run reads, computes and writes; no result depends on them."""
 
 
 class Settings(BaseModel):
