@@ -70,10 +70,12 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Folder = Annotated[Path, Field(strict=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Area = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Rule = Literal["published", "released"]
 
-_NOT_RESULTS = {"store", "out", "data", "backend", "scheduler", "workers", "shard_size"}
+PLACES = ("store", "out", "data", "backend", "scheduler", "workers", "shard_size")
+"""Settings that say where a run reads, computes and writes; no result depends on them."""
 
 
 class Settings(BaseModel):
@@ -90,6 +92,8 @@ class Settings(BaseModel):
     splits: Names = ()  # none given: all that the paper reports
     limit: Count | None = None  # the first images of each split; None (or 0): all
     seed: Annotated[int, Field(ge=0)] = 0
+    both_recipes: bool = False  # TAS by the other recipe, too, in Tables 1 and 2
+    timed_images: Count = 12  # of notebook 7; the paper times 500
 
     # Which models; each name is looked up in one registry (proposals, captions, encoders).
     proposal_network: str = "sam:embedded/sam"
@@ -106,10 +110,10 @@ class Settings(BaseModel):
     pred_iou_thresh: Share = 0.7
     stability_score_thresh: Share = 0.7
     subset_overlap: Share = 0.9
-    min_mask_region_area: Annotated[int, Field(ge=0)] = 0  # pixels of a hole or island that goes
-    min_mask_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2000.0  # pixels, ...
-    min_mask_area_of: Annotated[tuple[Count, Count], Field(strict=False)] | None = (640, 480)
-    # ... of an image of this size and in proportion on others; None: absolute, as on real data.
+    min_mask_region_area: Area = 800.0  # SAM fills holes and drops islands under this, ...
+    min_mask_area: Area = 2000.0  # ... and the refinement drops masks under this: pixels ...
+    areas_of: Annotated[tuple[Count, Count], Field(strict=False)] | None = (640, 480)
+    # ... of an image of this size, and in proportion on others; None: absolute, as on real data.
 
     # Masked images (Eq. 1) and captions (section 3.2).
     caption_input: Literal["blur", "crop"] = "blur"
@@ -224,18 +228,31 @@ class Settings(BaseModel):
                     raise unknown("split", split, known)
         return self
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Fields that are not as the profile and the recipe have them, for notes and names.
+
+        Left out are ``PLACES``, on which no result depends.
+        """
+        plain = type(self)(profile=self.profile, recipe=self.recipe)
+        names = [name for name in type(self).model_fields if name not in PLACES]
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(plain, n)}
+
+    def in_recipe(self, recipe: str) -> Settings:
+        """The same run by another recipe; what was changed by hand stays changed."""
+        given = {name: getattr(self, name) for name in PLACES} | self.changed
+        return type(self)(**{"profile": self.profile, **given, "recipe": recipe})
+
     def only(self, *fields: str) -> Settings:
         """These fields and the defaults of all others, so that what depends on them can be kept."""
         return type(self)(**{name: getattr(self, name) for name in fields})
 
-    def changed(self) -> dict[str, Any]:
-        """What differs from the profile and the recipe, as JSON has it, in the order above.
-
-        Where files lie and which processes compute them is left out: no result depends on it.
-        """
-        usual = type(self)(profile=self.profile, recipe=self.recipe).model_dump(mode="json")
-        mine = self.model_dump(mode="json", exclude=_NOT_RESULTS)
-        return {name: value for name, value in mine.items() if value != usual[name]}
+    def pixels_on(self, area: float, height: int, width: int) -> float:
+        """An area of the settings on an image of this size: in proportion, or as it is."""
+        if self.areas_of is None:
+            return area
+        of_width, of_height = self.areas_of
+        return area * height * width / (of_width * of_height)
 
     def lambda_of(self, dataset: str) -> float:
         """The weight of the negative texts: 0.7, but 1 on the -g family (section 4.2)."""

@@ -12,6 +12,7 @@ from tasnb.datasets.splits import Split, column_name, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
 from tasnb.method.stages import Stages
 from tasnb.models import parsers
+from tasnb.profiles import RECIPES
 from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
 
@@ -58,6 +59,12 @@ class Pipeline(Stages):
     def with_other_captioner(self) -> Pipeline:
         """The same with the captions of ``settings.other_captioner`` (Table 6)."""
         return self.variant(captioner=self.settings.other_captioner)
+
+    @cached_property
+    def by_other_recipe(self) -> Pipeline:
+        """The same by the recipe that ``settings.recipe`` is not (``both_recipes``)."""
+        (other,) = RECIPES.keys() - {self.settings.recipe}
+        return self.variant(**self.settings.in_recipe(other).model_dump())
 
     def split(self, dataset: str, split: str) -> Split:
         """The sentences, images and ground truth of one column of the tables."""

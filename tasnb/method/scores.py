@@ -126,6 +126,12 @@ class ScoreTable:
         region = self._dense(self.pairs["in_region"].to_numpy(), 0).astype(bool)
         return ~region & region.any(1, keepdims=True)
 
+    def acted(self) -> npt.NDArray[np.bool_]:
+        """Whether the rectifier bars some of a sentence's masks and leaves others, (S,)."""
+        inside = self.pairs["in_region"].to_numpy(bool)
+        some, others = (self._dense(those, 0).any(1) for those in (inside, ~inside))
+        return some & others
+
     def total(self, alpha: float, lam: float) -> Floats:
         """S of every pair (Eq. 5)."""
         v, p, n = (self._column[name] for name in "VPN")

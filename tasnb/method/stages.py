@@ -159,7 +159,7 @@ class Stages:
 
     def on_masks(self, form: str | None = None) -> list[str]:
         """The settings that the refined masks depend on, or masked images of them."""
-        names = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
+        names = ["subset_overlap", "min_mask_area", "areas_of"]
         names += ["crop_rule"] if form else []
         return [*names, "blur_kernel"] if form == "blur" else names
 

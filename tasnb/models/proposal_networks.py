@@ -67,18 +67,21 @@ class SamProposals:
         self.model = sam.eval().to(device())
         if settings.compile:
             compile_tower(sam.image_encoder)
+        self.settings = settings
         self.generator = SamAutomaticMaskGenerator(
             self.model,
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
-            min_mask_region_area=settings.min_mask_region_area,
             output_mode="binary_mask",
         )
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         import torch
 
+        self.generator.min_mask_region_area = self.settings.pixels_on(
+            self.settings.min_mask_region_area, *image.shape[:2]
+        )
         with torch.inference_mode():
             found = self.generator.generate(image)
         found = [row for row in found if row["area"] > 0]
@@ -264,7 +267,10 @@ def title(model: str) -> str:
     return TITLES.get(model.partition(":")[0]) or Path(model.partition(":")[2]).name
 
 
-FIELDS = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
+FIELDS = (
+    *("points_per_side", "pred_iou_thresh", "stability_score_thresh"),
+    *("min_mask_region_area", "areas_of"),
+)
 """The settings, but for its name, that a network's masks depend on."""
 
 

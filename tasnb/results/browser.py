@@ -24,7 +24,7 @@ from tasnb.datasets.images import ImageFile
 from tasnb.datasets.splits import column_name, columns
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decode
-from tasnb.results import breakdown, tables
+from tasnb.results import breakdown, shown, tables
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
@@ -85,7 +85,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
         )
     content = {
         "title": f"{called} {split}, {tables.short(encoder)}",
-        "about": tables.provenance(pipeline.settings),
+        "about": shown.provenance(pipeline.settings),
         "links": _links(pipeline, dataset, split, encoder),
         "example": " ".join(frame["sentence"].iloc[0].split()[:2]) if len(frame) else "",
         "outcomes": list(dict.fromkeys(row["cause"] for row in rows)),

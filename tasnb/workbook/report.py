@@ -63,7 +63,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
         "</details>"
         for name, (text, content) in parts.items()
     )
-    changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed().items())
+    changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed.items())
     name = ", ".join(filter(None, [settings.profile, _other_recipe(settings), changed]))
     main = headline.headline(out)
     page = (
@@ -84,7 +84,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
 
 
 def _plain(value: Any) -> str:
-    values = value if isinstance(value, list) else [value]
+    values = value if isinstance(value, list | tuple) else [value]
     return " ".join("none" if one is None else str(one) for one in values)
 
 
@@ -98,7 +98,7 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
     splits = ", ".join(settings.splits) or "all splits"
     images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
     models = (settings.proposal_network, settings.captioner, *settings.encoders)
-    changed = "; ".join(f"{name} = {_plain(value)}" for name, value in settings.changed().items())
+    changed = "; ".join(f"{name} = {_plain(value)}" for name, value in settings.changed.items())
     versions = record["versions"]
     libraries = ("tasnb", "python", "torch", "transformers")
     used = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
@@ -273,7 +273,7 @@ def _figure(png: Path) -> str:
 
 
 def _settings(settings: Settings) -> str:
-    changed = settings.changed()
+    changed = settings.changed
     rows = [
         (name, value, "differs from the profile" if name in changed else "")
         for name, value in settings.model_dump(mode="json").items()

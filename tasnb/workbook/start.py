@@ -73,10 +73,10 @@ def scratch_name(settings: Settings) -> str:
     Letters, digits and ``_.,+=-`` only, and at most 100 of them. Where something had to be replaced
     or cut, eight digits of a digest keep names apart.
     """
-    changed = settings.changed()
+    changed = settings.changed
     parts = [settings.profile, *([settings.recipe] if settings.recipe != "published" else [])]
     for name, value in changed.items():
-        values = value if isinstance(value, list) else [value]
+        values = value if isinstance(value, list | tuple) else [value]
         said = (one if isinstance(one, str) else json.dumps(one) for one in values)
         parts.append(f"{name}={','.join(said)}")
     name = "-".join(parts)

@@ -273,10 +273,10 @@ def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) 
     np.testing.assert_allclose(table["gain"], table["mIoU"] - table["mIoU"].iloc[0], atol=1e-9)
     assert table["gain"].iloc[0] == 0
     moved = ablations.DIFFERENCES
-    assert table["masks an image"][moved["subset_overlap"]] < table["masks an image"].iloc[0]
-    assert table["in a region"][moved["rectifier_rule"]] < table["in a region"].iloc[0]
+    assert table["masks per image"][moved["subset_overlap"]] < table["masks per image"].iloc[0]
+    assert table["acted (%)"][moved["rectifier_rule"]] < table["acted (%)"].iloc[0]
     for name in ("crop_rule", "negative_rule", "lam_g"):
-        assert table["masks an image"][moved[name]] == table["masks an image"].iloc[0]
+        assert table["masks per image"][moved[name]] == table["masks per image"].iloc[0]
     # The table is the same whichever recipe the run has.
     other = ablations.recipes(pipeline.variant(**RECIPES["released"]), encoder)
     pd.testing.assert_frame_equal(other.set_index("recipe"), table)

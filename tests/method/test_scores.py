@@ -123,6 +123,16 @@ def test_the_choice(score: list, region: list, free: int, rectified: int) -> Non
     assert table.choose(np.array(score), rectify=True).tolist() == [-1, rectified, -1]
 
 
+def test_the_rectifier_acts_where_it_bars_some_masks_and_leaves_some() -> None:
+    """Not on a sentence without masks, nor where all or none are in the region."""
+    regions = {"some": [1, 0], "all": [1, 1], "none": [0, 0], "one": [1], "last": [0, 0, 1]}
+    table = score_table(
+        [0, *map(len, regions.values())],
+        in_region=[bool(r) for region in regions.values() for r in region],
+    )
+    assert table.acted().tolist() == [False, True, False, False, False, True]
+
+
 def test_sentences_do_not_mix() -> None:
     table = score_table([2, 0, 3, 1], in_region=[True, False, False, False, True, False])
     score = np.array([0, 9, 5, 8, 1, -7])

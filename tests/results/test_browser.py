@@ -95,7 +95,7 @@ def test_a_page_holds_every_sentence_and_finds_its_picture(pipeline: Pipeline) -
 
 
 def test_no_text_ends_the_script(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browser.tables, "provenance", lambda _: "</script><b>")
+    monkeypatch.setattr(browser.shown, "provenance", lambda _: "</script><b>")
     (page,) = browser.save(pipeline)
     assert content_of(page)["about"] == "</script><b>"
 

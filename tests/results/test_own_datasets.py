@@ -15,7 +15,7 @@ from PIL import Image
 from tasnb import Pipeline
 from tasnb.datasets.images import load_image
 from tasnb.datasets.splits import columns
-from tasnb.results import analysis, browser, no_target, tables
+from tasnb.results import analysis, browser, no_target, shown, tables
 from tasnb.settings import make_settings
 
 ENCODER = "open_clip:embedded/clip-vit"
@@ -71,8 +71,10 @@ def test_sentences_without_a_target_have_a_table(pipeline: Pipeline) -> None:
         assert row.gIoU == pytest.approx(100 * (plain["iou"].sum() + 1) / 10)
         union = plain["union"].sum() + answered.sum()
         assert row.cIoU == pytest.approx(100 * plain["intersection"].sum() / union)
-    shown = tables.save(found, "no_target", pipeline.settings.out, no_target.NOTE)
-    assert len(shown) == len(found)
+    shown.save(found, "no_target", pipeline.settings, no_target.NOTE)
+    saved = (pipeline.settings.out / "tables" / "no_target.md").read_text(encoding="utf-8")
+    assert sum(line.startswith("| v1/pets ") for line in saved.splitlines()) == len(found)
+    assert no_target.NOTE in saved
 
 
 def test_the_other_tables_leave_them_out(pipeline: Pipeline) -> None:
@@ -85,7 +87,7 @@ def test_the_other_tables_leave_them_out(pipeline: Pipeline) -> None:
 
 def test_names_stay_apart(pipeline: Pipeline) -> None:
     table = tables.table1(pipeline)
-    assert list(tables.layout(table).columns[-2:]) == ["v1/pets val/new", "v2/pets val"]
+    assert list(shown.layout(table).columns[-2:]) == ["v1/pets val/new", "v2/pets val"]
     analysis.save_per_sentence(pipeline)
     pages = browser.save(pipeline)
     results = pipeline.settings.out / "results"

@@ -33,6 +33,7 @@ def out(tmp_path_factory):
     command = [sys.executable, "-m", "tasnb", "run", "--limit", "2"]
     command += ["--datasets", "refscenes,refscenesg,phrasescenes", "--splits", "val,test(G),test"]
     command += ["--out", str(folder / "out"), "--store", str(folder / "store"), "-p", "images", "2"]
+    command += ["-p", "rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "report: " in done.stdout.splitlines()[-1]

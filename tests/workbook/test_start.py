@@ -97,8 +97,8 @@ def test_papermill_by_hand_leaves_the_run_as_it_was(tmp_path):
         ({"splits": ["val", "testA"]}, "embedded-splits=val,testA"),
         ({"datasets": ["refscenes+"]}, "embedded-datasets=refscenes+"),
         (
-            {"min_mask_area_of": None, "compile": True},
-            "embedded-min_mask_area_of=null-compile=true",
+            {"areas_of": None, "compile": True},
+            "embedded-areas_of=null-compile=true",
         ),
         ({"out": "/x", "store": "/y", "backend": "dask", "workers": 3}, "embedded"),
     ],
