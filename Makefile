@@ -1,9 +1,10 @@
 # make         create .venv, run the notebooks, print Table 1 (takes minutes the first time)
 # make help    list the other targets
 
-PYTHON ?= python3
-VENV   := .venv
-STAMP  := $(VENV)/.installed
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+STAMP   := $(VENV)/.installed
 NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 	--extra-keys "metadata.papermill cell.metadata.papermill"
 
@@ -14,8 +15,8 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 tables: $(STAMP)  ## run notebooks 01 to 07 and write runs/embedded/ (options: ARGS="--limit 5")
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
-test: $(STAMP)  ## run the tests (only the quick ones: ARGS="-m 'not slow and not real_size'")
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests in two processes (only the quick ones: ARGS="-m 'not slow and not real_size'")
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)  ## check style, the direction of imports, and that notebooks hold no outputs
 	$(VENV)/bin/ruff check .

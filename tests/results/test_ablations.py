@@ -20,9 +20,9 @@ SWAPPED = (("refscenes+", "testA"), ("refscenesg", "val(U)"))
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    folder: Path = tmp_path_factory.mktemp("ablations")
-    return Pipeline(make_settings(limit=2, store=str(folder / "store"), out=str(folder / "out")))
+def pipeline(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    out = tmp_path_factory.mktemp("ablations")
+    return Pipeline(make_settings(limit=2, store=str(shared_store), out=str(out)))
 
 
 def value(pipeline: Pipeline, method: str, encoder: str, column: tuple[str, str]) -> float:
