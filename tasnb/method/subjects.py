@@ -54,7 +54,7 @@ STRANDED = word_set("on in at by to with under near behind against over from int
 PLACE_WORDS = SIDES.keys() | DEGREES | LINKS | NOT_THINGS
 # What is said to the other player of the game that expressions were collected with.
 CHATTER = word_set(
-    "lol oh haha hahaha ok okay sorry thanks thank please click hint doh omg wow oops um duh lmao "
+    "lol oh haha cutoff ok okay sorry thanks thank please click hint doh omg wow oops um duh lmao "
     "yes no yeah hi hey i u you we it they st nd rd th am pm sort kind type"
 )
 
