@@ -203,7 +203,7 @@ class Stages:
         ``settings.negative_rule``.
         """
         texts = sorted(set(texts))
-        published = self._read(texts, language, version=2)
+        published = self._read(texts, language, version=3)
         rules = {"orientation": self.settings.rectifier_rule, "head": self.settings.negative_rule}
         theirs = [name for name, rule in rules.items() if rule == "released"]
         if not theirs:
@@ -218,7 +218,7 @@ class Stages:
             return {"expressions": by.read_expressions(keys, parser)}
 
         name = "expressions" if by is language else "expressions-released"
-        stage = self.stage(name, ["spacy_model"], version=version)
+        stage = self.word_stage(name, version, by is released)
         stage.compute(texts, work, 1024, f"read {name} (texts)")
         return stage.read(texts, "expressions").set_index("key")
 
@@ -233,15 +233,25 @@ class Stages:
             rows = [
                 (key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some
             ]
-            return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
+            columns = ["key", "text", "head"] if theirs else ["key", "text", "head", "nouns"]
+            return {"phrases": pd.DataFrame(rows, columns=columns)}
 
-        stage = self.stage("phrases-released" if theirs else "phrases", ["spacy_model"])
+        name, version = ("phrases-released", 1) if theirs else ("phrases", 2)
+        stage = self.word_stage(name, version, theirs)
         stage.compute(texts, work, 1024, "noun phrases (texts)")
         rows = stage.read(texts, "phrases")
         found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
-        for key, text, head in rows[["key", "text", "head"]].itertuples(index=False):
-            found[key].append(language.Phrase(text, head))
+        if theirs:  # that code looks at the first noun only
+            rows = rows.assign(nouns=rows["head"])
+        for key, *phrase in rows[["key", *language.Phrase._fields]].itertuples(index=False):
+            found[key].append(language.Phrase(*phrase))
         return found
+
+    def word_stage(self, name: str, version: int, by_released: bool) -> Stage:
+        """A stage that reads words; the released rules do it with NLTK's tagger if there is one."""
+        tagged = by_released and parsers.installed_tagger() is not None
+        also = {"tagger": parsers.TAGGER} if tagged else {}
+        return self.stage(name, ["spacy_model"], version=version, also=also)
 
     def stage(
         self,
@@ -250,11 +260,17 @@ class Stages:
         inputs: Stage | None = None,
         model: str | None = None,
         version: int = 1,
+        also: Mapping[str, Any] | None = None,
     ) -> Stage:
-        """A stage whose results depend on some settings, a model's weights and another stage."""
+        """A stage whose results depend on some settings, a model's weights and another stage.
+
+        Args:
+            also: What else they depend on, by name.
+        """
         chosen = {field: getattr(self.settings, field) for field in fields}
         if "spacy_model" in chosen:  # what will parse, so that a better one installed later counts
             chosen["spacy_model"] = parsers.installed_parser(self.settings.spacy_model)
+        chosen |= also or {}
         if model:
             chosen |= {"model": model, "weights": model_digest(model, self.settings)}
         return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])
