@@ -1,5 +1,8 @@
-"""What there is to choose from: datasets, profiles (which models and data) and recipes (which
-reading of the method)."""
+"""The known datasets, profiles and recipes.
+
+A profile selects models and data: the embedded ones, the paper's, or small public models. A recipe
+selects a reading of the method: the paper's text, or the authors' released code where it differs.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from typing import Any, NamedTuple
 
 
 class Dataset(NamedTuple):
-    """Where a dataset lies in the data folder, and what it should hold.
+    """Where a dataset is in the data folder, and what it should contain.
 
     Attributes:
-        paper: The paper's dataset that it is, or that it stands for; "" for a user's own.
-        title: What tables call it.
-        folder: Of ``instances.json`` and ``refs(...)``, or of PhraseCut's file.
-        images: Folders of the images, the first that is there.
-        splits: Split as the tables call it -> (which refs, split inside).
-        sizes: Split -> refs, sentences and images as published, None where not known.
+        paper: The paper's dataset that it is, or that it is the counterpart of.
+        title: Its name in the tables.
+        folder: Contains ``instances.json`` and ``refs(...)``, or PhraseCut's file.
+        images: Folders that may contain the images; the first that exists is used.
+        splits: Name of a split in the tables -> (name of the refs, name of the split in them).
+        sizes: Split -> published numbers of refs, sentences and images; None where unknown.
     """
 
     paper: str
@@ -31,7 +34,7 @@ class Dataset(NamedTuple):
 
 
 REFER = "refer"
-"""In place of which refs: PhraseCut's own file, ``refer_<split>.json``."""
+"""Used as the name of the refs for PhraseCut's own file, ``refer_<split>.json``."""
 
 _UNC = {split: ("unc", split) for split in ("val", "testA", "testB")}
 _COCO = ("images/train2014", "train2014", "coco/train2014", "images/mscoco/images/train2014")
@@ -57,7 +60,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "refcocog": Dataset(
         *("RefCOCOg", "RefCOCOg", "refcocog", _COCO),
-        # Google published no test split; what the papers call test(G) is its val.
+        # Google published no test split; papers report its val as test(G).
         {"val(U)": ("umd", "val"), "test(U)": ("umd", "test"), "test(G)": ("google", "val")},
         {
             "val(U)": (2573, 4896, 1300),
@@ -81,7 +84,7 @@ DATASETS: dict[str, Dataset] = {
         {"test": ("phrasecut", "test")},
     ),
 }
-"""By name, their splits in the order of the columns of Tables 1 and 2."""
+"""Datasets by name, with their splits in the order of the columns of Tables 1 and 2."""
 
 _PHOTOGRAPHS = {
     "datasets": ("refcoco", "refcoco+", "refcocog", "phrasecut"),
@@ -89,8 +92,8 @@ _PHOTOGRAPHS = {
 }
 
 PROFILES: dict[str, dict[str, Any]] = {
-    # The small SAM is less sure of itself than the real one: at the paper's 0.7 and 0.7 the best of
-    # its masks covers a target in 60 cases of 100, instead of 82 (found on development scenes).
+    # The small SAM is less confident than the real one: with the paper's thresholds (0.7 and 0.7)
+    # its best mask covers the target in 60 of 100 cases instead of 82 (on development scenes).
     "embedded": {
         "datasets": ("refscenes", "refscenes+", "refscenesg", "phrasescenes"),
         "pred_iou_thresh": 0.4,
@@ -101,7 +104,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         **_PHOTOGRAPHS,
         "proposal_network": "sam:vit_h",
         "captioner": "blip2:Salesforce/blip2-opt-2.7b",
-        "both_recipes": True,  # it is not known which of them made the printed numbers
+        "both_recipes": True,  # it is unknown which one produced the printed numbers
         "timed_images": 500,  # section 4.5
         "precision": "half",
         "batch_size": 16,  # with 5 beams each, so that captioning stays under 12 GB
@@ -111,24 +114,24 @@ PROFILES: dict[str, dict[str, Any]] = {
         "other_captioner": "git:microsoft/git-base-coco",
         "other_encoders": ("blip2-itc:Salesforce/blip2-itm-vit-g", "albef:ALBEF.pth"),
     },
-    # Real models that a laptop can hold, for photographs of one's own: 1.8 GB to fetch.
+    # Small public models for a laptop and one's own photographs: a download of 1.7 GB.
     "lite": {
         **_PHOTOGRAPHS,
         "proposal_network": "sam:vit_b",
         "captioner": "git:microsoft/git-base-coco",
-        "num_beams": 1,  # GIT looks at a picture once a beam, which is most of its time
+        "num_beams": 1,  # GIT encodes an image once per beam, which takes most of its time
         "encoders": ("open_clip:ViT-B-32/openai",),
         "other_network": "felzenszwalb",
         "other_captioner": "git:microsoft/git-base-coco",
         "other_encoders": ("open_clip:ViT-B-32/openai",),
     },
 }
-"""Profile -> what it changes in the defaults of `Settings`."""
+"""Profile -> the defaults of `Settings` that it changes."""
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # The paper's text; where it is silent, what the authors' code does.
+    # The paper's text; where it gives no details, the authors' code.
     "published": {},
-    # What the authors' code does instead, each a named choice.
+    # The authors' code wherever it differs; each difference is a setting of its own.
     "released": {
         "areas_of": None,  # 2,000 and 800 pixels whatever the image's size
         "subset_overlap": 0.4,
@@ -138,15 +141,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lam_g": 0.7,
     },
 }
-"""Recipe -> what it changes in those of the profile."""
+"""Recipe -> the settings that it changes; it takes precedence over the profile."""
 
 
 def title(dataset: str, among: Iterable[str] = ()) -> str:
-    """What tables call a dataset: "RefScenes+", or the folder of a user's own.
+    """The name of a dataset in tables: "RefScenes+", or the folder of a user's own dataset.
 
     Args:
-        among: The datasets from which it must be told apart; a folder is named with as many of
-            those above it as that takes, as "v1/pets" beside "v2/pets".
+        among: Datasets from which it must be distinguished; if two folders have the same name,
+            their parents are included, as in "v1/pets" and "v2/pets".
     """
     if dataset in DATASETS:
         return DATASETS[dataset].title
@@ -162,12 +165,12 @@ def title(dataset: str, among: Iterable[str] = ()) -> str:
 
 
 def stem(dataset: str, among: Iterable[str] = ()) -> str:
-    """A dataset as part of a file's name: "refscenes+", or what ``title`` calls a user's own."""
+    """The name of a dataset in file names: "refscenes+", or ``title`` for a user's own."""
     return dataset if dataset in DATASETS else file_part(title(dataset, among).replace("/", "-"))
 
 
 def file_part(text: str) -> str:
-    """A text as part of a file's name: itself if it is safe there, else so that no two get one."""
+    """A text for use in a file name: unchanged if it is safe, else shortened, with a digest."""
     if re.fullmatch(r"[\w(+][\w.()+ -]*", text) and len(text.encode()) <= 80:
         return text
     slug = re.sub(r"[^\w.()+ -]+", "-", text).lstrip(". -")[:20]
@@ -175,21 +178,21 @@ def file_part(text: str) -> str:
 
 
 def short_digest(*texts: str) -> str:
-    """Six hex digits that tell texts apart."""
+    """Six hex digits that identify texts."""
     joined = "\0".join(texts).encode("utf-8", "surrogatepass")
     return hashlib.sha256(joined).hexdigest()[:6]
 
 
 def counterpart(dataset: str) -> str:
-    """The paper's dataset that a dataset is, or stands for; "" for a user's own."""
+    """The paper's dataset that a dataset is or is the counterpart of; "" for a user's own."""
     return DATASETS[dataset].paper if dataset in DATASETS else ""
 
 
 def is_long(dataset: str) -> bool:
-    """Whether its expressions are of the -g family, for which the paper has weights of its own."""
+    """Whether a dataset is RefCOCOg or its counterpart, whose expressions are long."""
     return counterpart(dataset) == "RefCOCOg"
 
 
 def is_phrases(dataset: str) -> bool:
-    """Whether an expression may mean several things: Table 2, not Table 1."""
+    """Whether a dataset is PhraseCut or its counterpart (Table 2 instead of Table 1)."""
     return counterpart(dataset) == "PhraseCut"

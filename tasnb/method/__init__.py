@@ -1,4 +1,4 @@
-"""The paper, section by section: from proposals (3.2) to the rectifier (3.4) and metrics (4.1).
+"""The method of the paper: proposals (section 3.2), scores (3.3), rectifier (3.4), metrics (4.1).
 
 Nothing here knows about notebooks, tables, figures or downloads.
 """

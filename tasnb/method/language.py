@@ -1,7 +1,10 @@
-"""What the words say: subject, noun phrases, synonyms (section 3.3) and orientation (3.4).
+"""Negative phrases for the N-score (section 3.3), and the parse of referring expressions.
 
-spaCy parses, WordNet compares nouns. The subject is read in `subjects`, its place in `orientation`;
-here are the noun phrases of captions, and which of them are negative.
+The paper takes the noun phrases of the image's caption with spaCy and discards those that contain a
+synonym of the expression's subject, by WordNet's path similarity; the rest name other objects. It
+calls its rule strict: "young man" and "the boy" are not synonyms. `noun_phrases`, `are_synonyms`
+and `negative_phrases` do this; `read_expressions` collects what `subjects` and `orientation` read
+from an expression.
 """
 
 from __future__ import annotations
@@ -36,24 +39,23 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
 
 PROMPT = "a photo of {}"
-"""What a negative phrase is put into before it is encoded for the N-score, and an expression before
-Grad-CAM asks for it."""
+"""Prompt for the negative phrases of the N-score, and for expressions in Grad-CAM."""
 
 # --- Noun phrases and synonyms (section 3.3) -----------------------------------------------------
 
 
 def says(caption: str, noun: str) -> bool:
-    """Whether a caption has a noun, or its plural, as words of their own: no "man" in "woman"."""
+    """Whether a caption contains a noun or its plural as a word: there is no "man" in "woman"."""
     return re.search(rf"\b{re.escape(noun)}(e?s)?\b", caption) is not None
 
 
 class Phrase(NamedTuple):
-    """A noun phrase and the lemmas of its nouns: ("a dog house", "house", "dog house").
+    """A noun phrase and the lemmas of its nouns, such as ("a dog house", "house", "dog house").
 
     Attributes:
-        text: As the caption has it.
-        head: Lemma of its head noun; "" where the rule that found it names none.
-        nouns: Lemmas of all its nouns, the head among them, joined by a space.
+        text: As it is written in the caption.
+        head: Lemma of its head noun; "" if the rule that found the phrase determines none.
+        nouns: Lemmas of all its nouns, including the head, joined by a space.
     """
 
     text: str
@@ -62,10 +64,10 @@ class Phrase(NamedTuple):
 
 
 def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]]:
-    """The noun chunks of each caption, in order and each text once.
+    """The noun chunks of each caption, in order and without duplicates.
 
-    Left out are chunks that name nothing: pronouns, a bare "kneeling", and the caption's own frame,
-    "a photo of ...". It would become the negative "a photo of a photo", which is true of each mask.
+    Chunks that name no object are left out: pronouns, a bare "kneeling", and "a photo" in "a photo
+    of ...", which would become the negative "a photo of a photo" and match every mask.
     """
     found = []
     for doc in parser.pipe(caption.strip() for caption in captions):
@@ -88,10 +90,10 @@ def _names_something(chunk: Span) -> bool:
 
 
 def are_synonyms(head_a: str, head_b: str, wordnet: WordNetCorpusReader) -> bool:
-    """Whether two nouns are the same word or their first noun senses are one synset.
+    """Whether two nouns are the same word or their first noun senses are the same synset.
 
-    The strict reading of section 3.3: path similarity 1 between the most frequent senses, so that
-    "man" and "boy", or "man" and "guy", are not synonyms.
+    This is the strict reading of section 3.3: the path similarity of their most frequent senses is
+    1. "man" and "boy", or "man" and "guy", are not synonyms.
     """
     if head_a == head_b:
         return True
@@ -112,9 +114,9 @@ def negative_phrases(
     wordnet: WordNetCorpusReader,
     same: Callable[[str, str, WordNetCorpusReader], bool] = are_synonyms,
 ) -> list[str]:
-    """The texts of those phrases that contain no synonym of the subject's head (T_n of Eq. 4).
+    """The texts of the phrases that contain no synonym of the subject's head (T_n of Eq. 4).
 
-    For the subject "dog" neither "a big dog" nor "a dog house" is a negative.
+    For the subject "dog", neither "a big dog" nor "a dog house" is a negative phrase.
     """
     return [
         phrase.text
@@ -125,7 +127,7 @@ def negative_phrases(
 
 # --- Expressions ---------------------------------------------------------------------------------
 
-# Adjectives to the parser that say where something is.
+# Words tagged as adjectives that say where something is.
 NOT_ATTRIBUTES = SIDES.keys() | DEGREES | word_set("second third first last next other same close")
 
 
@@ -133,12 +135,12 @@ def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
     """Subject and orientation of each expression.
 
     Returns:
-        One row per text, in order, with the columns `key` (the text as given), `subject` and
-        `head` (the subject's noun phrase and the lemma of its head noun: `subjects.subject`),
+        One row per text, in order, with the columns `key` (the text as given), `subject` and `head`
+        (the subject's noun phrase and the lemma of its head noun, from `subjects.subject`),
         `orientation` (words among left, right, top, bottom, joined by a space, the horizontal one
-        first; "" for none), `attribute` (whether an adjective or a colour says what something
-        looks like) and `relation` (whether a second thing is named, as in "next to the dog" or
-        "with an umbrella").
+        first; "" for none), `attribute` (whether an adjective or a colour describes something) and
+        `relation` (whether a second object is mentioned, as in "next to the dog" or "with an
+        umbrella").
     """
     names = ["key", "subject", "head", "orientation", "attribute", "relation"]
     found = [
@@ -149,7 +151,7 @@ def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
 
 
 def _kinds(doc: Doc, start: int) -> tuple[bool, bool]:
-    """Whether an attribute is named, and whether a second thing is."""
+    """Whether an attribute is mentioned, and whether a second object is."""
     attribute = any(
         (token.pos_ == "ADJ" or token.text in COLOURS) and token.text not in NOT_ATTRIBUTES
         for token in doc[start:]

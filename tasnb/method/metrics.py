@@ -1,4 +1,9 @@
-"""oIoU, mIoU and precision (section 4.1), one sample a sentence; how sure they are."""
+"""Metrics (section 4.1): overall IoU and mean IoU over sentences, with confidence intervals.
+
+The paper reports oIoU and mIoU. Added here are the precision at several IoU thresholds, which is
+usual for the task, gRefCOCO's metrics for expressions without a target, and a bootstrap and a
+permutation test over images, which tell real differences between two methods from chance.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +17,19 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def evaluate(intersection: npt.ArrayLike, union: npt.ArrayLike) -> dict[str, float]:
-    """Metrics of a split in percent.
+    """Metrics of a split, in percent.
 
     Args:
-        intersection: Pixels shared with the ground truth, a sentence each, (S,).
-        union: Pixels of either, (S,), positive; that of a sentence without any mask is its ground
-            truth.
+        intersection: Pixels in both the chosen mask and the ground truth, per sentence, (S,).
+        union: Pixels in either of them, positive, (S,); where no mask was chosen, the pixels of the
+            ground truth.
 
     Returns:
-        ``oIoU``, the sum of the intersections over that of the unions; ``mIoU``, the mean IoU;
-        ``P@0.5`` to ``P@0.9``, the share of sentences with an IoU strictly above.
+        ``oIoU``, the sum of all intersections divided by the sum of all unions; ``mIoU``, the mean
+        IoU; ``P@0.5`` to ``P@0.9``, the share of sentences with an IoU strictly above 0.5 to 0.9.
 
     Raises:
-        ValueError: No sentences, or a union that is not positive.
+        ValueError: There are no sentences, or a union is not positive.
     """
     inter, union = np.asarray(intersection, float), np.asarray(union, float)
     if not inter.size or (union <= 0).any():
@@ -43,21 +48,25 @@ def evaluate_generalized(
 ) -> dict[str, float]:
     """gRefCOCO's metrics, in percent, over sentences with and without a target.
 
-    As its authors define them (Liu, Ding, Jiang 2023, "GRES: Generalized Referring Expression
-    Segmentation", section 5.1). A method that always answers has an N-acc of 0.
+    Their definition is in Liu, Ding, Jiang 2023, "GRES: Generalized Referring Expression
+    Segmentation", section 5.1. A method that always returns a mask has an N-acc of 0.
 
     Args:
-        intersection: Pixels shared with the ground truth, a sentence each, (S,).
-        union: Pixels of either, (S,); those of the answer where there is no target.
-        no_target: Which sentences mean nothing in their image, (S,) bool.
-        answered: Which were answered with a mask that is not empty, (S,) bool.
+        intersection: Pixels in both the predicted mask and the ground truth, per sentence, (S,).
+        union: Pixels in either of them, (S,); those of the prediction where there is no target.
+        no_target: Which sentences refer to nothing in their image, (S,) bool.
+        answered: Which sentences were given a mask that is not empty, (S,) bool.
 
     Returns:
-        ``gIoU``, the mean IoU, in which a sentence without a target counts 1 if its answer is empty
-        and else 0; ``cIoU``, the sum of the intersections over that of the unions, to which an
-        answer where there is no target adds its pixels; ``N-acc``, the share of the sentences
-        without a target that were answered with nothing; ``T-acc``, the share of the others that
-        were answered. NaN for a share of no sentences.
+        ``gIoU``, the mean IoU, where a sentence without a target counts as 1 if its prediction is
+        empty and as 0 otherwise; ``cIoU``, the sum of all intersections divided by the sum of all
+        unions, where predictions without a target add to the unions; ``N-acc``, the share of
+        sentences without a target for which the prediction is empty; ``T-acc``, the share of the
+        other sentences for which it is not. A share of no sentences is NaN.
+
+    Raises:
+        ValueError: There are no sentences, or the union of a sentence with a target is not
+            positive.
     """
     inter, whole = np.asarray(intersection, float), np.asarray(union, float)
     nothing, some = np.asarray(no_target, bool), np.asarray(answered, bool)
@@ -80,14 +89,14 @@ def evaluate_generalized(
     return {name: 100 * float(value) for name, value in values.items()}
 
 
-# --- How sure a number is -------------------------------------------------------------------------
+# --- Confidence intervals and paired tests --------------------------------------------------------
 
 DRAWS = 2000
-LEVEL = 95.0  # percent of the draws that an interval holds
+LEVEL = 95.0  # confidence level of the intervals, in percent
 
 
 class Difference(NamedTuple):
-    """One method less another, in points, with its interval and the p-value of a paired test."""
+    """A difference in points, with its confidence interval and the p-value of a paired test."""
 
     value: float
     low: float
@@ -96,17 +105,17 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """ "held" if the interval lies above 0, "not held" if below, else "undecided"."""
+        """ "held" if the interval is above 0, "not held" if it is below, else "undecided"."""
         return "held" if self.low > 0 else "not held" if self.high < 0 else "undecided"
 
 
 def interval(outcome: pd.DataFrame, metric: str, seed: int = 0) -> tuple[float, float]:
-    """Between which values ``LEVEL`` percent of the bootstrap's draws lie.
+    """The bootstrap confidence interval of a metric, in percent.
 
-    Images are drawn, not sentences: those of one image stand or fall together.
+    Images are resampled, not sentences, since the sentences of one image are not independent.
 
     Args:
-        outcome: A row a sentence: image, intersection, union.
+        outcome: One row per sentence: image, intersection, union.
         metric: ``"oIoU"`` or ``"mIoU"``.
     """
     sums = _sums(outcome, metric, pd.unique(outcome["image"]))
@@ -115,15 +124,15 @@ def interval(outcome: pd.DataFrame, metric: str, seed: int = 0) -> tuple[float, 
 
 
 def difference(first: pd.DataFrame, second: pd.DataFrame, metric: str, seed: int = 0) -> Difference:
-    """``metric`` of the first outcome less that of the second.
+    """``metric`` of the first outcome minus that of the second.
 
-    The interval is that of the bootstrap over images, both outcomes drawn together. The p-value is
-    that of a permutation test that swaps the two on whole images, two-sided; NaN where they are not
-    about the same sentences.
+    The interval is a bootstrap over images, with the same images drawn for both outcomes. The
+    p-value is that of a two-sided permutation test, which swaps the two outcomes of whole images;
+    it is NaN if the rows of the two are not about the same images.
 
     Args:
-        first, second: A row a sentence: image, intersection, union. Of the same sentences in the
-            same order for a paired test; of any for an interval.
+        first, second: One row per sentence: image, intersection, union. The test needs the same
+            sentences in the same order; the interval does not.
     """
     images = pd.unique(pd.concat([first["image"], second["image"]]))
     one, two = _sums(first, metric, images), _sums(second, metric, images)
@@ -143,7 +152,7 @@ def difference(first: pd.DataFrame, second: pd.DataFrame, metric: str, seed: int
 
 
 def _sums(outcome: pd.DataFrame, metric: str, images: npt.NDArray) -> npt.NDArray[np.float64]:
-    """Numerator and denominator of a metric by image, (images, 2)."""
+    """Numerator and denominator of a metric for each image, (images, 2)."""
     inter, union = outcome["intersection"].to_numpy(float), outcome["union"].to_numpy(float)
     parts = {"oIoU": (inter, union), "mIoU": (inter / union, np.ones(len(union)))}[metric]
     place = pd.Index(images).get_indexer(outcome["image"])
@@ -155,7 +164,7 @@ def _ratio(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _weights(images: int, seed: int) -> npt.NDArray[np.float64]:
-    """How often each draw takes each image, (DRAWS, images)."""
+    """How often each bootstrap draw contains each image, (DRAWS, images)."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(images, np.full(images, 1 / images), DRAWS).astype(float)
 

@@ -1,9 +1,11 @@
 """Orientation words that describe the subject of an expression (section 3.4, first step).
 
-The words are looked up; whether they describe the subject is read off the parse, and off the word
-order where a clipped expression defeats a small parser ("man left", "vase top left"). The rules
-lean towards "no region", which leaves the choice to the scores: "cat behind the dog on the left"
-may mean either animal.
+The paper extracts the words that describe the subject with spaCy and looks for orientation words
+such as "left" among them; without any, the spatial rectifier does nothing. Here, too, the words are
+looked up. Whether they describe the subject is decided by the parse, or by word order where an
+elliptical expression defeats a small parser ("man left", "vase top left"). In doubt the answer is
+no orientation, which leaves the choice to the scores: in "cat behind the dog on the left", either
+animal may be on the left.
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ from tasnb.method.words import (
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
-# Beside a side word ("up left"), or after the subject ("the cat up"); not in "standing up".
+# Next to a side word ("up left") or after the subject ("the cat up"); not in "standing up".
 ADVERBS = {"up": "top", "down": "bottom"}
 HEIGHTS = {"up": "high", "down": "low"}
-# What is up where it opens, or where somebody holds it.
+# Things that are "up" when they are open or held up, wherever they are in the picture.
 MOVED = BODY | WORN | word_set("hood lid seat window zipper umbrella stem board sun batter batters")
 
-# What holds two things apart, so that a place named after it is that of the second thing.
+# Words that separate two things, so that a place after the second thing belongs to that one.
 APART = word_set(
     "next beside besides near by behind under underneath beneath above below between against front "
     "to past around across over than looking facing watching chasing following feeding petting"
@@ -49,7 +51,7 @@ APART = word_set(
 ACTS = word_set("looking facing watching chasing following feeding petting")
 # After "right" in the sense of "just": "right next to him", "right there".
 NEARNESS = (APART - ACTS) | word_set("before after inside outside here there now up at")
-# What one does towards a side, wherever one is.
+# Actions directed towards a side, wherever in the picture they happen.
 DIRECTED = word_set(
     "looking look looks facing faces turning turned turns turn pointing points leaning leans "
     "heading headed gazing staring glancing walking walk walks going go goes moving move moves "
@@ -57,22 +59,22 @@ DIRECTED = word_set(
 )
 FACING = word_set("looking facing faces pointing pointed turned")
 OTHERS = word_set("his her hers its their whose")
-# Before "top": something to wear, or the top of something.
+# Before "top": a garment, or the top of something.
 TOP_OF = COLOURS | word_set("tank crop halter tube bikini table desk counter roof mountain tree")
-# But these may themselves be at the top.
+# But these may be at the top themselves.
 FRUIT_OR_FURNITURE = word_set("orange table desk counter roof mountain tree")
-# A place after these is one on what the subject has: "a boat with a red bottom", "bread on top".
+# A place after these is on something the subject has: "a boat with a red bottom".
 HAVING = word_set("with without w has have having no")
 
 
 def orientation(doc: Doc, start: int = 0) -> str:
-    """Where the subject is said to be: "", "left", "right top" and so on.
+    """Where the expression places its subject: "", "left", "right top" and so on.
 
-    Opposites cancel each other: "the left man on the right" says nothing.
+    Opposites cancel out: "the left man on the right" gives "".
 
     Args:
         doc: A parsed expression, in lower case.
-        start: Index of its first token; what comes before was put there for the parser.
+        start: Index of the expression's first token; any before it were added for the parser.
 
     Returns:
         Words among left, right, top and bottom, in this order, joined by a space.
@@ -87,7 +89,7 @@ def orientation(doc: Doc, start: int = 0) -> str:
 
 
 def _places(doc: Doc, start: int) -> list[_Place]:
-    """Every run of side words with what belongs to it: "upper left-hand corner", "top"."""
+    """Every run of side words, with the words linked to them: "upper left-hand corner", "top"."""
     places = []
     i = start
     while i < len(doc):
@@ -98,7 +100,7 @@ def _places(doc: Doc, start: int) -> list[_Place]:
             or (end > i and doc[end].text in LINKS | PLACE_NOUNS)
         ):
             end += 1
-        # A hand is a place only as in "left hand side" or "left hand guy".
+        # "hand" belongs to a place only as in "left hand side" or "left hand guy".
         while end > i and (
             doc[end - 1].text in "-/"
             or (doc[end - 1].text == "hand" and (end == len(doc) or doc[end].pos_ not in NOUN))
@@ -143,7 +145,7 @@ def _is_side_adverb(doc: Doc, i: int, start: int) -> bool:
 
 
 class _Place:
-    """A place that an expression names, and the rules that say whether the subject is there."""
+    """A place named in an expression, and the rules that decide whether the subject is there."""
 
     def __init__(
         self, doc: Doc, start: int, begin: int, end: int, earlier: Sequence[_Place]
@@ -153,7 +155,7 @@ class _Place:
         self.sides = {SIDES.get(w) or ADVERBS.get(w) for w in self.words} - {None}
         self.before, self.after = list(doc[start:begin]), list(doc[end:])
         self.things = [token for token in self.before if is_thing(token)]
-        # Up to the word that leads to the place: "on" the far left, "looking" left.
+        # The words up to the one that leads to the place: "on" the far left, "looking" left.
         self.leading = list(self.before)
         while self.leading and self.leading[-1].text in DEGREES:
             self.leading.pop()
@@ -162,7 +164,7 @@ class _Place:
         self.next = self.after[0].text if self.after else ""
 
     def is_the_subjects(self) -> bool:
-        """Whether the place is one in the picture and describes the subject."""
+        """Whether the place is a place in the picture and describes the subject."""
         if (
             self._has_another_sense()
             or self._is_somebodys()
@@ -289,7 +291,7 @@ class _Place:
         return bool(self.sides & {"left", "right"}) and self._is_relative_to_thing()
 
     def _modified_noun(self) -> Token | None:
-        """The noun that the place stands before: "left young *man*", "left side *guy*"."""
+        """The noun that the place modifies: "left young *man*", "left side *guy*"."""
         skipped = ("ADJ", "ADV", "NUM")
         following = next((t for t in self.after if t.pos_ not in skipped or is_thing(t)), None)
         follows_thing = bool(self.leading) and self.leading[-1] in self.things
@@ -297,7 +299,7 @@ class _Place:
             return None  # "man left, red shirt", "suitcase top right"
         head = self.span[-1].head
         if head.i < self.span.end or not is_thing(head) or head.dep_ == "appos":
-            # The parser may have read "left man jumping" as one who left.
+            # The parser may have taken "left" in "left man jumping" for a verb.
             head = following if following is not None and is_thing(following) else None
         if head is not None and self.lead in ("on", "at", "to", "from"):
             return None if self._is_left_off_before(head) else head
@@ -317,10 +319,11 @@ class _Place:
         return is_person or self.words[-1] in PLACE_NOUNS
 
     def _is_hosted_by_subject(self) -> bool:
-        """Whether nothing holds the thing named last before the place apart from the subject.
+        """Whether a place after several things is that of the subject, not of the last thing.
 
-        "man in red on the left", "girl holding umbrella on the right"; not "cat behind the dog on
-        the left". Without a preposition the place goes with the whole: "cat behind the dog, left".
+        It is in "man in red on the left" and "girl holding umbrella on the right", but not in "cat
+        behind the dog on the left". A place without a preposition goes with the whole expression:
+        "cat behind the dog, left".
         """
         if self._is_on_what_it_has():
             return False

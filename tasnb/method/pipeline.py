@@ -1,4 +1,9 @@
-"""TAS from images and expressions to scores: every sentence with every mask of its image."""
+"""The whole of TAS: from images and referring expressions to scores (section 3.1).
+
+TAS proposes masks for each image, scores every mask of the image against the expression, and picks
+the best-scoring mask in the region that the expression names. `stages` runs the models and stores
+what they return; here their results are combined into one table with a row per sentence and mask.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +23,17 @@ from tasnb.store.files import atomic_write
 
 
 class Pipeline(Stages):
-    """The stages of TAS, and the scores of sentences and masks that come of them."""
+    """The stages of TAS, and the scores of sentences and masks computed from them."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.is_variant = False  # of another pipeline
+        self.is_variant = False  # made by ``variant``
         self._splits: dict[tuple[str, str], Split] = {}
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
-        self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # kept by tables.outcome
+        self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # filled by tables.outcome
 
     def variant(self, **changes: Any) -> Pipeline:
-        """The same pipeline with some settings changed; what they do not touch is stored already.
+        """The same pipeline with some settings changed; stages they do not affect are shared.
 
         Raises:
             InputError: As from ``make_settings``.
@@ -38,31 +43,31 @@ class Pipeline(Stages):
         return changed
 
     def few(self, images: int) -> Pipeline:
-        """The same on the first images of each split only, for what the paper has no table of.
+        """The same pipeline on the first images of each split, for side studies not in the paper.
 
         Raises:
-            InputError: Not one image or more.
+            InputError: `images` is not a whole number of at least 1.
         """
         check_whole("few", images, 1)
         return self.variant(limit=min(self.settings.limit or images, images))
 
     @cached_property
     def on_other_network(self) -> Pipeline:
-        """The same on the proposals of ``settings.other_network``, as they come, not refined.
+        """The same pipeline on the unrefined proposals of ``settings.other_network``.
 
-        So did the authors of Global-Local, whose numbers with FreeSOLO the paper cites.
+        The authors of Global-Local, whose FreeSOLO numbers the paper cites, used them unrefined.
         """
         name = self.settings.other_network
         return self.variant(proposal_network=name, subset_overlap=1.0, min_mask_area=0.0)
 
     @cached_property
     def with_other_captioner(self) -> Pipeline:
-        """The same with the captions of ``settings.other_captioner`` (Table 6)."""
+        """The same pipeline with the captions of ``settings.other_captioner`` (Table 6)."""
         return self.variant(captioner=self.settings.other_captioner)
 
     @cached_property
     def by_other_recipe(self) -> Pipeline:
-        """The same by the recipe that ``settings.recipe`` is not (``both_recipes``)."""
+        """The same pipeline with the other of the two recipes (``settings.both_recipes``)."""
         (other,) = RECIPES.keys() - {self.settings.recipe}
         return self.variant(**self.settings.in_recipe(other).model_dump())
 
@@ -80,9 +85,9 @@ class Pipeline(Stages):
         caption_input: str | None = None,
         clip_input: str | None = None,
     ) -> scores.ScoreTable:
-        """``score`` of one column of the tables, kept in memory and under ``out/scores``.
+        """``score`` for one column of the tables, kept in memory and written to ``out/scores``.
 
-        Not under that if this is a variant, whose files would have the same names.
+        Variants write no files, since theirs would have the same names.
         """
         caption_input = caption_input or self.settings.caption_input
         clip_input = clip_input or self.settings.clip_input
@@ -108,14 +113,14 @@ class Pipeline(Stages):
         clip_input: str | None = None,
         table: scores.ScoreTable | None = None,
     ) -> scores.ScoreTable:
-        """V, P and N of every sentence with every refined mask of its image (section 3.3).
+        """Computes V, P and N for every sentence and every refined mask of its image (section 3.3).
 
         Args:
-            split: From ``split()``, or anything of its shape.
-            encoder: Which E_v and E_t.
-            caption_input, clip_input: Form of the masked images, "blur" or "crop"; the settings'
-                if None.
-            table: ``unscored(split)``, if it is there already.
+            split: From ``split()``, or any object of the same form.
+            encoder: The model that provides E_v and E_t.
+            caption_input, clip_input: How images are masked for the captioner and for the encoder,
+                "blur" or "crop"; None: as in the settings.
+            table: ``unscored(split)``, if it has been computed already.
         """
         images = split.images
         table = table or self.unscored(split)
@@ -127,7 +132,7 @@ class Pipeline(Stages):
         vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts.values()], encoder)
         rows_of = masks.groupby("image").indices
         pairs = table.pairs
-        first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # pair of a sentence
+        first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # its first pair
         found = {name: np.zeros(len(pairs)) for name in "VPN"}
         caption = np.full(len(pairs), "", object)
         for image, group in sentences.groupby("image", sort=False):
@@ -146,16 +151,16 @@ class Pipeline(Stages):
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
 
     def choices(self, dataset: str, split: str) -> scores.ScoreTable:
-        """``unscored`` of one column of the tables, kept in memory."""
+        """``unscored`` for one column of the tables, kept in memory."""
         key = (dataset, split)
         if key not in self._scored:
             self._scored[key] = self.unscored(self.split(dataset, split))
         return self._scored[key]
 
     def unscored(self, split: Split) -> scores.ScoreTable:
-        """Every sentence with every refined mask of its image, without V, P and N.
+        """Pairs every sentence with every refined mask of its image, without V, P and N.
 
-        What methods need that have scores of their own: no caption, no encoder.
+        Methods with scores of their own need only this; it takes neither captioner nor encoder.
         """
         masks = self.refined(split.images)
         read = self.expressions(split.sentences["sentence"]).loc[split.sentences["sentence"]]
@@ -184,7 +189,7 @@ class Pipeline(Stages):
         return scores.ScoreTable(sentences, pairs)
 
     def _with_negatives(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
-        """Adds the caption of a sentence's image, and which of its phrases are negative."""
+        """Adds the caption of each sentence's image and its negative phrases (T_n of Eq. 4)."""
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
         wordnet = parsers.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")

@@ -1,8 +1,10 @@
-"""What the authors' released code reads in words, where that differs from the paper's text.
+"""How the authors' released code interprets language, where it differs from the paper's text.
 
-Each rule is a plain function, so that anybody can hold another implementation against it. The words
-lists are of ReCLIP's parser, which that code uses. Rules about pixels and numbers stand beside the
-published ones: ``masked_images.masked_image``, ``rectifier.in_region``, ``proposals.refine``.
+The paper finds subjects, synonyms and orientation words with spaCy and WordNet (sections 3.3 and
+3.4) but gives few details. The released code finds orientations with ReCLIP's parser, whose word
+lists are used here. Each rule is a plain function, so that it can be compared with another
+implementation. Rules about pixels and numbers are next to the published ones, in
+``masked_images.masked_image``, ``rectifier.in_region`` and ``proposals.refine``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc, Span, Token
 
-# --- The rectifier: when it acts, and where to --------------------------------------------------
+# --- The rectifier: when it acts, and on which side -----------------------------------------------
 
 RELATIONS = {
     "left": word_set("left west"),
@@ -38,16 +40,16 @@ SUPERLATIVES = word_set(
     "underneath bigger biggest larger largest closer closest smaller smallest tinier tiniest "
     "further furthest"
 )
-"""Words of size among them: they open the branch, and what is then looked for are sides."""
+"""Words of size also select the branch for superlatives, which then looks only for sides."""
 
 
 class Entity(NamedTuple):
-    """A thing of the expression and what is said of its place.
+    """An object in an expression, with the words that describe where it is.
 
     Attributes:
         head: Its expanded noun chunk.
-        relations: Words that lead to another thing, and that thing.
-        superlatives: Groups of words that have one of ``SUPERLATIVES`` in them.
+        relations: The words that lead to another object, and that object.
+        superlatives: Groups of words that contain one of ``SUPERLATIVES``.
     """
 
     head: Span
@@ -58,9 +60,9 @@ class Entity(NamedTuple):
 def place(doc: Doc) -> str:
     """Where the released rectifier looks for the subject: "", "left", "right top" and so on.
 
-    It acts if the expanded chunk of the head is the subject's own, and either superlatives or
+    It acts if the expanded chunk of the head equals the subject, and if either superlatives or
     relations were found, but not both. Every other word of the head's chunk counts as a relation
-    (see ``entity_of``), so "right bear" is rectified and "the left cat" is not.
+    (see ``entity_of``), so "right bear" is rectified while "the left cat" is not.
 
     Args:
         doc: A parsed expression, in lower case.
@@ -83,7 +85,7 @@ def place(doc: Doc) -> str:
 
 
 def place_of_superlatives(sentence: str) -> str:
-    """By substrings of the whole sentence: "bigger laptop" is at the top, for "lap*top*".
+    """The place by substrings of the whole sentence: "bigger lap*top*" is at the top.
 
     Args:
         sentence: In lower case.
@@ -95,13 +97,13 @@ def place_of_superlatives(sentence: str) -> str:
 def place_of_relations(
     relations: Iterable[tuple[Sequence[str], str]], head: str, sentence: str
 ) -> str:
-    """By the first listed word of each relation; the last relation that acts decides.
+    """The place by the first listed word of each relation; the last relation that acts decides.
 
-    One acts where the text of its thing is the head's, or contains the word: "the left" does in
-    "man on the left". The other axis comes from substrings of the sentence.
+    A relation acts if the text of its object equals that of the head or contains the word, as "the
+    left" does in "man on the left". The other axis is decided by substrings of the sentence.
 
     Args:
-        relations: Words that lead to a thing, and the text of its expanded chunk.
+        relations: The words that lead to an object, and the text of its expanded chunk.
         head: The text of the head's expanded chunk.
         sentence: In lower case.
     """
@@ -132,10 +134,10 @@ def _vertical(sentence: str, down: Iterable[str]) -> str:
 
 
 def entity_of(doc: Doc, chunks: Mapping[int, Span]) -> Entity | None:
-    """The head of an expression with its relations and superlatives, by ReCLIP's parser.
+    """The head of an expression with its relations and superlatives, as ReCLIP's parser finds it.
 
-    That parser tells its own chunk from others by identity, and the expansion of chunks makes an
-    object for every word; so a word of the head's own chunk is taken for another thing.
+    ReCLIP compares chunks by identity, and its expansion creates one chunk object per word. Words
+    of the head's own chunk are therefore taken for other objects.
 
     Args:
         chunks: Index of a word -> its expanded chunk.
@@ -162,7 +164,7 @@ def _entity(head: Token, chunks: Mapping[int, Span]) -> Entity | None:
 def _collect(
     token: Token, head: Token, carried: list[Token], chunks: Mapping[int, Span], found: Entity
 ) -> None:
-    """Goes down the parse from the head and adds to what was found."""
+    """Descends the parse from the head and adds relations and superlatives to `found`."""
     keyword = token.text in KEYWORDS
     if token.i in chunks and token.i != head.i and not keyword:
         words = sorted(carried, key=lambda word: word.i)
@@ -182,11 +184,11 @@ def _collect(
 
 
 def _expanded(doc: Doc) -> dict[int, Span]:
-    """Word -> its noun chunk, with what hangs on it up to the next chunk."""
+    """Index of a word -> its noun chunk, expanded by its dependents up to the next chunk."""
     chunk_of = {i: chunk for chunk in doc.noun_chunks for i in range(chunk.start, chunk.end)}
     expanded = {}
     for word, chunk in chunk_of.items():
-        # Of a longer chunk its own words stand in the way, too: they are objects of their own.
+        # The words of a longer chunk stop its own expansion, too, as each has its own chunk object.
         others = [doc[i] for i in chunk_of if i != word or len(chunk) > 1]
         begin, end = chunk.start, chunk.end
         for token in doc[: chunk.start]:
@@ -208,7 +210,7 @@ def _expanded(doc: Doc) -> dict[int, Span]:
 
 
 def subject(doc: Doc) -> str:
-    """The noun chunk of the root, else that of the root's first child, else the whole text."""
+    """The noun chunk of the root, or else of the root's first child, or else the whole text."""
     chunks = {token.i: chunk for chunk in doc.noun_chunks for token in chunk}
     roots = [token for token in doc if token.head.i == token.i]
     for token in [*roots[-1:], *[child for root in roots[-1:] for child in root.children][:1]]:
@@ -220,8 +222,8 @@ def subject(doc: Doc) -> str:
 def first_noun(doc: Doc) -> str:
     """The first word that is tagged as a noun; "" if there is none.
 
-    The released code asks NLTK's tagger, whose weights no package carries. Where they are not
-    installed spaCy's tags, which are of the same set, take their place.
+    The released code uses NLTK's tagger, whose weights are not available as a package. Where they
+    are not installed, spaCy's tags are used, which belong to the same tag set.
     """
     if (tagger := load_tagger()) is None:
         tagged = [(token.text, token.tag_) for token in doc]
@@ -235,9 +237,9 @@ def first_noun(doc: Doc) -> str:
 def are_near_synonyms(noun_a: str, noun_b: str, wordnet: WordNetCorpusReader) -> bool:
     """Whether at least three pairs of the nouns' synsets have a path similarity above 0.9.
 
-    Synsets of any part of speech count. Only a synset and itself are as similar as that, so a noun
-    of fewer than three synsets is no synonym of itself, and "" of none. WordNet may list a synset
-    twice, under a word and under its base form ("dumplings"); then it makes four pairs with itself.
+    Synsets of any part of speech count. Only identical synsets are that similar, so a noun with
+    fewer than three synsets is not a synonym of itself, and "" is a synonym of nothing. WordNet may
+    list a synset twice, for a word and for its base form ("dumplings"); it then makes four pairs.
     """
     if not noun_a or not noun_b:
         return False
@@ -246,10 +248,11 @@ def are_near_synonyms(noun_a: str, noun_b: str, wordnet: WordNetCorpusReader) ->
 
 
 def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
-    """Place and first noun of the subject of each expression.
+    """The orientation of each expression, and the first noun of its subject.
 
     Returns:
-        One row a text, in order: key (the text as given), orientation (see ``place``) and head.
+        One row per text, in order: key (the text as given), orientation (see ``place``) and head
+        (see ``first_noun``).
     """
     docs = list(parser.pipe(text.lower() for text in texts))
     subjects = parser.pipe(subject(doc) for doc in docs)
@@ -261,7 +264,7 @@ def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
 
 
 def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[tuple[str, str]]]:
-    """All noun chunks of each caption, repeated ones too, each with its first noun."""
+    """All noun chunks of each caption, with duplicates, each with its first noun."""
     docs = list(parser.pipe(captions))
     chunks = [[chunk.text for chunk in doc.noun_chunks] for doc in docs]
     tagged = iter(parser.pipe([text for some in chunks for text in some]))

@@ -1,4 +1,10 @@
-"""V, P, N and their sum S (Eq. 2 to 6) as array arithmetic; nothing here needs a model."""
+"""The text-augmented visual-text matching score (section 3.3, Eq. 2 to 6).
+
+The V-score compares a masked image with the expression, the P-score compares a caption of the
+masked image with the expression, and the N-score penalizes similarity to phrases that name other
+objects in the image. The mask with the largest S = V + alpha P + lambda N is chosen. Embeddings are
+given as arrays of unit vectors, so everything here is array arithmetic and needs no model.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +21,10 @@ Floats = npt.NDArray[np.floating]
 
 
 def similarity(images: Floats, texts: Floats) -> Floats:
-    """Cosine of every text with every image, (T, M).
+    """Cosine similarity of every text to every image, (T, M).
 
     Args:
-        images: Unit vectors (M, D); or several of each image, (M, Q, D), the nearest of which
+        images: Unit vectors (M, D); or several per image, (M, Q, D), of which the most similar
             counts, as in BLIP-2.
         texts: Unit vectors (T, D).
     """
@@ -27,10 +33,10 @@ def similarity(images: Floats, texts: Floats) -> Floats:
 
 
 def v_score(crops: Floats, expressions: Floats) -> Floats:
-    """Cosine of every masked image with every expression (Eq. 2).
+    """Cosine similarity of every masked image to every expression (Eq. 2).
 
     Args:
-        crops: Unit vectors E_v(I_m), (M, D) or, several of each, (M, Q, D).
+        crops: Unit vectors E_v(I_m), (M, D), or several per image, (M, Q, D).
         expressions: Unit vectors E_t(T_r), (S, D).
 
     Returns:
@@ -40,20 +46,21 @@ def v_score(crops: Floats, expressions: Floats) -> Floats:
 
 
 def p_score(captions: Floats, expressions: Floats) -> Floats:
-    """Cosine of every mask's caption with every expression, in text space (Eq. 3), (S, M)."""
+    """Cosine similarity of every mask's caption to every expression (Eq. 3), (S, M)."""
     return expressions @ captions.T
 
 
 def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.integer]) -> Floats:
-    """Minus the mean cosine of every masked image with an expression's negative phrases (Eq. 4).
+    """Minus the mean similarity of every masked image to an expression's negative phrases (Eq. 4).
 
     Args:
-        crops: Unit vectors E_v(I_m), (M, D) or, several of each, (M, Q, D).
-        phrases: Unit vectors E_t(T) of the noun phrases of the whole image's caption, (T, D).
-        negative: Which of them are negative for which expression, (S, T), bool or how often.
+        crops: Unit vectors E_v(I_m), (M, D), or several per image, (M, Q, D).
+        phrases: Unit vectors E_t(T) of the noun phrases in the caption of the whole image, (T, D).
+        negative: For each expression, which phrases are negative (bool) or how often each counts
+            (int), (S, T).
 
     Returns:
-        (S, M), in [-1, 1]; 0 for every mask of an expression that has no negative phrase.
+        (S, M), in [-1, 1]; 0 for every mask if an expression has no negative phrase.
     """
     count = negative.sum(1, keepdims=True)
     summed = negative.astype(crops.dtype) @ similarity(crops, phrases)
@@ -61,26 +68,27 @@ def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.integer]) -
 
 
 def total_score(v: Floats, p: Floats, n: Floats, alpha: float, lam: float) -> Floats:
-    """S = V + alpha P + lambda N (Eq. 5); N is negative already."""
+    """S = V + alpha P + lambda N (Eq. 5); N already carries its minus sign."""
     return v + alpha * p + lam * n
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """All scores of one split with one encoder.
+    """All scores on one split with one encoder.
 
     Attributes:
-        sentences: A row a sentence, as in ``datasets.Split``, with what was read from it: subject,
-            head, orientation, the image's caption, negatives (list), own_negative.
-        pairs: A row a sentence and mask: sentence (row of ``sentences``), mask_id, V, P, N,
-            center_x, center_y, in_region, intersection, area. Sorted by sentence and mask.
+        sentences: One row per sentence, as in ``datasets.Split``, with the columns read from it
+            added: subject, head, orientation, the image's caption, negatives (list), own_negative.
+        pairs: One row per sentence and mask, sorted by sentence and mask: sentence (row number in
+            ``sentences``), mask_id, V, P, N, center_x, center_y (pixels), in_region, intersection,
+            area (pixels).
     """
 
     sentences: pd.DataFrame
     pairs: pd.DataFrame
 
     def one(self, sentence: int) -> tuple[pd.Series, pd.DataFrame]:
-        """A sentence by its number, from 0, and its pairs.
+        """The sentence with this number, counted from 0, and its pairs.
 
         Raises:
             InputError: There is no such sentence.
@@ -90,28 +98,28 @@ class ScoreTable:
 
     @cached_property
     def _rank(self) -> npt.NDArray[np.int64]:
-        """Position of a pair among its sentence's pairs."""
+        """Position of each pair among the pairs of its sentence."""
         return self.pairs.groupby("sentence").cumcount().to_numpy()
 
     @cached_property
     def _shape(self) -> tuple[int, int]:
-        """(sentences, most masks)."""
+        """Number of sentences, and the largest number of masks per sentence."""
         return len(self.sentences), int(self._rank.max()) + 1 if len(self.pairs) else 1
 
     @cached_property
     def _cell(self) -> npt.NDArray[np.int64]:
-        """Position of a pair in a table of ``_shape``, row after row."""
+        """Position of each pair in a table of ``_shape``, row by row."""
         return self._column["sentence"] * self._shape[1] + self._rank
 
     @cached_property
     def _column(self) -> dict[str, npt.NDArray]:
-        """What many choices on the same table read again and again; frames are slow to ask."""
+        """Columns that repeated choices read, as arrays, since access through the frame is slow."""
         names = [n for n in ("sentence", "area", "intersection", *"VPN") if n in self.pairs]
         columns = {name: self.pairs[name].to_numpy() for name in names}
         return columns | {"truth_area": self.sentences["truth_area"].to_numpy(np.int64)}
 
     def _dense(self, values: npt.ArrayLike, fill: float) -> Floats:
-        """Values of the pairs as (sentences, most masks), the rest filled."""
+        """The values of the pairs as a table of ``_shape``, padded with `fill`."""
         dense = np.full(self._shape, fill)
         dense.reshape(-1)[self._cell] = values
         return dense
@@ -122,26 +130,26 @@ class ScoreTable:
 
     @cached_property
     def _barred(self) -> npt.NDArray[np.bool_]:
-        """Masks outside the region that a sentence names; none if the region is empty."""
+        """Masks outside the region that a sentence names; none if the region contains no mask."""
         region = self._dense(self.pairs["in_region"].to_numpy(), 0).astype(bool)
         return ~region & region.any(1, keepdims=True)
 
     def acted(self) -> npt.NDArray[np.bool_]:
-        """Whether the rectifier bars some of a sentence's masks and leaves others, (S,)."""
+        """Whether the rectifier excludes some but not all masks of each sentence, (S,)."""
         inside = self.pairs["in_region"].to_numpy(bool)
         some, others = (self._dense(those, 0).any(1) for those in (inside, ~inside))
         return some & others
 
     def total(self, alpha: float, lam: float) -> Floats:
-        """S of every pair (Eq. 5)."""
+        """S for every pair (Eq. 5)."""
         v, p, n = (self._column[name] for name in "VPN")
         return total_score(v, p, n, alpha, lam)
 
     def choose(self, score: Floats, rectify: bool) -> npt.NDArray[np.int64]:
-        """The pair of the best mask of every sentence (Eq. 6), the first of equals.
+        """The pair with the best mask for every sentence (Eq. 6); ties go to the first.
 
         Args:
-            score: A value a pair.
+            score: One value per pair.
             rectify: Whether only masks in the region that the expression names may be chosen
                 (section 3.4).
 
@@ -149,20 +157,20 @@ class ScoreTable:
             (S,) rows of ``pairs``; -1 where the image has no mask.
         """
         dense = self._dense(score, -np.inf)
-        if rectify:  # an empty region leaves the choice as it was
+        if rectify:  # an empty region excludes nothing
             np.putmask(dense, self._barred, -np.inf)
         best = dense.argmax(1)
         return self._place[np.arange(len(best)), best]
 
     def best_possible(self) -> npt.NDArray[np.int64]:
-        """The pair with the largest IoU of every sentence: what a perfect choice would score."""
+        """The pair with the largest IoU for every sentence, which a perfect choice would pick."""
         inter, union = self._overlap(np.arange(len(self.pairs)))
         return self.choose(inter / union, rectify=False)
 
     def outcome(self, chosen: npt.NDArray[np.int64]) -> pd.DataFrame:
-        """Intersection, union (pixels), IoU and mask_id of a choice, a row a sentence.
+        """Intersection, union (pixels), IoU and mask_id of the chosen masks, one row per sentence.
 
-        A sentence without any mask has IoU 0, its ground truth in the union, and mask_id -1.
+        Where an image has no mask, the union is the ground truth, the IoU 0 and mask_id -1.
         """
         inter, union = self.overlap(chosen)
         some = chosen >= 0
@@ -175,7 +183,7 @@ class ScoreTable:
     def overlap(
         self, chosen: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Intersection and union of ``outcome`` alone, for many choices in a row."""
+        """Only intersection and union of ``outcome``, which is faster for many choices."""
         some = chosen >= 0
         inter, union = np.zeros(len(chosen), np.int64), self._column["truth_area"].copy()
         inter[some], union[some] = self._overlap(chosen[some])

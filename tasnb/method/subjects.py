@@ -1,8 +1,9 @@
-"""The subject of an expression: the noun phrase that names what is meant (sections 3.2 and 3.3).
+"""The subject of a referring expression: the noun phrase that names the target (section 3.3).
 
-People put it first, after words of place at most ("second from left shelf"), and go on without a
-comma ("dude beige shirt"). So it is the first noun that no preposition holds, with the nouns that
-follow it at once, as far as they make one name of it.
+The paper needs the subject to find negative phrases but does not say how it is found. People name
+the target first, after at most a few words of place ("second from left shelf"), and often omit the
+comma after it ("dude beige shirt"). The subject is therefore the first noun that does not depend on
+a preposition, together with the nouns directly after it that belong to the same name.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from tasnb.method.words import (
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token
 
-# Between two nouns of one name: "honey covered bun", "gloomy looking wizard".
+# Words inside a compound name: "honey covered bun", "gloomy looking wizard".
 MADE = word_set(
     "covered topped filled coated dipped glazed haired sleeved colored coloured shaped sized "
     "flavored faced legged eyed headed striped checkered style looking"
@@ -48,11 +49,11 @@ TOPS = word_set("tank crop halter tube bikini")  # garments, before "top"
 OPENED = word_set("pick pop button buttoned fold")  # before "up": "pick up truck"
 HELD = word_set("up down out raised crossed open closed")  # "arm up boy"
 HAIR = word_set("hair beard mustache")
-FACED = word_set("to towards toward away down up")  # "kitten face away": it faces away
-# A sentence that ends with these lacks a noun, which came first: "stool cat is sitting on".
+FACED = word_set("to towards toward away down up")  # "kitten face away": a verb
+# The object of a final preposition was named first: "stool cat is sitting on".
 STRANDED = word_set("on in at by to with under near behind against over from into onto off")
 PLACE_WORDS = SIDES.keys() | DEGREES | LINKS | NOT_THINGS
-# What is said to the other player of the game that expressions were collected with.
+# Remarks to the other player of the game in which the expressions were collected.
 CHATTER = word_set(
     "lol oh haha cutoff ok okay sorry thanks thank please click hint doh omg wow oops um duh lmao "
     "yes no yeah hi hey i u you we it they st nd rd th am pm sort kind type"
@@ -60,21 +61,21 @@ CHATTER = word_set(
 
 
 def subject(doc: Doc, start: int = 0) -> tuple[str, str]:
-    """Text of the subject's noun phrase, and lemma of its head noun.
+    """The text of the subject's noun phrase, and the lemma of its head noun.
 
     Args:
         doc: A parsed expression, in lower case.
-        start: Index of its first token; what comes before was put there for the parser.
+        start: Index of the expression's first token; any before it were added for the parser.
 
     Returns:
-        The whole expression, with an empty head, where it names nothing ("far right"), or only what
-        is near ("between the apples").
+        The whole expression with an empty head if it names no object ("far right") or only objects
+        near the target ("between the apples").
     """
     words = list(doc[start:])
     free = _free(words)
     things = [t for t in words if t.i in free and (_names(t) or _is_object(t))]
     frames = [t for t in words if t.i in free and t.text in FRAME_NOUNS and not _is_after_of(t)]
-    first = next(iter([*things, *frames]), None)  # "screen", "picture" where there is nothing else
+    first = next(iter([*things, *frames]), None)  # "screen", "picture" if there is nothing else
     if first is None or words[0].text == "what":  # "what the cake is on"
         return doc[start:].text.strip(" ,."), ""
     head = _head(first)
@@ -84,7 +85,7 @@ def subject(doc: Doc, start: int = 0) -> tuple[str, str]:
 
 
 def _names(token: Token) -> bool:
-    """Whether a word names what may be meant."""
+    """Whether a word can name the target."""
     if token.text in COLOURS:
         # "orange on the left"; but "green shiny carpet", "red part of the bus"
         noun = described_noun(token)
@@ -123,9 +124,9 @@ def _is_after_of(token: Token) -> bool:
 
 
 def doer(chunk: Span, root: Token) -> Token:
-    """The head noun of a chunk, `root` unless it should be a doer: "man" of "a man kneeling".
+    """The head noun of a chunk: `root`, or the noun before an action ("man" in "a man kneeling").
 
-    The small parser takes that for a kind of kneeling, and "player swinging bat" for a kind of bat.
+    The small parser makes "kneeling" the head there, and "bat" in "player swinging bat".
     """
     for noun, action in itertools.pairwise(chunk):
         if is_action(action) and (noun.pos_ in NOUN or (action == root and noun.pos_ != "DET")):
@@ -136,10 +137,10 @@ def doer(chunk: Span, root: Token) -> Token:
 
 
 def _free(words: Sequence[Token]) -> set[int]:
-    """Indices of the words that no preposition holds.
+    """Indices of the words that do not depend on a preposition.
 
-    A preposition holds all that follows, up to a comma, unless a mere place follows: "in the back
-    the *man*", "second from left *shelf*".
+    All words after a preposition depend on it, up to the next comma. If it leads only to a place,
+    the words after the place are free again: "in the back the *man*", "second from left *shelf*".
     """
     free, held, lead = set(), False, ""
     i = 0
@@ -167,13 +168,13 @@ def _free(words: Sequence[Token]) -> set[int]:
 
 
 def _is_frame(words: Sequence[Token]) -> bool:
-    """Whether words begin with "of the picture"."""
+    """Whether the words begin with "of the picture" or similar."""
     of, *after = [t.text for t in words[:3]]
     return of == "of" and any(word in FRAME_NOUNS for word in after)
 
 
 def _holds(token: Token) -> bool:
-    """Whether a word makes what follows a second thing, near the subject."""
+    """Whether the words after this one describe another object, near the subject."""
     before, after = token.doc[: token.i], token.doc[token.i + 1 :]
     if token.text == "of":
         # "left of the boy"; but "left of the two boys", "left half of the sandwich"
@@ -187,10 +188,10 @@ def _holds(token: Token) -> bool:
 
 
 def _head(first: Token) -> Token:
-    """The last noun of the name that begins with one: "alarm *clock*", "*dude* beige shirt"."""
+    """The last noun of the name that begins here: "alarm *clock*", "*dude* beige shirt"."""
     chunk = next((c for c in first.doc.noun_chunks if c.start <= first.i < c.end), None)
     if chunk is not None and chunk[0].text in ("a", "an"):
-        # One who writes articles writes whole sentences: "a single story red *bus*".
+        # Expressions with articles are usually grammatical: "a single story red *bus*".
         root = doer(chunk, chunk.root)
         is_attire = first.text in PEOPLE and root.text in WORN | BODY
         is_name = _names(root) or (root.text in FRAME_NOUNS and not _is_frame_of(root))
@@ -203,7 +204,7 @@ def _head(first: Token) -> Token:
 
 
 def _longer(head: Token) -> Token | None:
-    """The noun that goes on with the name that ends with `head`."""
+    """A later noun that the name ending in `head` extends to, if any."""
     rest = list(head.doc[head.i + 1 :])
     if head.text == "baby" and len(rest) > 1 and rest[0].pos_ == "ADJ":  # "baby polar *bear*"
         return rest[1] if _names(rest[1]) and rest[1].text not in WORN | BODY else None
@@ -238,7 +239,7 @@ def _is_participle(token: Token) -> bool:
 
 
 def _wearer(rest: Sequence[Token]) -> Token | None:
-    """Whom a garment that comes first stands for: "teal shirt jumping *man*"."""
+    """The person described by a garment that is named first: "teal shirt jumping *man*"."""
     for token in rest:
         if token.text in PEOPLE and token.pos_ in NOUN:
             return token
@@ -249,7 +250,7 @@ def _wearer(rest: Sequence[Token]) -> Token | None:
 
 
 def _continues(head: Token, word: Token, rest: Sequence[Token]) -> bool:
-    """Whether a word goes on with the name of the thing before it."""
+    """Whether a word continues the name of the thing before it."""
     following = rest[0] if rest else None
     if word.text in FRAME_NOUNS | GROUPS:  # "computer *screen*", "banana *bunch*"
         return word.pos_ in NOUN and not _is_frame_of(word) and head.text not in PEOPLE
@@ -297,7 +298,7 @@ def _begin(first: Token, start: int) -> int:
         if word.pos_ == "DET" or word.tag_ == "PRP$":
             break
     if begin > start and doc[begin - 1].pos_ == "ADP" and doc[begin - 1].text != "of":
-        # "second from the left fridge": where it is, not what it is
+        # "second from the left fridge": these words say where it is
         place = list(itertools.takewhile(lambda t: t.text in PLACE_WORDS, doc[begin : first.i]))
         if any(t.text in SIDES.keys() | LINKS for t in place):
             begin += len(place)
@@ -305,5 +306,5 @@ def _begin(first: Token, start: int) -> int:
 
 
 def _describes(token: Token) -> bool:
-    """Whether a word before "and" or a comma is an adjective of the same noun."""
+    """Whether the word before "and" or a comma is an adjective of the same noun."""
     return token.pos_ == "ADJ" or token.text in COLOURS | JOINS

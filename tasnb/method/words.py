@@ -1,8 +1,9 @@
-"""Lists of words, and parses of expressions with a small parser's mistakes mended.
+"""Word lists, and parses of referring expressions with a small parser's mistakes corrected.
 
-People clip what they write ("kid far left", "second from left shelf"), which a parser trained on
-whole sentences is not used to. `parses` gives it what it is used to, as far as that can be done
-without a change of meaning, and corrects tags that the parser's own dictionary contradicts.
+The paper parses expressions with spaCy (sections 3.3 and 3.4). People write them in an elliptical
+style ("kid far left", "second from left shelf"), while parsers are trained on whole sentences.
+`parses` brings an expression closer to a sentence where that does not change its meaning, and
+corrects part-of-speech tags that the parser's own dictionary contradicts.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ SIDES = {
     }.items()
     for word in words.split()
 }
-# A place goes on over these: "left-hand side", "bottom middle right", "top corner".
+# These may continue a place: "left-hand side", "bottom middle right", "top center".
 LINKS = word_set("- / most hand middle center centre back front")
 PLACE_NOUNS = word_set("side corner edge end half part area section portion row column border")
-PARTS = word_set("half part section portion")  # of a thing, and in its place there
-# They may stand between the place and what leads to it: "to the very far left".
+PARTS = word_set("half part section portion")  # of a thing, and located within it
+# These may come between a place and the word that leads to it: "to the very far left".
 DEGREES = word_set(
     "the a very far extreme furthest farthest way most middle center centre mid back front rear "
     "just immediate slightly outer more"
@@ -51,8 +52,8 @@ ORDINALS = word_set(
 )
 FRAME_NOUNS = word_set("picture pic photo photograph image img frame screen shot scene view page")
 GROUPS = word_set("group line bunch pair")
-JOINS = word_set("and n & or / - ,")  # two adjectives
-# Nouns for a place in the picture, or for who looks at it, rather than for a thing in it.
+JOINS = word_set("and n & or / - ,")  # between two adjectives
+# Nouns for a place in the picture, or for its viewer, rather than for a thing in it.
 NOT_THINGS = (
     FRAME_NOUNS
     | PLACE_NOUNS
@@ -61,18 +62,18 @@ NOT_THINGS = (
     | word_set("middle center centre front back rear background foreground way")
     | word_set("camera viewer us me you upside")
 )
-# Words for the picture, or a part of it, that may as well be a thing in it.
+# Words for the picture or a part of it that may also be a thing in it.
 OBJECTS = word_set("area camera screen")
 
 # --- Things ---------------------------------------------------------------------------------------
 
-# The thing meant as such ("the dog's tail"), but where they point says nothing of a place.
+# These can be the target ("the dog's tail"), but the direction in which they point is no place.
 BODY = word_set(
     "arm arms hand hands leg legs foot feet eye eyes ear ears shoulder shoulders knee knees elbow "
     "elbows wrist fist finger fingers thumb thumbs head face hair beard mustache tail trunk back "
     "body wing wings mouth chin neck paw paws trunks tails"
 )
-# "Left" and "right" ones are those of their owner.
+# "left" and "right" before these are from the point of view of their owner.
 LIMBS = word_set(
     "arm arms hand hands leg legs foot feet knee knees elbow shoulder ear eye finger wrist"
 )
@@ -81,7 +82,7 @@ WORN = word_set(
     "hoodie helmet uniform jersey vest outfit glasses sunglasses goggles scarf hair tank blouse "
     "gloves glove shoes boots mask headset headband bandana"
 )
-# After these what they wear follows ("dude beige shirt"), after others a name goes on.
+# A garment directly after these is worn ("dude beige shirt"), not part of a compound noun.
 PEOPLE = word_set(
     "man men guy guys woman women lady ladies girl girls boy boys kid kids child children person "
     "people dude dudes player players batter catcher umpire ump pitcher skier skater surfer rider "
@@ -93,25 +94,25 @@ COLOURS = word_set(
 )
 NOUN = ("NOUN", "PROPN")
 
-# Things in spite of their ending: "brick building", "kitchen cutting board".
+# Nouns and parts of nouns that end in -ing: "brick building", "kitchen cutting board".
 NOT_ACTIONS = word_set(
     "building painting ceiling railing awning wing ring string king thing clothing icing dressing "
     "topping frosting drawing carving earring wedding dining living parking cutting frying washing "
     "something anything everything pudding stuffing swing sling evening morning seating"
 )
 
-# But "man cutting bread", "person seating".
+# Actions after a person all the same: "man cutting bread", "person seating".
 SOME_ACTIONS = word_set(
     "cutting frying washing painting drawing carving building parking seating stuffing"
 )
-# Somebody does these with a thing, so what follows is that thing.
+# These take an object, so a noun after them is that object.
 TRANSITIVE = word_set(
     "holding carrying wearing riding eating using touching cutting driving facing watching shaking"
 )
 
 
 def is_thing(token: Token) -> bool:
-    """Whether a word names a thing or a person in the picture, and no place."""
+    """Whether a word names a thing or a person in the picture, rather than a place."""
     named = token.pos_ in NOUN or token.tag_ == "PRP" or token.text in ("one", "ones")
     if not named or not token.is_alpha or token.text in NOT_THINGS | SIDES.keys():
         return False
@@ -122,23 +123,23 @@ def is_thing(token: Token) -> bool:
 
 # --- Parses ---------------------------------------------------------------------------------------
 
-# What an expression may begin with that leaves no room for an article.
+# First words before which no article can be put.
 NO_ARTICLE = word_set(
     "a an the this that these those both all some any another every each no one two three four "
     "his her its my our your their who which whose what he she they it there "
     "in on at to from by near with of under behind above below next between beside"
 )
 CLITIC = re.compile(r" ' (?=(?:s|re|ve|ll|d|m)\b)|(?<=n) ' (?=t\b)")
-# Plurals that are no plural of another word: "clothe" is a verb, a "pant" a noise.
+# Plurals without a singular of the same meaning: "clothe" is a verb, "pant" a noise.
 PLURAL_ONLY = word_set("clothes pants jeans shorts trousers tights scissors goggles sunglasses")
 
 
 def parses(texts: Iterable[str], parser: Language) -> Iterator[tuple[Doc, int]]:
-    """The parse of each text in lower case, with the index of its first own token.
+    """The parse of each text in lower case, with the index of the text's own first token.
 
-    People drop the article ("left man jumping"), and the small parser then takes "left" for a
-    verb. So a text that begins without one is parsed with "the" before it (index 1). Clitics that
-    stand apart, as RefCOCOg has them, are joined to their words: "the man ' s left".
+    People drop the article ("left man jumping"), and the small parser then takes "left" for a verb.
+    A text that begins without an article is therefore parsed with "the" before it (index 1).
+    Clitics that are written as separate words in RefCOCOg ("the man ' s left") are joined.
     """
     cleaned = (CLITIC.sub("'", " ".join(text.lower().split())) for text in texts)
     contexts = (
@@ -150,11 +151,11 @@ def parses(texts: Iterable[str], parser: Language) -> Iterator[tuple[Doc, int]]:
 
 
 def mended(doc: Doc, parser: Language) -> Doc:
-    """The parse, with the tags and lemmas of nouns put right where the dictionary knows better.
+    """The parse, with tags and lemmas of nouns corrected where the dictionary contradicts them.
 
-    "umbrella", "oven" and "kid" are no adjectives, "darker" is no noun, and after "the stop" or "a
-    fire" no verb in its base form can follow. Only tags change, the tree of the parse does not.
-    Without a dictionary in the parser's lemmatizer nothing changes.
+    "umbrella", "oven" and "kid" cannot be adjectives, "darker" cannot be a noun, and "stop" in "the
+    stop" or "fire" in "a fire" cannot be a verb. The dependency tree is unchanged. Nothing changes
+    if the parser's lemmatizer has no dictionary.
     """
     dictionary = _dictionary(parser)
     if not dictionary:
@@ -173,7 +174,7 @@ def mended(doc: Doc, parser: Language) -> Doc:
 
 
 def is_action(token: Token) -> bool:
-    """Whether a word says what somebody does, whatever the parser takes it for: "kneeling"."""
+    """Whether a word is an action such as "kneeling", however the parser tags it."""
     follows_person = token.i > 0 and token.nbor(-1).text in PEOPLE
     if token.text in NOT_ACTIONS and not (follows_person and token.text in SOME_ACTIONS):
         return False
@@ -181,7 +182,7 @@ def is_action(token: Token) -> bool:
 
 
 def described_noun(token: Token) -> Token | None:
-    """The noun that a word stands before, past adjectives at most: "green shiny *carpet*"."""
+    """The noun after a word, with nothing but adjectives in between: "green shiny *carpet*"."""
     doc = token.doc
     for following in doc[token.i + 1 :]:
         text = following.text
@@ -209,12 +210,12 @@ def described_noun(token: Token) -> Token | None:
 
 
 def is_described(noun: Token | None) -> bool:
-    """Whether `described_noun` found a thing, and not "part" or "picture"."""
+    """Whether `described_noun` found a thing, rather than nothing, "part" or "picture"."""
     return noun is not None and noun.text not in NOT_THINGS - OBJECTS
 
 
 def _should_be_adjective(token: Token, dictionary: _Dictionary) -> bool:
-    """Whether what the parser takes for a noun describes one: "darker", "*light* tan armchair"."""
+    """Whether a word tagged as a noun is an adjective: "darker", "*light* tan armchair"."""
     word = token.text
     if word in PEOPLE:
         return False
@@ -230,7 +231,7 @@ def _should_be_adjective(token: Token, dictionary: _Dictionary) -> bool:
 
 
 def _should_be_noun(token: Token, dictionary: _Dictionary) -> bool:
-    """Whether what the parser takes for something else is a noun, by dictionary and neighbours."""
+    """Whether a word tagged otherwise is a noun, by the dictionary and its neighbours."""
     word = token.text
     if word in COLOURS or token.pos_ not in ("ADJ", "ADV", "VERB", "INTJ", "X", "DET"):
         return False
@@ -244,7 +245,7 @@ def _should_be_noun(token: Token, dictionary: _Dictionary) -> bool:
     ends = following is None or following.pos_ in ("ADP", "PUNCT")
     ends = ends or following.text in SIDES.keys() | DEGREES
     if not is_noun:
-        # A misspelt one: "girafe on the left".
+        # A misspelt noun: "girafe on the left".
         is_known = is_quality or dictionary.has_verb(word) or token.tag_ in ("VBG", "VBN")
         is_unknown = not (is_known or word.endswith("ed"))
         return is_unknown and ends and before is not None and _leads_to_noun(before)
@@ -255,7 +256,7 @@ def _should_be_noun(token: Token, dictionary: _Dictionary) -> bool:
     if word in PEOPLE and token.tag_ == "JJ":  # "female wearing a dress", but "female elephant"
         return ends or following.pos_ not in NOUN or is_action(following)
     if token.tag_ == "JJ":
-        # "the *umbrella* top", "silver *kettle*": adjectives, too, but not here.
+        # "the *umbrella* top", "silver *kettle*": may be adjectives elsewhere.
         return token.dep_ == "compound" or (ends and _leads_to_noun(before))
     if token.tag_ not in ("VB", "VBP") and not (token.tag_ == "VBD" and following is None):
         return False
@@ -267,7 +268,7 @@ def _should_be_noun(token: Token, dictionary: _Dictionary) -> bool:
 
 
 def _leads_to_noun(token: Token) -> bool:
-    """Whether a noun has to come: after "the", "big", "red", "left"."""
+    """Whether a noun must follow a word such as "the", "big", "red" or "left"."""
     return token.tag_ in ("DT", "JJ", "JJR", "JJS") or token.text in COLOURS | SIDES.keys()
 
 
@@ -288,7 +289,7 @@ class _Dictionary:
         return bool(self._forms["noun"])
 
     def lemma(self, word: str) -> str:
-        """The base form of a noun; the word itself if it is one or is unknown."""
+        """The base form of a noun; the word itself if it is a base form or unknown."""
         candidates = [word, *self._irregular["noun"].get(word, ())]
         candidates += [word[:-1]] if word.endswith("s") else []
         candidates += [word[:-2]] if word.endswith("es") else []
@@ -296,16 +297,16 @@ class _Dictionary:
         return next((form for form in candidates if form in self._forms["noun"]), word)
 
     def has_noun(self, word: str) -> bool:
-        """Whether a word, singular or plural, may be a noun."""
+        """Whether a word can be a noun, singular or plural."""
         return self.lemma(word) in self._forms["noun"]
 
     def has_verb(self, word: str) -> bool:
-        """Whether a word may be a verb in its base form, or one of an irregular verb."""
+        """Whether a word can be a verb: a base form, one in -s, or an irregular form."""
         base = word.removesuffix("s")
         return base in self._forms["verb"] or word in self._irregular["verb"]
 
     def has_quality(self, word: str) -> bool:
-        """Whether a word may be an adjective or an adverb, compared ones included."""
+        """Whether a word can be an adjective or adverb, comparatives and superlatives included."""
         if word in self._irregular["adj"] or word in self._irregular["adv"]:
             return True
         stems = [word]
