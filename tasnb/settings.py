@@ -47,7 +47,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     alike = [one for one in known if one.casefold() == str(name).casefold()]
     near = alike or difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return InputError(f"unknown {kind} {shown(name)}: {hint}there is {', '.join(known)}")
+    return InputError(f"unknown {kind} {shown(name)}: {hint}choose from {', '.join(known)}")
 
 
 def short(model: str) -> str:

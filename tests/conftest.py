@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings that all tests share."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from loopback import site
 
 __all__ = ["site"]  # a fixture
 
-# No test may wait for a model hub, and none may depend on the draw of the day.
+# No test may wait for a model hub or depend on random examples.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # a worker per core: more threads would only wait
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core; more threads would only wait
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-# A job in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
+# Background jobs ignore Ctrl-C, and so would the processes that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("tasnb", deadline=None, derandomize=True)
@@ -34,17 +34,17 @@ LONGEST = (
     "test_ablations.py",
     "test_released.py",
 )
-"""Files that begin first, so that no worker is left alone with one of them at the end."""
+"""Files to start first, so that no worker is still busy with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of the longest files first; the order within a file stays."""
+    """Runs the slowest files first; the order within a file is unchanged."""
     rank = {name: k for k, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests that need results and not their making, in all workers."""
+    """One store, shared by all workers, for tests that need results whoever computed them."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-store"

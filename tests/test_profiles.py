@@ -1,4 +1,4 @@
-"""What datasets are called: in tables, and in the names of files."""
+"""Names of datasets in tables and files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def test_folders_of_the_same_name_are_told_apart() -> None:
     assert [title(d, PETS[:2]) for d in PETS[:2]] == ["v1/pets", "v2/pets"]
     assert [title(d, PETS) for d in PETS] == ["v1/pets", "data/v2/pets", "other/v2/pets"]
     assert [stem(d, PETS) for d in PETS] == ["v1-pets", "data-v2-pets", "other-v2-pets"]
-    assert title("/a/Pets", ["/a/Pets", "/b/pets"]) == "a/Pets"  # on a disk that ignores case
+    assert title("/a/Pets", ["/a/Pets", "/b/pets"]) == "a/Pets"  # for file systems that ignore case
 
 
 def test_a_folder_named_like_a_known_dataset() -> None:
     among = ("refcoco", "/mine/RefCOCO", "/mine/refcoco+")
     assert title("/mine/RefCOCO", among) == "mine/RefCOCO"
-    assert title("/mine/refcoco+", among) == "refcoco+"  # that one is not in the run
+    assert title("/mine/refcoco+", among) == "refcoco+"  # refcoco+ itself is not in the run
 
 
 def test_parts_of_files() -> None:

@@ -1,4 +1,4 @@
-"""One picture and one expression through the embedded models; many: test_picture_lists."""
+"""One picture and one expression through the embedded models (many: test_picture_lists)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tasnb.segmentation import COLUMNS, Segmentation
 from tasnb.settings import InputError, make_settings
 
 Segment = Callable[..., Segmentation]
-# A few proposals of any quality, so that nothing here hangs on how well the embedded SAM learned.
+# Few proposals of any quality, so that nothing depends on how well the embedded SAM was trained.
 SOME = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-NOTHING = {"pred_iou_thresh": 1.0, "stability_score_thresh": 1.0}  # what no proposal reaches
+NOTHING = {"pred_iou_thresh": 1.0, "stability_score_thresh": 1.0}  # reached by no proposal
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def path() -> Path:
 
 @pytest.fixture(scope="module")
 def segment(tmp_path_factory: pytest.TempPathFactory) -> Segment:
-    """`tasnb.segment` with a store of its own, so that nothing comes from an earlier run."""
+    """`tasnb.segment` with a new store, so that nothing is reused from an earlier run."""
     store = tmp_path_factory.mktemp("store")
     own = {"store": str(store), **SOME}
     return lambda image, text, **more: tasnb.segment(image, text, **{**own, **more})
@@ -51,12 +51,12 @@ def test_the_answer(segment: Segment, path: Path) -> None:
     assert frame[["V", "P", "N"]].abs().max(axis=None) <= 1
     s = frame["V"] + 0.1 * frame["P"] + 0.7 * frame["N"]
     np.testing.assert_allclose(frame["S"], s, atol=1e-6)
-    # the best S on the left of the median of the centres
+    # the best S to the left of the median of the centres
     kept = frame["center_x"] <= np.median(frame["center_x"])
     assert frame["kept"].tolist() == kept.tolist()
     assert frame.index[frame["chosen"]].tolist() == [frame["S"].where(kept).idxmax()]
     assert frame["caption"].str.len().min() > 0
-    # the mask is the chosen proposal's
+    # the mask is that of the chosen proposal
     chosen = frame[frame["chosen"]].iloc[0]
     ys, xs = np.nonzero(result.mask)
     assert (xs.mean(), ys.mean()) == pytest.approx((chosen["center_x"], chosen["center_y"]))
@@ -190,7 +190,7 @@ def test_bad_input(
 
 
 def test_an_answer_shows_itself_in_a_notebook() -> None:
-    """Its picture with the mask and its table, nothing in them read as HTML or as a formula."""
+    """The picture with the mask, and the table, in which no text is taken for HTML or a formula."""
     image = np.full((600, 1200, 3), 90, np.uint8)
     mask = np.zeros((600, 1200), bool)
     mask[:300, :600] = True
@@ -207,7 +207,7 @@ def test_an_answer_shows_itself_in_a_notebook() -> None:
     assert "<i>a cat</i>" in page.table.text and "0.123" in page.table.text
     encoded = page.img["src"].removeprefix("data:image/png;base64,")
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
-    assert shown.shape == (480, 960, 3)  # a photograph is made smaller
+    assert shown.shape == (480, 960, 3)  # photographs are scaled down
     assert (shown[100, 100] != 90).any() and (shown[400, 800] == 90).all()
 
 

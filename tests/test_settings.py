@@ -28,13 +28,13 @@ def test_defaults_are_those_of_the_paper():
     assert settings.points_per_side == 8
     fields = Settings.model_fields
     assert fields["pred_iou_thresh"].default == fields["stability_score_thresh"].default == 0.7
-    # the embedded profile's small SAM has thresholds of its own
+    # the small SAM of the embedded profile has its own thresholds
     assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.4
     assert (settings.caption_input, settings.clip_input) == ("blur", "crop")
 
 
 def test_the_profile_paper_has_the_papers_settings():
-    """Typed from section 4.2, the tables' captions, and the authors' code where it is silent."""
+    """Copied from section 4.2, the captions of the tables, and the authors' code for the rest."""
     settings = make_settings("paper")
     expected = {
         "recipe": "published", "datasets": ("refcoco", "refcoco+", "refcocog", "phrasecut"),
@@ -170,32 +170,35 @@ def test_frozen():
         ({"datasets": ["refscenes", 1]}, "datasets[1] = 1: should be a valid string"),
         ({"areas_of": [640, 0.5]}, "areas_of[1] = 0.5: should be a valid integer"),
         ({"store": 5}, "store = 5: should be the path of a folder"),
-        ({"encoders": []}, "encoders is empty: name at least one, as open_clip:embedded/clip-vit"),
+        (
+            {"encoders": []},
+            "encoders is empty: give at least one model, such as open_clip:embedded/clip-vit",
+        ),
         (
             {"captioner": "blip2"},
-            "'blip2' is no model: write library:name, as open_clip:embedded/clip-vit",
+            "'blip2' is not a model name: write library:name, such as open_clip:embedded/clip-vit",
         ),
         (
             {"profile": "papers"},
-            "unknown profile 'papers': did you mean 'paper'? there is embedded, paper, lite",
+            "unknown profile 'papers': did you mean 'paper'? choose from embedded, paper, lite",
         ),
         (
             {"recipe": "publish"},
-            "unknown recipe 'publish': did you mean 'published'? there is published, released",
+            "unknown recipe 'publish': did you mean 'published'? choose from published, released",
         ),
         (
             {"datasets": ["refscene+"]},
             "unknown dataset 'refscene+': did you mean 'refscenes+' or 'refscenes'? "
-            "there is refcoco, refcoco+, refcocog, phrasecut, refscenes, refscenes+, refscenesg, "
-            "phrasescenes",
+            "choose from refcoco, refcoco+, refcocog, phrasecut, refscenes, refscenes+, "
+            "refscenesg, phrasescenes",
         ),
         (
             {"datasets": ["refscenes"], "splits": ["testa"]},
-            "unknown split 'testa': did you mean 'testA'? there is val, testA, testB",
+            "unknown split 'testa': did you mean 'testA'? choose from val, testA, testB",
         ),
         (
             {"datasets": ["phrasescenes"], "splits": ["val"]},
-            "unknown split 'val': there is test",
+            "unknown split 'val': choose from test",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What has been computed, on disk, and where it is computed: in this process or on workers.
+"""The store: results on disk, computed in this process or by workers.
 
-Nothing here knows what is stored.
+Nothing here knows what the results mean.
 """

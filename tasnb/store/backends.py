@@ -1,8 +1,8 @@
-"""Where the missing shards of a stage are computed: in this process, or by the workers of Dask.
+"""Computes the missing shards of a stage: in this process, or with Dask workers.
 
-A task of Dask is one shard of one stage. The worker writes the shard into the store, as this
-process would, and answers with one line: what is on disk counts, no result travels. So the store
-must lie on a disk that all workers share.
+A Dask task is one shard of one stage. The worker writes the shard to the store, as this process
+would, and returns only a status line; results are not sent over the network. The store must
+therefore be on a disk that all workers share.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from tasnb.store.shards import Backend, Finished, Stage, Work
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-DELAY = 30.0  # seconds until a file is seen on other machines, on slow network disks
-HOPELESS = 10  # shards that fail with none done: the cause is not in the images
+DELAY = 30.0  # seconds until a file is visible to other machines on a slow network disk
+HOPELESS = 10  # give up after so many failures without a success: the images are not the cause
 _WEEK = 7 * 24 * 3600.0
 
 
 def backend_of(settings: Settings) -> Backend | None:
-    """What ``settings.backend`` names; None for the serial one.
+    """The backend that ``settings.backend`` selects; None for the serial one.
 
     Raises:
-        InputError: A scheduler is named but not used, or Dask is not installed.
+        InputError: A scheduler is given without the Dask backend, or Dask is not installed.
     """
     if settings.backend == "dask":
         if not importlib.util.find_spec("distributed"):
             raise InputError('backend = dask needs distributed: `pip install "tasnb[dask]"`')
         return Dask(settings.scheduler, settings.workers)
     if settings.scheduler:
-        raise InputError(f"scheduler = {settings.scheduler}: takes backend = dask, too")
+        raise InputError(f"scheduler = {settings.scheduler} needs backend = dask")
     return None
 
 
 @dataclass(frozen=True)
 class Dask:
-    """Shards as tasks of Dask, in any order; what fails is left out and the rest goes on.
+    """Computes shards as Dask tasks, in any order; failures do not stop the others.
 
-    A shard whose worker dies is given to another one. A shard that fails is tried again key by
-    key, so that only those fail that must.
+    If a worker dies, its shard is given to another one. If a shard fails, it is retried key by key,
+    so that only the keys that cause the failure are left out.
 
     Attributes:
-        scheduler: Address of a running one; "" for workers that this process starts and ends.
-        workers: How many it starts; None: one a GPU, or else one a core.
+        scheduler: Address of a running scheduler; "": this process starts and stops workers.
+        workers: Number of workers to start; None: one per GPU, or else one per core.
     """
 
     scheduler: str = ""
@@ -76,7 +76,7 @@ class Dask:
         with _handed_over(stage, work) as handed:
 
             def start(some: Sequence[list[str]]) -> list[Future]:
-                # Nothing here is a function of its arguments alone: it writes files.
+                # Not pure: the tasks write files.
                 tasks = client.map(
                     _by_value(), some, pure=False, key=stage.name, handed=handed, threads=threads
                 )
@@ -95,8 +95,8 @@ class Dask:
                     failures += 1
                     if failures == HOPELESS and not done:
                         raise InputError(
-                            f"stage {stage.name}: {failures} shards failed and none was done, "
-                            f"the last one so: {error}; nothing more was tried"
+                            f"stage {stage.name}: {failures} shards failed and none succeeded, "
+                            f"so the run was stopped; the last error: {error}"
                         )
                     if died:
                         suspects += keys
@@ -104,28 +104,28 @@ class Dask:
                         arriving.update(start([[key] for key in keys]))
                     else:
                         yield keys, error
-                # A dying worker takes with it what was only waiting there. So these have the
-                # workers to themselves, one after the other.
+                # A dying worker also takes down tasks that were only queued on it. These keys are
+                # therefore computed alone, one after the other.
                 for key in suspects:
                     [task] = start([[key]])
                     error, _ = _outcome(task, client)
                     done += [key] if not error else []
                     yield futures.pop(task), error
             finally:
-                with suppress(Exception):  # there may be no scheduler any more
+                with suppress(Exception):  # the scheduler may be gone
                     client.cancel(list(futures))
         _wait_for(stage, done)
 
 
-# --- In the process that asks --------------------------------------------------------------------
+# --- In this process -----------------------------------------------------------------------------
 
 
 @contextmanager
 def _handed_over(stage: Stage, work: Work) -> Iterator[tuple[str, str]]:
-    """Yields path and SHA-256 of a file in the stage's folder that tells workers what to do.
+    """Yields path and SHA-256 of a file in the stage's folder with the work for the workers.
 
-    Through the scheduler, all of it would travel with every shard. And a worker that does not find
-    the file does not share the disk.
+    Sent through the scheduler, the work would be copied for every shard. Besides, a worker that
+    cannot find the file does not share the disk.
     """
     import cloudpickle
 
@@ -145,7 +145,7 @@ def _handed_over(stage: Stage, work: Work) -> Iterator[tuple[str, str]]:
 
 
 def _outcome(task: Future, client: Client) -> tuple[str, bool]:
-    """Why a task failed, "" if it did not, and whether it was because its workers died."""
+    """The error of a task ("" if it succeeded), and whether its workers died."""
     from distributed import CancelledError, KilledWorker
 
     try:
@@ -157,10 +157,10 @@ def _outcome(task: Future, client: Client) -> tuple[str, bool]:
             return text, False
     except CancelledError:
         raise InputError(
-            "lost the Dask scheduler; what is stored stays, the same command goes on from there"
+            "the Dask scheduler was lost; stored results are kept, and the same command resumes"
         ) from None
     if isinstance(error, KilledWorker):
-        return "its worker died every time; out of memory?", True
+        return "its worker died every time, perhaps for lack of memory", True
     raise InputError(
         f"the workers of {client.scheduler.address} cannot work ({type(error).__name__}: "
         f"{' '.join(str(error).split())[:200]}); start them in the environment of this process"
@@ -168,10 +168,10 @@ def _outcome(task: Future, client: Client) -> tuple[str, bool]:
 
 
 def _by_value() -> Callable[..., tuple[str, str]]:
-    """``_task`` for workers that may not have this package.
+    """``_task`` in a form that also runs on workers without this package.
 
-    A function of this module would travel as its name. A worker that cannot find it ends without a
-    word, and the task waits for the next one. A function made here travels as its code.
+    A function of this module would be pickled by name. A worker that cannot import it exits without
+    an error, and the task waits for the next worker. A nested function is pickled as code.
     """
 
     def task(keys: list[str], handed: tuple[str, str], threads: int) -> tuple[str, str]:
@@ -180,36 +180,36 @@ def _by_value() -> Callable[..., tuple[str, str]]:
         except ImportError as error:
             from socket import gethostname
 
-            text = f"a worker on {gethostname()} does not have this package ({error}); start it in"
-            return "input", f"{text} the environment of this process"
+            text = f"a worker on {gethostname()} does not have this package ({error})"
+            return "input", f"{text}; start it in the environment of this process"
         return inner(keys, handed, threads)
 
     return task
 
 
 def _wait_for(stage: Stage, keys: Sequence[str]) -> None:
-    """Until this machine, too, sees what workers on others have written."""
+    """Waits until shards written by workers on other machines are visible on this one."""
     end = time.monotonic() + DELAY
     while stage.missing(keys):
         if time.monotonic() > end:
             raise InputError(
-                f"workers say that they have written to {stage.folder}, but it is not there: the "
-                "store must lie on a disk that all workers share, give another with -p store"
+                f"workers report results in {stage.folder} that are not there: the store must be "
+                "on a disk that all workers share; choose another with -p store"
             )
         time.sleep(1)
 
 
 # --- In a worker ---------------------------------------------------------------------------------
 
-_ONE = threading.Lock()  # a worker's threads are for one shard at a time: models are not for more
+_ONE = threading.Lock()  # one shard at a time per worker: models are not thread-safe
 
 
 def _task(keys: list[str], handed: tuple[str, str], threads: int) -> tuple[str, str]:
     """Computes and stores a shard.
 
     Returns:
-        What became of it ("done", "input" for an ``InputError``, "failed"), and the error. Not the
-        exception itself, since not every one survives pickling.
+        The status ("done", "input" for an ``InputError``, or "failed") and the error as text, since
+        not every exception can be pickled.
     """
     with _ONE:
         try:
@@ -225,10 +225,10 @@ def _task(keys: list[str], handed: tuple[str, str], threads: int) -> tuple[str, 
 
 @lru_cache(maxsize=2)
 def _taken_over(path: str, digest: str) -> tuple[Any, Any]:
-    """Stage and work from the file of ``_handed_over``, once a worker.
+    """Reads stage and work from the file of ``_handed_over``, once per worker.
 
-    Only if it is what the scheduler says: whoever can write into the store must not be able to run
-    code here.
+    The digest from the scheduler is checked first, so that write access to the store is not enough
+    to run code on a worker.
     """
     end = time.monotonic() + DELAY
     while True:
@@ -238,10 +238,10 @@ def _taken_over(path: str, digest: str) -> tuple[Any, Any]:
         except OSError:
             if time.monotonic() > end:
                 raise InputError(
-                    f"a worker on {socket.gethostname()} does not find {Path(path).parent}: the "
-                    "store must lie on a disk that all workers share, give another with -p store"
+                    f"a worker on {socket.gethostname()} cannot find {Path(path).parent}: the "
+                    "store must be on a disk that all workers share; choose another with -p store"
                 ) from None
             time.sleep(1)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(f"{path} was altered; run the same command again")
+        raise InputError(f"{path} was modified; run the same command again")
     return pickle.loads(content)

@@ -1,4 +1,4 @@
-"""Clients of Dask: of a scheduler that somebody runs, or of workers that this process starts."""
+"""Dask clients, for a scheduler that is already running or for workers that this process starts."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from tasnb.settings import InputError
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster, Worker, WorkerPlugin
 
-CONNECT = 10.0  # seconds until a scheduler counts as unreachable
+CONNECT = 10.0  # seconds after which a scheduler counts as unreachable
 
 
 def connect(scheduler: str = "", workers: int | None = None) -> tuple[Client, int]:
-    """The client of this process, and the threads a worker may use (0: as many as Dask gave it).
+    """The client of this process, and the number of threads per worker (0: as set by Dask).
 
     Args:
-        scheduler: Address of a running one; "" for workers of its own, which end with it.
-        workers: How many it starts; None: one a GPU, or else one a core.
+        scheduler: Address of a running scheduler; "": start local workers, which end with this
+            process.
+        workers: Number of local workers; None: one per GPU, or else one per core.
 
     Raises:
-        InputError: Nobody answers at the address, or no worker can be started.
+        InputError: No scheduler answers at the address, or workers cannot be started.
     """
     connected = _connect(scheduler, workers)
-    if connected[0].status != "running":  # the scheduler went away meanwhile
+    if connected[0].status != "running":  # the scheduler is gone
         _connect.cache_clear()
         connected = _connect(scheduler, workers)
     return connected
@@ -39,7 +40,7 @@ def connect(scheduler: str = "", workers: int | None = None) -> tuple[Client, in
 
 @lru_cache(maxsize=4)
 def _connect(address: str, workers: int | None) -> tuple[Client, int]:
-    """Once a process: to start workers takes seconds."""
+    """Cached, since starting workers takes seconds."""
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -56,8 +57,8 @@ def _connect(address: str, workers: int | None) -> tuple[Client, int]:
     except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"no Dask scheduler answers at {address} ({reason[:200]}); give the address that it "
-            "printed when it started, or none for workers on this machine"
+            f"no Dask scheduler answers at {address} ({reason[:200]}); use the address that it "
+            "printed when it started, or none to start workers on this machine"
         ) from None
     atexit.register(_close, client)
     if not client.scheduler_info(n_workers=-1)["workers"]:
@@ -68,7 +69,7 @@ def _connect(address: str, workers: int | None) -> tuple[Client, int]:
 
 
 def _local_cluster(workers: int | None) -> tuple[SpecCluster, int]:
-    """Worker processes on this machine, each with a GPU of its own if there are any."""
+    """Starts worker processes on this machine, each with its own GPU if there are any."""
     import dask
     import torch
     from dask.system import CPU_COUNT
@@ -80,7 +81,7 @@ def _local_cluster(workers: int | None) -> tuple[SpecCluster, int]:
     workers = workers or len(gpus) or CPU_COUNT
     options = {
         "nthreads": 1,
-        # By Dask's own limit a worker has a core's share, which may be less than a model takes.
+        # Dask's default limit, memory divided by cores, may be less than a model needs.
         "memory_limit": 0,
         "host": "127.0.0.1",
         "silence_logs": logging.CRITICAL,
@@ -105,14 +106,14 @@ def _local_cluster(workers: int | None) -> tuple[SpecCluster, int]:
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"cannot start workers ({reason[:200]}); a script must do its work below "
+            f"cannot start workers ({reason[:200]}); in a script, run them below "
             "`if __name__ == '__main__':`"
         ) from None
     return cluster, max(1, CPU_COUNT // workers)
 
 
 def _uninterrupted() -> WorkerPlugin:
-    """Has workers stay when a cell is interrupted: Ctrl-C goes to all processes of a terminal."""
+    """Keeps workers alive on Ctrl-C, which a terminal sends to all of its processes."""
     from distributed import WorkerPlugin
 
     class Uninterrupted(WorkerPlugin):
@@ -124,13 +125,13 @@ def _uninterrupted() -> WorkerPlugin:
 
 def _close(*closed: Client | SpecCluster) -> None:
     for one in closed:
-        with suppress(Exception):  # the process ends; whatever it is, nobody can act on it
+        with suppress(Exception):  # the process is ending; there is nothing to be done about it
             one.close(timeout=5)
 
 
 @lru_cache(maxsize=1)
 def use_threads(threads: int) -> None:
-    """Holds torch and OpenCV to a worker's share of its machine; 0: to the threads Dask gave it."""
+    """Limits torch and OpenCV to this many threads in a worker; 0: as set by Dask."""
     import cv2
     import torch
     from distributed import get_worker

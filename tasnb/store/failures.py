@@ -1,4 +1,4 @@
-"""What a run has tried in vain and gone on without: ``failures.json`` in a stage's folder."""
+"""Items that could not be computed and were skipped: ``failures.json`` in a stage's folder."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NAME = "failures.json"
 def note(
     folder: Path, failed: Mapping[str, str], missing: Callable[[Iterable[str]], list[str]]
 ) -> None:
-    """Keeps in the file what failed, now or before, and is still not stored.
+    """Records in the file which keys failed, in this run or before, and are still not stored.
 
     Args:
-        folder: The stage's.
-        failed: Key -> error of this run; mostly nothing.
-        missing: Tells which keys are not stored.
+        folder: The folder of the stage.
+        failed: Key -> error in this run; usually empty.
+        missing: Returns those of the given keys that are not stored.
     """
     file = folder / NAME
     noted: dict[str, str] = {}
-    with suppress(OSError, ValueError, TypeError):  # mostly there is no such file
+    with suppress(OSError, ValueError, TypeError):  # usually there is no such file
         noted |= json.loads(file.read_bytes())
     noted |= failed
     left = missing(noted) if noted else []
@@ -38,17 +38,17 @@ def note(
 
 
 def error_of(stage: str, folder: Path, failed: Mapping[str, str], count: int) -> InputError:
-    """The one line about all failures of a stage.
+    """The error that summarizes all failures of a stage in one line.
 
     Args:
-        stage: Its name.
-        folder: Its folder.
+        stage: The name of the stage.
+        folder: The folder of the stage.
         failed: Key -> error.
-        count: How many keys were to be computed.
+        count: The number of keys that were to be computed.
     """
     some = "; ".join(f"{shown(key)} ({error})" for key, error in list(failed.items())[:3])
     more = f"; {len(failed) - 3} more" if len(failed) > 3 else ""
     return InputError(
-        f"stage {stage}: {len(failed)} of {count} failed: {some}{more}; all are in "
-        f"{folder / NAME}; the rest is stored, the same command tries only these again"
+        f"stage {stage}: {len(failed)} of {count} failed: {some}{more}; all are listed in "
+        f"{folder / NAME}; the rest is stored, and the same command retries only these"
     )

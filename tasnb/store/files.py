@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and digests by which their content is known."""
+"""Atomic writes, locks, and digests that identify the content of files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from filelock import FileLock, Timeout
 from tasnb.settings import InputError
 
 _TEMPORARY = ".tmp-"
-_OLD = 3600.0  # seconds after which a temporary file belongs to nobody
+_OLD = 3600.0  # seconds after which a temporary file counts as abandoned
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, with its suffix, that is renamed to it at the end.
+    """Yields a temporary path next to `path`, with its suffix, and renames it to `path` at the end.
 
-    If the body fails, `path` stays as it was and the temporary file is removed.
+    If the body fails, `path` is unchanged and the temporary file is removed.
 
     Raises:
-        InputError: the folder cannot be written or the disk is full.
+        InputError: The folder is not writable or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
@@ -36,33 +36,33 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        # An error about some other file (one that the body read) is not ours to explain.
+        # Errors about other files, such as one that the body reads, are passed on.
         ours = {None, str(temporary), *map(str, [path, *path.parents])}
         if error.filename in ours:
             raise InputError(
-                f"cannot write {path}: {error.strerror or error}; choose a folder that can be "
-                "written, with space left"
+                f"cannot write {path}: {error.strerror or error}; choose a folder that is "
+                "writable and has free space"
             ) from error
         raise
     finally:
-        with suppress(OSError):  # the folder itself could not be made, or is no folder
+        with suppress(OSError):  # the folder could not be created, or is not a folder
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps a second run out of a folder of results; one that was killed keeps nobody out.
+    """Locks a folder of results against other runs; a killed run leaves no lock behind.
 
     Raises:
-        InputError: Another run is in it.
+        InputError: Another run is using the folder.
     """
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise InputError(
-            f"another run writes into {folder}: wait until it has finished, or name another folder "
-            "by --out"
+            f"another run is writing to {folder}: wait until it has finished, or choose another "
+            "folder with --out"
         ) from None
     try:
         yield
@@ -71,7 +71,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises an InputError unless files can be made in `folder`, which is made if need be."""
+    """Raises an InputError unless `folder` is writable; creates it if necessary."""
     probe = folder / "writable"
     with atomic_write(probe) as temporary:
         temporary.write_bytes(b"")
@@ -79,9 +79,12 @@ def check_writable(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the temporary files that killed runs left in a folder, by whichever clock."""
+    """Removes old temporary files that killed runs left in a folder.
+
+    Ones dated well into the future, by a wrong clock, are removed as well.
+    """
     for file in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError):  # its owner was faster, or the folder is only to be read
+        with suppress(OSError):  # already removed by its owner, or the folder is read-only
             if abs(time.time() - file.stat().st_mtime) > _OLD:
                 file.unlink()
 
@@ -99,6 +102,6 @@ def file_digest(path: str | Path) -> str:
 
 
 def size_and_time(file: Path) -> tuple[int, int]:
-    """Size and time of the last change: while they stay, a file need not be read again."""
+    """Size and modification time; if they are unchanged, a file need not be read again."""
     status = file.stat()
     return status.st_size, status.st_mtime_ns

@@ -1,4 +1,4 @@
-"""The baselines on the embedded checkpoints: from pixels to the score of each sentence and mask."""
+"""The baselines on the embedded checkpoints, from pixels to a score per sentence and mask."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pipeline(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pi
 
 
 def scored(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
-    """The pairs of two images of RefScenes val, with image, sentence and the method's score."""
+    """The pairs of two images of RefScenes val with image, sentence and the score of a method."""
     split = pipeline.split("refscenes", "val")
     table = pipeline.scored("refscenes", "val", encoder)
     score = scoring.scores(pipeline, method, split, encoder, table)
@@ -37,7 +37,7 @@ def scored(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
 
 
 def literal_means(map_: torch.Tensor, pairs: pd.DataFrame, pipeline: Pipeline, mode: str) -> list:
-    """The mean of a map (h, w), enlarged to the image, in the mask of each pair of one image."""
+    """The mean of a map (h, w), enlarged to the image, in the mask of each pair of an image."""
     image = pairs["image"].iloc[0]
     masks = pipeline.proposals(pipeline.split("refscenes", "val").images)
     masks = masks[masks["image"] == image].set_index("mask_id")
@@ -56,7 +56,7 @@ def literal_means(map_: torch.Tensor, pairs: pd.DataFrame, pipeline: Pipeline, m
 def test_a_score_is_the_mean_of_the_map_in_the_mask(
     method: str, encoder: str, pipeline: Pipeline
 ) -> None:
-    """The map of a sentence, made and enlarged by itself, for each of six sentences."""
+    """For six sentences, whose maps are computed and enlarged one at a time."""
     pairs = scored(pipeline, method, encoder)
     loaded = load_encoder(encoder, pipeline.settings)
     tower = towers.tower_of(loaded)
@@ -86,7 +86,7 @@ def test_a_score_is_the_mean_of_the_map_in_the_mask(
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Twelve targets by themselves on their scene's backdrop: image, mask, noun."""
+    """Twelve targets, each alone on the background of its scene: image, mask, noun."""
     import cv2
 
     folder = str(tmp_path_factory.mktemp("alone"))
@@ -128,7 +128,7 @@ def test_region_token_is_a_cosine(pipeline: Pipeline) -> None:
 def test_global_local_without_its_global_half_is_the_crop(
     encoder: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """v = 0: the cosine of the crop with half the sentence and half its subject."""
+    """v = 0: the cosine similarity of the crop to half the sentence plus half its subject."""
     monkeypatch.setattr(scoring, "GLOBAL_SHARE", 0.0)
     pairs = scored(pipeline, "Global-Local", encoder)
     loaded = load_encoder(encoder, pipeline.settings)
@@ -151,7 +151,7 @@ def test_global_local_without_its_global_half_is_the_crop(
 
 
 def test_the_share_of_the_global_half_is_lower_on_the_g_family(pipeline: Pipeline) -> None:
-    """The same stored halves, weighed otherwise: 0.95 and, where sentences are long, 0.85."""
+    """The same stored halves, with weight 0.95, or 0.85 where sentences are long."""
     table = pipeline.scored("refscenes", "val", VIT)
     asked = scoring.Asked(pipeline, "refscenes", VIT, table.sentences)
     stored = np.random.default_rng(0).normal(size=(3, 256)).astype(np.float32)
@@ -171,7 +171,7 @@ def test_which_methods_work_on_which_tower(pipeline: Pipeline) -> None:
 
 def test_another_kind_of_encoder_has_none_and_says_why(pipeline: Pipeline) -> None:
     class Other:
-        """Encodes, but is no model of open_clip."""
+        """An encoder that is not an open_clip model."""
 
     with pytest.raises(InputError, match="ResNet or a plain ViT"):
         towers.tower_of(Other())

@@ -1,4 +1,4 @@
-"""``python -m tasnb bench``: both orders answer the same, and every number is of what it says."""
+"""``python -m tasnb bench``: both orders give the same answers, and each number is correct."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasnb.workbook.runner import NOTEBOOKS
 
 @pytest.fixture(scope="module")
 def settings():
-    """The embedded models, with captions that come soon."""
+    """Settings with which the embedded models are fast."""
     return make_settings(num_beams=2, max_new_tokens=8, points_per_side=4)
 
 
@@ -132,9 +132,9 @@ def test_metrics_and_grid_equal_a_slow_loop() -> None:
 
 
 def test_the_grid_of_frames_gives_the_same_numbers() -> None:
-    """What ``ScoreTable`` keeps between choices changes no bit of any of them."""
+    """What ``ScoreTable`` caches between choices does not change a single bit of the results."""
     full = bench.synthetic(sentences=300, images=50, masks=7)
-    some = np.random.default_rng(1).random(len(full.pairs)) < 0.3  # now some have no mask at all
+    some = np.random.default_rng(1).random(len(full.pairs)) < 0.3  # some have no mask at all
     scored = ScoreTable(full.sentences, full.pairs[some].reset_index(drop=True))
     rank = scored.pairs.groupby("sentence").cumcount()
 
@@ -189,7 +189,7 @@ def test_an_inner_clock_stops_the_outer(monkeypatch: pytest.MonkeyPatch) -> None
     ):
         now[0] += 1
         for step in model.steps():
-            now[0] += 100  # the reader's own time
+            now[0] += 100  # the consumer's own time
             assert step == "done"
     assert found.seconds == {"all": 301, "steps": 30, "inner": 6}
     model.inner()

@@ -1,4 +1,4 @@
-"""Pictures with an EXIF orientation: which reading the annotations are about, and no other."""
+"""Images with an EXIF orientation are read the way in which they were annotated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_header_knows_both_sizes(tmp_path: Path, orientation: int, suffix: str
     header, upright = read_header(path), load_image(path)
     assert header.orientation == orientation
     assert header.upright == upright.shape[:2] and header.stored == (HEIGHT, WIDTH)
-    if suffix in ("png", "tif"):  # the others are not the same pixel by pixel
+    if suffix in ("png", "tif"):  # the others are not identical pixel by pixel
         np.testing.assert_array_equal(turned_back(upright, orientation), PIXELS)
 
 
@@ -50,7 +50,7 @@ def turn(own: Path, **orientations: int) -> None:
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_annotations_of_the_stored_pixels(own: Path, orientation: int) -> None:
-    """As tools write them that ignore EXIF: pixels as in the file, under a key of their own."""
+    """From tools that ignore EXIF: pixels as stored in the file, with a separate key."""
     turn(own, a=orientation)
     settings = change(own, lambda refs, tables: None)  # sizes are those of the files
     split = load_split(settings, str(own), "val")
@@ -67,7 +67,7 @@ def test_annotations_of_the_upright_picture(own: Path, orientation: int) -> None
 
     def damage(refs: list, tables: dict) -> None:
         next(row for row in tables["images"] if row["id"] == 5).update(height=WIDTH, width=HEIGHT)
-        refs[3]["ann_id"] = 11  # run lengths would be of the other size
+        refs[3]["ann_id"] = 11  # run lengths would have the other size
 
     settings = change(own, damage)
     split = load_split(settings, str(own), "val")
@@ -78,7 +78,7 @@ def test_annotations_of_the_upright_picture(own: Path, orientation: int) -> None
 
 
 def test_a_size_that_is_nowhere_written(own: Path) -> None:
-    """Then EXIF is obeyed, as everywhere."""
+    """Then EXIF is applied, as everywhere else."""
     turn(own, a=6)
 
     def damage(refs: list, tables: dict) -> None:
@@ -106,7 +106,7 @@ def test_a_size_that_fits_neither(own: Path) -> None:
 
 
 def test_a_plain_picture_of_another_size(own: Path) -> None:
-    """Also turned by a right angle, which nothing in the file explains."""
+    """Including one rotated by 90 degrees for which the file gives no reason."""
     settings = change(own, lambda _, tables: tables["images"][0].update(height=WIDTH, width=HEIGHT))
     with pytest.raises(
         InputError, match=r"c\.png is 12 x 10 pixels, but its annotations are for 10 x"
@@ -122,7 +122,7 @@ def test_a_plain_picture_of_another_size(own: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("orientation", [2, 3, 4])
 def test_where_the_size_does_not_tell(own: Path, others: dict, how: str, orientation: int) -> None:
-    """Upside down or mirrored: as the other pictures of the dataset, and it is said."""
+    """Upside down or mirrored: treated like the other images of the dataset, with a warning."""
     turn(own, a=orientation, **others)
     settings = change(own, lambda refs, tables: None)
     with pytest.warns(UserWarning, match=r"\(1, such as .*a\.png\)") as caught:
@@ -133,7 +133,7 @@ def test_where_the_size_does_not_tell(own: Path, others: dict, how: str, orienta
 
 
 def test_a_square_picture_among_pictures_turned_by_exif(own: Path) -> None:
-    """A dataset whose tool obeys EXIF; for a square picture nothing else would say so."""
+    """In a dataset whose tool applies EXIF; a square image itself gives no clue."""
     turn(own, b=6)
     oriented(own / "images" / "a.png", 6, PIXELS[:, :HEIGHT])
 
@@ -149,11 +149,11 @@ def test_a_square_picture_among_pictures_turned_by_exif(own: Path) -> None:
     np.testing.assert_array_equal(square.load(), np.rot90(PIXELS[:, :HEIGHT], 3))
 
 
-# --- pictures that change, and pictures that are none
+# --- images that change, and files that are no images
 
 
 def test_a_replaced_picture_is_another_image(own: Path) -> None:
-    """In one process: a new reading has a new key, an old one does not see the new pixels."""
+    """In one process: the new image has a new key, and the old one does not get the new pixels."""
     settings = change(own, lambda refs, tables: None)
     before = load_split(settings, str(own), "val")
     oriented(own / "images" / "a.png", 1)
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_picture(own: Path, content: bytes | str | None, messa
 
 
 def test_names_of_files(own: Path) -> None:
-    """Absolute, of another folder, the same twice: whatever names a file; the rest is refused."""
+    """Absolute, in another folder, twice the same: any path to a file; all else is rejected."""
     names = json.loads((own / "instances.json").read_text())["images"]
     expected = load_split(change(own, lambda refs, tables: None), str(own), "val").sentences
     path = own / "images" / names[0]["file_name"]

@@ -1,4 +1,4 @@
-"""What can be asked, of a dataset's sentences and of what a user types alike."""
+"""Which expressions are valid, in a dataset or typed by a user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRefCOCO's layout: lists of annotations, and sentences that mean nothing in their image."""
+"""gRefCOCO's layout: lists of annotations, and sentences without a target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasnb.settings import InputError
 
 
 def grefs(refs: list[dict], _: dict) -> None:
-    """Rewrites the refs as gRefCOCO has them."""
+    """Rewrites the refs in gRefCOCO's format."""
     for one in refs:
         keys = one.pop("ann_ids", [one["ann_id"]])
         one.update(ann_id=keys, category_id=[3] * len(keys), no_target=False)

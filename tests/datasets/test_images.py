@@ -1,4 +1,4 @@
-"""Image files of every usual kind come out as RGB; the others are refused by name."""
+"""Image files of all usual kinds are read as RGB; others are rejected by name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_16_bits(tmp_path: Path) -> None:
 
 
 def test_shares_of_light_are_not_black(tmp_path: Path) -> None:
-    """32-bit floats from 0 to 1, as scientific software writes them."""
+    """32-bit floats from 0 to 1, as written by scientific software."""
     Image.fromarray(np.array([[0, 0.5, 1]], np.float32)).save(tmp_path / "a.tif")
     assert load_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 127, 255]
 
@@ -86,8 +86,8 @@ def test_cmyk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_a_cameras_rotation_is_obeyed(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: to be turned by 90 degrees clockwise
-    big = PIXELS.repeat(8, 0).repeat(8, 1)  # the colours fill JPEG's blocks
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees clockwise
+    big = PIXELS.repeat(8, 0).repeat(8, 1)  # the colours fill whole JPEG blocks
     options = {"quality": 95, "subsampling": 0} if suffix == "jpg" else {}
     found = saved(tmp_path / f"x.{suffix}", Image.fromarray(big), exif=exif, **options)
     assert found.shape == (8 * WIDTH, 8 * HEIGHT, 3)
@@ -115,7 +115,7 @@ def test_files_that_are_no_image(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of cut EXIF data
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's warning about truncated EXIF data
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp"])
 def test_a_truncated_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x.{suffix}"

@@ -1,4 +1,4 @@
-"""Datasets of one's own: what they may be, and what is wrong in them, each by its name."""
+"""A user's own datasets: what is allowed, and errors that name what is wrong."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tasnb.settings import InputError, Settings, make_settings
 
 
 def test_a_dataset_of_one_s_own(own: Path, settings: Settings) -> None:
-    """A folder with instances.json, refs(anything) and images/; its splits are what it says."""
-    folder = own.rename(own.with_name("my dog"))  # ends in g, but is none of RefCOCOg's family
+    """A folder with instances.json, refs(anything) and images/, whose splits have any names."""
+    folder = own.rename(own.with_name("my dog"))  # ends in g, but is not a RefCOCOg
     train = ref(9, 4, "train", ["dog"], ann_id=12)
     change(folder, lambda refs, _: refs.append(train))
     mine = make_settings(datasets=[str(folder)], lam_g=0.2)
@@ -38,21 +38,21 @@ def test_a_dataset_without_refs(tmp_path: Path) -> None:
     (tmp_path / "refs(x).json").write_text("[]")
     with pytest.raises(InputError, match=r"holds no refs: refs\(x\)\.json is empty"):
         columns(make_settings(datasets=[str(tmp_path)]))
-    with pytest.raises(InputError, match=r"is no dataset: there is no file .*instances\.json"):
+    with pytest.raises(InputError, match=r"is not a dataset: .*instances\.json does not exist"):
         make_settings(datasets=[str(tmp_path / "none")])
 
 
 def first(table: str, **fields: Any) -> Any:
-    """Damage: changes the first row of a table of instances.json."""
+    """Damage that changes the first row of a table of instances.json."""
     return lambda _, tables: tables[table][0].update(fields)
 
 
 def said(**fields: Any) -> Any:
-    """Damage: changes the first sentence of the first ref."""
+    """Damage that changes the first sentence of the first ref."""
     return lambda refs, _: refs[0]["sentences"][0].update(fields)
 
 
-HALF = "cat \ud83d left"  # an emoji cut in two
+HALF = "cat \ud83d left"  # half of an emoji
 BROKEN = {
     "annotation": (
         lambda refs, _: refs[0].update(ann_id=99),
@@ -192,7 +192,7 @@ def test_refs_that_are_none(own: Path, what: str) -> None:
 
 
 def test_what_is_odd_and_yet_right(own: Path) -> None:
-    """Rows twice, numbers as the name of a split, ids that are texts, letters of any kind."""
+    """Duplicate rows, a number as the name of a split, ids that are strings, any letters."""
     expected = load_split(change(own, lambda refs, tables: None), str(own), "val").sentences
 
     def odd(refs: list[dict], tables: dict) -> None:
@@ -203,7 +203,7 @@ def test_what_is_odd_and_yet_right(own: Path) -> None:
         for one in refs:
             one.update(split=7 if one["split"] == "val" else 8, ref_id=f"r{one['ref_id']}")
             one.pop("file_name", None)
-        refs[0]["sentences"][1]["sent_id"] = 10  # as the first; nothing is looked up by it
+        refs[0]["sentences"][1]["sent_id"] = 10  # same as the first; nothing is looked up by it
         refs[0]["sentences"][0]["sent"] = "chat à gauche 🐈"
 
     found = load_split(change(own, odd), str(own), "7").sentences
@@ -241,7 +241,7 @@ def test_a_part_outside_its_picture_is_cut_off(own: Path) -> None:
 
 
 def test_nothing_left_to_measure(own: Path) -> None:
-    """Of the first image, or of all; a look at whether a dataset is complete is not stopped."""
+    """In the first image, or in all; checking whether a dataset is complete still works."""
     settings = change(own, lambda refs, _: [one.update(ann_id=[], ann_ids=[]) for one in refs])
     check_complete(settings, str(own), "val")
     with pytest.raises(InputError, match="own val: no sentence has a target in its picture, so n"):

@@ -1,4 +1,4 @@
-"""The published datasets, in the files in which they are published"""
+"""The published datasets, in their published file formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasnb.settings import InputError, Settings, make_settings
 
 
 def published(root: Path, dataset: str, which: str, refs: list[dict]) -> Settings:
-    """The fixture's data as a dataset that is published as a pickle."""
+    """The data of the fixture as a dataset that is published as a pickle."""
     (root / "images").mkdir(exist_ok=True)
     (root / "embedded" / "images").rename(root / "images" / "train2014")
     folder = root / dataset
@@ -38,14 +38,14 @@ def test_a_published_split_must_be_of_its_size(settings: Settings) -> None:
 
 
 def test_a_published_split_of_its_size(settings: Settings, monkeypatch) -> None:
-    """The table's numbers replaced by those of the data, since only a clone has the real ones."""
+    """With the table's numbers replaced by those of the test data."""
     expected = load_split(settings, "refscenes", "val").sentences
     paper = published(settings.data, "refcoco", "unc", REFERENCES)
     sizes = {**DATASETS["refcoco"].sizes, "val": (4, 5, 3)}
     monkeypatch.setitem(DATASETS, "refcoco", DATASETS["refcoco"]._replace(sizes=sizes))
     pd.testing.assert_frame_equal(load_split(paper, "refcoco", "val").sentences, expected)
     limited = load_split(paper.model_copy(update={"limit": 1}), "refcoco", "val")
-    assert len(limited.images) == 1  # the whole split is counted, whatever is read of it
+    assert len(limited.images) == 1  # the whole split is counted even if only part of it is read
 
 
 def test_the_paper_s_test_g_is_google_s_val(settings: Settings, monkeypatch) -> None:
@@ -85,7 +85,7 @@ def phrasecut(root: Path, tasks: list[dict]) -> Settings:
 
 
 def test_phrasecut(tmp_path: Path, monkeypatch) -> None:
-    """The union of all instances; corners cut to whole pixels, outlines drawn."""
+    """The union of all instances; corners truncated to whole pixels, outlines included."""
     paper = phrasecut(tmp_path, [TASK])
     with pytest.raises(InputError, match="has 1 refs, as published it has 14354"):
         load_split(paper, "phrasecut", "test")
@@ -93,7 +93,7 @@ def test_phrasecut(tmp_path: Path, monkeypatch) -> None:
     split = load_split(paper, "phrasecut", "test")
     row = split.sentences.iloc[0]
     assert (row["sentence"], row["target"], row["sent_id"]) == ("wooden chairs", "chairs", "7__1")
-    expected = box(1, 2, 4, 7)  # columns 2 to 6 and rows 1 to 3, both ends drawn
+    expected = box(1, 2, 4, 7)  # columns 2 to 6 and rows 1 to 3, both ends included
     expected |= np.array(
         [[8 <= x <= 10 and 5 <= y <= 7 and x - 8 >= y - 5 for x in range(WIDTH)]
          for y in range(HEIGHT)]
@@ -130,7 +130,7 @@ def test_phrasecut_with_a_polygon_that_is_none(tmp_path: Path, monkeypatch, poly
 
 
 def test_phrasecut_with_short_polygons(tmp_path: Path, monkeypatch) -> None:
-    """As its authors fill them: two points are a line, one is nothing."""
+    """Filled as by its authors' code: two points are a line, one is nothing."""
     monkeypatch.setitem(DATASETS, "phrasecut", DATASETS["phrasecut"]._replace(sizes={}))
     task = {**TASK, "Polygons": [[[[1, 1], [6, 1]], [[3, 4]], []]]}
     split = load_split(phrasecut(tmp_path, [task]), "phrasecut", "test")

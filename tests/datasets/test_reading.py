@@ -1,4 +1,4 @@
-"""Files of refs and instances: JSON of any kind, pickles of any version, and what is neither"""
+"""Files of refs and instances: any JSON, pickles of any version, and other files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_letters_beyond_ascii_in_a_pickle_of_python_2(tmp_path: Path) -> None:
 
 
 class Harm:
-    """What a pickle runs when it is read by anybody who trusts it."""
+    """A pickle that runs a command when it is loaded without precautions."""
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -83,7 +83,7 @@ def test_a_pickle_that_would_run_a_command(
     trace = tmp_path / "trace"
     harm = Harm(f"touch {trace}")
     pickle.loads(pickle.dumps(harm, protocol))
-    assert trace.exists()  # it is harm indeed
+    assert trace.exists()  # it does run something
     trace.unlink()
     pickled(settings, pickle.dumps([*REFERENCES, {"ref_id": harm}], protocol))
     with pytest.raises(InputError, match=r"it would load \w+\.system\); it was not run"):
@@ -103,7 +103,7 @@ def test_a_pickle_that_is_damaged_or_of_another_shape(settings: Settings, conten
     assert "\n" not in str(error.value)
 
 
-# --- JSON of other kinds
+# --- other kinds of JSON
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -140,7 +140,7 @@ def test_a_file_that_is_a_folder(settings: Settings) -> None:
 
 
 def test_a_file_that_changes_is_read_again(settings: Settings) -> None:
-    """Also one of the same time, as a copy keeps it."""
+    """Even if its modification time is the same, as after a copy."""
     path = settings.data / "embedded" / "refscenes" / "refs(unc).json"
     assert len(load_split(settings, "refscenes", "val").sentences) == 5
     time = path.stat().st_mtime_ns

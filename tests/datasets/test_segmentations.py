@@ -1,4 +1,4 @@
-"""The one check of masks: every form that COCO has, and everything that only looks like one."""
+"""The check of masks: all formats of COCO, and malformed ones."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_all_forms() -> None:
 
 
 def test_runs_of_a_crowd() -> None:
-    """COCO writes crowds as a list of counts, whatever `iscrowd` says elsewhere in the row."""
+    """COCO writes crowds as a list of counts, independently of `iscrowd`."""
     counts = [0, 3, 7, 3, PIXELS - 13]
     np.testing.assert_array_equal(read({"counts": counts, "size": SIZE, "iscrowd": 1}), DOG)
 
 
 @pytest.mark.parametrize("short", [[], [5, 5], [5, 5, 60, 60]])
 def test_polygons_of_fewer_than_three_points_are_dropped(short: list) -> None:
-    """First, last or between good ones; pycocotools takes a first one of two points for a box."""
+    """First, last or in between; pycocotools would take a first one of two points for a box."""
     alone = read([TRIANGLE])
     for polygons in ([short, TRIANGLE], [TRIANGLE, short], [short, short, TRIANGLE, short]):
         np.testing.assert_array_equal(read(polygons), alone)
@@ -52,7 +52,7 @@ def test_polygons_of_fewer_than_three_points_are_dropped(short: list) -> None:
 
 
 def test_polygons_beyond_the_edge() -> None:
-    """Parts outside are cut off, wherever they are; one wholly outside is nothing."""
+    """Parts outside the image are cut off; nothing is left of a polygon entirely outside."""
     everything = [-50, -50, 5000, -50, 5000, 5000, -50, 5000]
     assert read([everything]).all()
     for x, y in ((5000, 5000), (-600, 2), (2, -600), (2, 600), (600, 2)):
@@ -120,7 +120,7 @@ def test_what_is_no_mask_of_the_picture(what: str) -> None:
 
 @given(st.integers(0, 10**6), st.floats(0, 1), st.integers(1, 40), st.integers(1, 40))
 def test_the_counts_of_any_mask(seed: int, share: float, height: int, width: int) -> None:
-    """Against run lengths counted by hand; pycocotools only compresses."""
+    """Compared with run lengths counted by hand; pycocotools only compresses them."""
     mask = np.random.default_rng(seed).random((height, width)) < share
     flat = np.concatenate([[False], mask.T.ravel()])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
@@ -133,7 +133,7 @@ def test_the_counts_of_any_mask(seed: int, share: float, height: int, width: int
 
 
 def test_long_runs() -> None:
-    """Of several characters each, as in large pictures."""
+    """With several characters each, as in large images."""
     mask = np.zeros((3000, 4000), np.uint8, order="F")
     mask[10:2990, 1000:1003], mask[:, 3500:] = 1, 1
     counts = coco_mask.encode(mask)["counts"]
@@ -143,7 +143,7 @@ def test_long_runs() -> None:
 
 @given(st.binary(max_size=30))
 def test_no_counts_are_taken_on_trust(counts: bytes) -> None:
-    """Whatever the bytes are: a mask whose pixels are all from the runs, or an error."""
+    """Any bytes give either a mask whose pixels all come from the runs, or an error."""
     try:
         rle = read_mask({"size": SIZE, "counts": counts}, HEIGHT, WIDTH, "the mask")
     except InputError:

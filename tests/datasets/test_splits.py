@@ -1,4 +1,4 @@
-"""Splits: sentences, images and ground truth of one column of the tables"""
+"""Splits: sentences, images and ground truth of one column of the tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasnb.settings import InputError, Settings
 
 
 def test_a_split(settings: Settings) -> None:
-    """Sentences by image, in the order of the refs; the split's only; `sent`, not `raw`."""
+    """Only the sentences of the split, by image, in the order of the refs; `sent`, not `raw`."""
     split = load_split(settings, "refscenes", "val")
     frame = split.sentences
     assert [key.split("-")[0] for key in split.images] == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""What data/embedded promises, read from its files alone."""
+"""The properties promised for data/embedded, checked from its files alone."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_no_evaluation_scene_is_a_training_scene():
     first = 1_000_000
     assert f"TRAINING_SEEDS = {first:_}" in (EMBEDDED / "build" / "pool.py").read_text()
     seeds = [row["seed"] for dataset in REFS for row in read(dataset, "instances.json")["images"]]
-    assert max(seeds) < 500_000  # development scenes lie from there to the training scenes
+    assert max(seeds) < 500_000  # development scenes are between these and the training scenes
     for card in (EMBEDDED / "checkpoints").glob("*/card.json"):
         words = json.loads(card.read_text())["training_scenes"].replace(",", " ").split()
         assert min(int(w) for w in words if w.isdigit() and len(w) > 6) >= first

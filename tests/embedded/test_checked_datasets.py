@@ -1,4 +1,4 @@
-"""The checker on the committed expressions, and on false ones made from them."""
+"""The checker on the committed expressions, and on false ones derived from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from checked import CAT, EMBEDDED, TABLE, H, Things, W, annotate, checker, thing, valid
 
-# Without any dataset the first one is missed, not left out.
+# Without the datasets this fails instead of being skipped.
 REFS = sorted(EMBEDDED.glob("*/refs(*).json")) or [EMBEDDED / "refscenes" / "refs(unc).json"]
 
 
@@ -41,7 +41,7 @@ def test_every_committed_sentence_is_valid(file: Path) -> None:
 
 
 def committed(rng: random.Random) -> Iterator[tuple[str, Things, list[int]]]:
-    """(sentence, objects, targets) of every committed sentence, in random order."""
+    """(sentence, objects, targets) for every committed sentence, in random order."""
     refs = [ref for file in REFS for ref in checker.read_refs(file.parent, file)]
     for _, ref, things, targets in rng.sample(refs, len(refs)):
         for sentence in ref["sentences"]:
@@ -49,7 +49,7 @@ def committed(rng: random.Random) -> Iterator[tuple[str, Things, list[int]]]:
 
 
 def word_in(words: list[str], sentence: str) -> str | None:
-    """The longest of the words that stands in a sentence."""
+    """The longest of the words that occurs in a sentence."""
     found = [w for w in words if re.search(rf"(?<!\S){re.escape(w)}(?!\S)", sentence)]
     return max(found, key=len, default=None)
 
@@ -70,7 +70,7 @@ def other_side(sentence, things, targets, rng) -> tuple | None:
 
 
 def other_colour(sentence, things, targets, rng) -> tuple | None:
-    colours = [c for c in TABLE["colours"] if c != "orange"]  # it could be the fruit
+    colours = [c for c in TABLE["colours"] if c != "orange"]  # may be the fruit
     old = word_in(colours, sentence)
     absent = [c for c in colours if all(a["colour"] != c for a in things.attributes)]
     return (swap_word(sentence, old, rng.choice(absent)), targets) if old else None
@@ -85,7 +85,7 @@ def other_name(sentence, things, targets, rng) -> tuple | None:
 
 @pytest.mark.parametrize("falsify", [another_object, other_side, other_colour, other_name])
 def test_false_sentences_are_rejected(falsify) -> None:
-    """25 of each of four kinds, 100 in all, made from the committed ones."""
+    """100 sentences derived from the committed ones, 25 of each of four kinds."""
     rng = random.Random(0)
     rejected = 0
     for sentence, things, targets in committed(rng):

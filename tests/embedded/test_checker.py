@@ -21,7 +21,7 @@ from checked import (
     verdicts,
 )
 
-# Rules of one object at a time.
+# Rules about a single object.
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_colour(sentence: str, expected: str) -> None:
         (16, "small dog", "yes no no"),
         (15, "biggest dog", "no maybe no"),
         (15, "little dog", "maybe no no"),
-        (10, "big dog", "maybe maybe no"),  # of equal size
+        (10, "big dog", "maybe maybe no"),  # of the same size
         (10, "big brown dog", "maybe no no"),  # nothing to compare it with
         (16, "small animal", "no no yes"),  # the cat is smaller than either
     ],
@@ -202,11 +202,11 @@ def test_left_of_does_not_reach_across_the_image() -> None:
     ("man", "behind"),
     [
         ((30, 30, 20, 10), "yes"),  # the car hides a part
-        ((20, 30, 20, 10), "yes"),  # side by side: what it grows by lies on the car
-        ((20, 8, 20, 10), "yes"),  # so do 2 columns of rows 15 to 19: 10 pixels
+        ((20, 30, 20, 10), "yes"),  # side by side: the pixels it grows by are on the car
+        ((20, 8, 20, 10), "yes"),  # so are 2 columns of rows 15 to 19: 10 pixels
         ((20, 7, 20, 10), "maybe"),  # 8 pixels
-        ((18, 30, 20, 10), "maybe"),  # 2 empty columns between
-        ((13, 30, 20, 10), "maybe"),  # 7: grown by 4 pixels on both sides, they share one
+        ((18, 30, 20, 10), "maybe"),  # 2 empty columns in between
+        ((13, 30, 20, 10), "maybe"),  # 7: grown by 4 pixels each, they share one
         ((12, 30, 20, 10), "no"),
     ],
 )
@@ -253,7 +253,7 @@ def test_place_without_rivals(x: int, left: str, right: str) -> None:
 @pytest.mark.parametrize(
     ("one", "two", "left", "right"),
     [
-        (50, 66, "yes no", "no maybe"),  # the margin to a pixel, but 66 is not on the right
+        (50, 66, "yes no", "no maybe"),  # exactly the margin, but 66 is not on the right
         (50, 65, "maybe no", "no maybe"),
         (60, 76, "yes no", "no yes"),  # 0.38 W
         (124, 140, "yes no", "no yes"),  # 0.62 W

@@ -1,4 +1,4 @@
-"""How the checker of the RefScenes expressions reads a sentence."""
+"""How the checker of the RefScenes expressions parses a sentence."""
 
 from __future__ import annotations
 

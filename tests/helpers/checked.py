@@ -1,4 +1,4 @@
-"""Objects for the checker of the RefScenes expressions, and the checker itself."""
+"""The checker of the RefScenes expressions, and objects to test it with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import checker  # noqa: E402, F401
 from checker import Things, Ungrammatical, UnknownWords, check, valid  # noqa: E402, F401
 
 TABLE = tomllib.loads((EMBEDDED / "build" / "vocabulary.toml").read_text(encoding="utf-8"))
-W, H = 200, 100  # so margin = 16 px across and 8 px down, gap = 8 px, reach = 100 px
+W, H = 200, 100  # hence margin = 16 px across and 8 px down, gap = 8 px, reach = 100 px
 
 MAN = {"noun": "man", "names": ["man", "guy", "gentleman", "dude", "person"]}
 WOMAN = {"noun": "woman", "names": ["woman", "lady", "person"]}
@@ -35,7 +35,7 @@ Box = tuple[int, int, int, int]
 
 
 def thing(base: dict, x: int, y: int = 40, w: int = 11, h: int = 11, **changes: object) -> tuple:
-    """A rectangle w x h centred on pixel (x, y), for odd sides, with attributes."""
+    """A rectangle with attributes, w x h (both odd), centred on pixel (x, y)."""
     return {**base, **changes}, (x - w // 2, y - h // 2, w, h)
 
 

@@ -1,10 +1,10 @@
-"""The keys of FreeSOLO's published file, without its weights."""
+"""The keys of FreeSOLO's published file, without the weights."""
 
 from __future__ import annotations
 
 
 def published() -> dict[str, tuple[int, ...]]:
-    """Keys and shapes as detectron2, AdelaiDet and FreeSOLO define the modules of an R101-FPN."""
+    """Keys and shapes of an R101-FPN, as its modules in detectron2, AdelaiDet and FreeSOLO."""
     keys: dict[str, tuple[int, ...]] = {}
 
     def frozen_norm(name: str, width: int) -> None:

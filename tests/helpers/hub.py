@@ -1,4 +1,4 @@
-"""Hugging Face's hub on this machine, as its own client asks for it: listings, files, renamings."""
+"""A local stand-in for Hugging Face's hub: listings, files and renamed repositories."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sha1(content: bytes) -> str:
 
 
 def bodies(names: tuple[str, ...]) -> dict[str, bytes]:
-    """A few bytes for each name; an index names the shards that are beside it."""
+    """A few bytes for each name; an index lists the shards next to it."""
     found = {name: b"{}" if name.endswith(".json") else name.encode() for name in names}
     for name in names:
         if name.endswith(".index.json"):
@@ -76,11 +76,11 @@ def bodies(names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 class HubSite:
-    """A hub: repositories, each with its files by name, and what was asked of it.
+    """A hub: repositories with files by name, and a log of requests.
 
     Attributes:
-        address: Of the server, for HF_ENDPOINT.
-        files: Repository -> name -> content, of the main branch.
+        address: The address of the server, for HF_ENDPOINT.
+        files: Repository -> name -> content, on the main branch.
         asked: Method and path of every request.
     """
 
@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404)
 
     def known(self, path: str, repo: str, revision: str | None) -> bool:
-        """Whether there is such a branch or commit; if not, the client has been answered."""
+        """Whether this branch or commit exists; if not, the client gets an answer that says so."""
         if repo in RENAMED:  # to the same place under the new name
             self.answer(307, Location=path.replace(repo, RENAMED[repo], 1))
         elif repo not in self.site.files:
@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         digest = f'"{hashlib.sha256(body).hexdigest()}"'
         about = {"X_Repo_Commit": self.site.commit(repo)}
-        if not cdn and name.endswith((".bin", ".safetensors")):  # large ones lie elsewhere
+        if not cdn and name.endswith((".bin", ".safetensors")):  # large files are elsewhere
             about |= {"X_Linked_Size": len(body), "X_Linked_ETag": digest}
             self.answer(302, Location=f"{self.site.address}/cdn{path}", **about)
         else:
@@ -174,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[HubSite]:
-    """A hub with all that the table names, as it is published but for the sizes."""
+    """A hub with everything in the table, as published except for the sizes."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     Handler.site = HubSite(f"http://127.0.0.1:{server.server_port}")
@@ -202,7 +202,7 @@ sys.exit(main(["fetch", "--to", *sys.argv[2:]]))
 def with_hub(
     hub: HubSite, home: Path, *command: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs Python with the real libraries, for which the hub is the one given."""
+    """Runs Python with the real libraries, connected to this hub."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
     own |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "no_proxy": "*", **env}
     return subprocess.run(
@@ -217,6 +217,6 @@ def with_hub(
 def fetch_from(
     hub: HubSite, home: Path, sources: Sources, *names: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m tasnb fetch`, with another table."""
+    """Runs `python -m tasnb fetch` with another table."""
     table = sources.model_dump_json()
     return with_hub(hub, home, "-c", FETCH, table, str(home / "data"), *names, **env)

@@ -1,4 +1,4 @@
-"""A server on this machine that cuts, delays and lies, for the tests of ``tasnb.fetch``."""
+"""A local server that truncates, delays and misreports, for the tests of ``tasnb.fetch``."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def sha256(content: bytes) -> str:
 
 
 class Site:
-    """A server: `files` by path, and for each path what its next answers are to be.
+    """A server: `files` by path, and for each path how to answer the next requests.
 
-    `asked` are the requests: path, Range, If-Range.
+    `asked` lists the requests: path, Range, If-Range.
     """
 
     def __init__(self, address: str) -> None:
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def answer(self, status: int, body: bytes, **headers: object) -> None:
-        """Sends what it is told to; the length is the body's unless another is given."""
+        """Sends a response; the declared length is that of the body unless another is given."""
         self.send_response(status)
         for name, value in {"Content_Length": len(body), **headers}.items():
             if value is not None:
@@ -84,7 +84,7 @@ def etag(content: bytes) -> str:
 
 
 def serve(handler: Handler, content: bytes, cut: int | None = None) -> None:
-    """As a good server does; with `cut` no more than so many bytes."""
+    """Serves a file correctly; with `cut`, at most this many bytes."""
     asked, only_if = handler.headers["Range"], handler.headers["If-Range"]
     tag = etag(content)
     if not asked or only_if not in (None, tag):
@@ -114,7 +114,7 @@ def says(status: int, body: bytes = b"", **headers: object) -> Callable[[Handler
 def stalls(handler: Handler, content: bytes) -> None:
     handler.answer(200, content[:1000], Content_Length=len(content), ETag=etag(content))
     handler.wfile.flush()
-    time.sleep(0.19)  # longer than the client's patience
+    time.sleep(0.19)  # longer than the client waits
 
 
 def chunked(handler: Handler, content: bytes) -> None:
@@ -146,7 +146,7 @@ def table(*urls: str, path: str = "checkpoints/a.bin", **fields: Any) -> Sources
 
 
 def get(to: Path, found: Sources, patience: Patience = SHORT) -> list[str]:
-    """Fetches all of a table; returns what was said."""
+    """Fetches everything in a table; returns the output."""
     said: list[str] = []
     names = [item.name for item in found.items]
     fetch.fetch(names, to, sources=found, patience=patience, say=said.append)

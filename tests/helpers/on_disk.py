@@ -1,4 +1,4 @@
-"""What runs left on disk, and ways to damage it."""
+"""Reads what runs have written to disk, and damages it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def sha(file: Path) -> str:
 
 
 def finished(place: Path) -> Shards:
-    """What makes up each finished shard: file -> (inode, time of writing, digest)."""
+    """The files of finished shards: file -> (inode, modification time, digest)."""
     found: Shards = {}
     for note in sorted((place / "store").glob("*/*/shard-*.json")):
-        record = json.loads(note.read_text())  # never half written
+        record = json.loads(note.read_text())  # never half-written
         files = [note, *(note.parent / name for name in record["files"])]
         for file in files[1:]:
             assert sha(file) == record["files"][file.name]
@@ -38,13 +38,13 @@ def finished(place: Path) -> Shards:
 
 
 def keys(place: Path, stage: str) -> set[str]:
-    """Those that finished shards of a stage hold."""
+    """The keys in finished shards of a stage."""
     notes = (place / "store" / stage).glob("*/shard-*.json")
     return {key for note in notes for key in json.loads(note.read_text())["keys"]}
 
 
 def content(place: Path) -> dict[str, Any]:
-    """All that a run leaves, temporary files and what depends on the clock apart."""
+    """All files of a run, except temporary ones and what depends on the clock."""
     found: dict[str, Any] = {}
     for file in sorted(p for p in place.rglob("*") if p.is_file()):
         if file.name.startswith(".tmp-"):
@@ -58,7 +58,7 @@ def content(place: Path) -> dict[str, Any]:
 
 
 def results(place: Path) -> dict[str, Any]:
-    """Tables and scores only."""
+    """Only tables and scores."""
     return {name: sha_ for name, sha_ in content(place).items() if name.startswith("out/")}
 
 
@@ -67,7 +67,7 @@ def temporaries(place: Path) -> list[Path]:
 
 
 def totals(said: str) -> dict[str, int]:
-    """How many keys each stage set out to compute, by the title of its progress bar."""
+    """How many keys each stage was to compute, by the title of its progress bar."""
     return {bar: int(n) for bar, n in re.findall(r"([^\r\n]+?):   0%\|[^|]*\| 0/(\d+)", said)}
 
 
@@ -80,7 +80,7 @@ def empty(file: Path) -> None:
 
 
 def alter(file: Path) -> None:
-    """One bit, in the middle, and the time of writing as it was."""
+    """Flips one bit in the middle and keeps the modification time."""
     data, stat = bytearray(file.read_bytes()), file.stat()
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
@@ -88,7 +88,7 @@ def alter(file: Path) -> None:
 
 
 def change(name: str, value: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """A field of a shard's JSON says something else."""
+    """Changes a field of a shard's JSON."""
 
     def damage(file: Path) -> None:
         record = json.loads(file.read_text())
@@ -100,7 +100,7 @@ def change(name: str, value: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 @contextmanager
 def mounted(where: Path, *options: str) -> Iterator[None]:
-    """A mount for as long as the body runs; the test is skipped where that is not allowed."""
+    """Mounts a folder while the body runs; skips the test where mounting is not allowed."""
     where.mkdir(exist_ok=True)
     command = ["mount", *options, str(where)]
     try:
@@ -116,7 +116,7 @@ def mounted(where: Path, *options: str) -> Iterator[None]:
 
 
 def check_full(status: int, said: str, reason: str) -> None:
-    """One line that says what to do, instead of a traceback."""
+    """Checks for one line that says what to do, instead of a traceback."""
     assert status == 2, said
     line = said.splitlines()[-1]
     assert re.fullmatch(rf"InputError: cannot write .*: .*{reason}.*; choose a folder .*", line)

@@ -1,4 +1,4 @@
-"""Small datasets in the REFER layout, made by hand in a temporary folder."""
+"""Small hand-made datasets in the REFER layout, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def box(top: int, left: int, bottom: int, right: int) -> np.ndarray:
 
 
 def compressed(mask: np.ndarray) -> str:
-    """A mask as the text of COCO's compressed counts."""
+    """A mask as a string of COCO's compressed counts."""
     return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
 
 
 CAT, DOG, BIRD = box(1, 2, 4, 7), box(0, 0, 3, 2), box(6, 8, 10, 12)
 SEGMENTATIONS = {
     11: [[2, 1, 7, 1, 7, 4, 2, 4]],  # a polygon: columns 2 to 6 and rows 1 to 3
-    12: {"size": [HEIGHT, WIDTH], "counts": [0, 3, 7, 3, 107]},  # runs down the columns
+    12: {"size": [HEIGHT, WIDTH], "counts": [0, 3, 7, 3, 107]},  # runs in column order
     13: {"size": [HEIGHT, WIDTH], "counts": compressed(BIRD)},
 }
 
@@ -77,7 +77,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def own(settings: Settings) -> Path:
-    """The same as a folder of one's own: instances.json, refs(me).json and images/."""
+    """The same as a user's own folder: instances.json, refs(me).json and images/."""
     folder = settings.data / "own"
     (settings.data / "embedded" / "refscenes").rename(folder)
     (settings.data / "embedded" / "images").rename(folder / "images")
@@ -89,7 +89,7 @@ Damage = Callable[[list[dict], dict], object]
 
 
 def change(folder: Path, damage: Damage) -> Settings:
-    """Changes a folder of ``own`` by damage(refs, instances).
+    """Changes the files of ``own`` with damage(refs, instances).
 
     Returns:
         The settings of a run on it.
@@ -103,10 +103,10 @@ def change(folder: Path, damage: Damage) -> Settings:
 
 
 def annotated(folder: Path, count: int = 2) -> Path:
-    """A dataset of some embedded pictures, on which all models work: two refs in each.
+    """A dataset of some embedded images, on which all models work, with two refs per image.
 
     Args:
-        folder: Where it is made.
+        folder: Where the dataset is created.
     """
     source = ROOT / "data" / "embedded" / "images"
     (folder / "images").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Pickles as Python 2 wrote them"""
+"""Pickles as written by Python 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def as_python_2(value: Any) -> bytes:
-    """The opcodes with which Python 2 wrote plain data: its str is bytes."""
+    """Pickles plain data with the opcodes of Python 2, whose str is bytes."""
     if isinstance(value, dict):
         return b"(" + b"".join(as_python_2(x) for pair in value.items() for x in pair) + b"d"
     if isinstance(value, list):

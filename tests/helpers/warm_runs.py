@@ -1,8 +1,8 @@
-"""Runs that a test may kill, starve or start twice, at the price of a fork each.
+"""Runs that a test may kill, starve or start twice, at the cost of one fork each.
 
-A server, started as ``python tests/warm_runs.py``, imports torch and loads the embedded models
-once, computes nothing itself and forks a child for every run, so that each begins as a fresh
-process with warm models. `Warm` is the tests' end of it.
+A server, started as ``python tests/helpers/warm_runs.py``, imports torch, loads the embedded models
+once, and forks a child for every run, which thus starts as a fresh process with loaded models.
+Tests use it through `Warm`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMN = ("refscenes", "val")
 WORDS = ["be", "a", "sea", "it", "is", "at", "on"]
 
 
-# --- the tests' end
+# --- in the tests
 
 
 class Warm:
@@ -58,10 +58,10 @@ class Warm:
         return self._answer()
 
     def start(self, place: Path, **job: Any) -> int:
-        """Begins a run with its store and results below a folder.
+        """Starts a run with its store and results below a folder.
 
         Args:
-            job: What `_child` reads; all else are settings.
+            job: Arguments of `_child`; all others are settings.
 
         Returns:
             The process id.
@@ -72,7 +72,7 @@ class Warm:
         return pid
 
     def wait(self, pid: int) -> tuple[int, str]:
-        """Exit status (minus the number of the signal that ended it) and all that was said."""
+        """The exit status (minus the number of the signal that ended the run) and all output."""
         return self._ask(wait=pid), self._logs[pid].read_text(errors="replace")
 
     def run(self, place: Path, **job: Any) -> tuple[int, str]:
@@ -80,10 +80,10 @@ class Warm:
         return self.wait(self.start(place, **job))
 
     def killed(self, place: Path, after: float, by: int = signal.SIGKILL, **job: Any) -> int:
-        """Starts a run, sends a signal some seconds later; returns the exit status."""
+        """Starts a run, sends a signal after some seconds, and returns the exit status."""
         pid = self.start(place, **job)
         time.sleep(after)
-        os.kill(pid, by)  # a run at its end is still there for `wait`
+        os.kill(pid, by)  # a run that has ended can still be waited for
         return self.wait(pid)[0]
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Warm:
 
 @contextmanager
 def warm(folder: Path, models: bool) -> Iterator[Warm]:
-    """A server for as long as the body runs."""
+    """A server that runs as long as the body."""
     server = Warm(folder, models)
     try:
         yield server
@@ -101,7 +101,7 @@ def warm(folder: Path, models: bool) -> Iterator[Warm]:
         server.close()
 
 
-# --- the server
+# --- in the server
 
 
 def _table(place: Path, **overrides: Any) -> None:
@@ -122,7 +122,7 @@ def _table(place: Path, **overrides: Any) -> None:
 
 
 def _letters(place: Path, shard_size: int = 2) -> None:
-    """A stage with each kind of part, and a table of it."""
+    """A stage with every kind of part, and a table of its results."""
     import numpy as np
     import pandas as pd
 
@@ -158,18 +158,18 @@ def _load() -> None:
     from tasnb.models.proposal_networks import load_proposal_network
     from tasnb.results import shown, tables  # noqa: F401
 
-    torch.set_num_threads(1)  # a process that has threads must not be forked
+    torch.set_num_threads(1)  # a process with threads must not be forked
     settings = _settings()
     load_proposal_network(settings)
     captioners.load_captioner(settings)
     encoders.load_encoder(ENCODER, settings)
     parsers.load_parser(settings.spacy_model)
     wordnet = parsers.load_wordnet(settings.data / "wordnet" / "wordnet.zip")
-    language.are_synonyms("dog", "cat", wordnet)  # forks share the archive's place in the file
+    language.are_synonyms("dog", "cat", wordnet)  # forks share the position in the archive's file
 
 
 def _die_at(step: int, place: str) -> None:
-    """SIGKILL to oneself at the step-th change of a file below a folder: before it, or half way."""
+    """Kills itself at the step-th file change below a folder: before it, or half-way through."""
     left = step
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -180,7 +180,7 @@ def _die_at(step: int, place: str) -> None:
         if changes and str(arguments[0]).startswith(place):
             left -= 1
             if left == 0:
-                if event == "open":  # opened and empty, nothing written yet
+                if event == "open":  # opened, nothing written yet
                     os.close(os.open(arguments[0], os.O_CREAT | os.O_TRUNC | os.O_WRONLY))
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -197,13 +197,13 @@ def _child(
     """One run.
 
     Args:
-        place: Holds its store and out.
+        place: Contains its store and out.
         work: "table" or "letters".
         die_at: See `_die_at`.
-        file_size: No file may grow larger (bytes), as on a disk that is full.
+        file_size: Maximum size of a file (bytes); larger ones fail as on a full disk.
 
     Returns:
-        The exit status, as of the command line: 2 for an InputError, 130 after Ctrl-C.
+        The exit status, as on the command line: 2 for an InputError, 130 after Ctrl-C.
     """
     from tasnb.settings import InputError
 
@@ -211,7 +211,7 @@ def _child(
         _die_at(die_at, place)
     if file_size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        sys.stderr = io.StringIO()  # what is said goes to a file too, later
+        sys.stderr = io.StringIO()  # later, output also goes to a file
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
     try:
         {"table": _table, "letters": _letters}[work](Path(place), **job)

@@ -1,4 +1,4 @@
-"""Subjects, noun phrases and synonyms, by tables."""
+"""Subjects, noun phrases and synonyms, by tables of examples."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_read_expressions_keeps_the_order_and_repeats(parser) -> None:
         # every noun of a phrase
         ("a dog house", [("a dog house", "house", "dog house")]),
         ("two wine glasses", [("two wine glasses", "glass", "wine glass")]),
-        # the caption's own frame names nothing
+        # "a photo" of the whole image names no object
         (
             "a photo of two dogs on the grass",
             [("two dogs", "dog", "dog"), ("the grass", "grass", "grass")],
@@ -91,10 +91,10 @@ def test_read_expressions_keeps_the_order_and_repeats(parser) -> None:
         ("a black and white picture of a man", [("a man", "man", "man")]),
         # but a picture in the scene does
         ("a picture above a bed", [("a picture", "picture", "picture"), ("a bed", "bed", "bed")]),
-        # pronouns name nothing
+        # pronouns name no object
         ("a man with a bag next to him", [("a man", "man", "man"), ("a bag", "bag", "bag")]),
         ("it is a zebra", [("a zebra", "zebra", "zebra")]),
-        # the parser's heads here are kneeling and bat
+        # the parser takes kneeling and bat for the heads
         (
             "a bride kneeling on grass",
             [("a bride kneeling", "bride", "bride"), ("grass", "grass", "grass")],
@@ -102,7 +102,7 @@ def test_read_expressions_keeps_the_order_and_repeats(parser) -> None:
         ("a man kneeling and a dog", [("a man", "man", "man"), ("a dog", "dog", "dog")]),
         ("a player swinging bat", [("a player swinging bat", "player", "player bat")]),
         ("a brick building", [("a brick building", "building", "brick building")]),
-        # a set of phrases: each once
+        # without duplicates
         ("a dog and a dog and a cat", [("a dog", "dog", "dog"), ("a cat", "cat", "cat")]),
         ("", []),
         ("running", []),
@@ -132,7 +132,7 @@ def test_noun_phrases_of_many_captions(parser) -> None:
         ("kid", "child"),
         ("chap", "fellow"),
         ("bike", "motorcycle"),  # WordNet's first sense of bike
-        ("zebra", "zebras"),  # WordNet finds the lemma where spaCy did not
+        ("zebra", "zebras"),  # WordNet finds the lemma that spaCy missed
         ("frobnicator", "frobnicator"),  # unknown, but the same word
     ],
 )

@@ -1,4 +1,4 @@
-"""Masked images by hand: what is kept, what is black, where the padding goes (Eq. 1)."""
+"""Masked images worked out by hand: visible pixels, black pixels and padding (Eq. 1)."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_the_odd_pixel_of_the_padding_is_on_the_far_side(
     expected = np.zeros((side, side, 3), np.uint8)
     expected[top : top + height, left : left + width] = IMAGE[3 : 3 + height, 5 : 5 + width]
     np.testing.assert_array_equal(masked_image(IMAGE, mask), expected)
-    # behind a blurred background the padding is black all the same
+    # the padding is black even if the background is blurred
     np.testing.assert_array_equal(masked_image(IMAGE, mask, 255 - IMAGE), expected)
 
 
 def test_blur_keeps_the_masks_own_pixels_sharp() -> None:
-    mask = mask_of((1, 2), (4, 2), (2, 6))  # box of rows 1 to 4 and columns 2 to 6
+    mask = mask_of((1, 2), (4, 2), (2, 6))  # the box has rows 1 to 4 and columns 2 to 6
     blurred = cv2.GaussianBlur(IMAGE, (5, 5), 0)
     assert (blurred != IMAGE).any()
     (crop,) = masked_images(IMAGE, mask[None], "blur", 5)
@@ -72,7 +72,7 @@ def test_blur_keeps_the_masks_own_pixels_sharp() -> None:
 
 
 def test_the_width_of_the_blur_is_opencvs_own() -> None:
-    """0.3 ((75 - 1) / 2 - 1) + 0.8 = 11.6 pixels, seen at a single white one."""
+    """0.3 ((75 - 1) / 2 - 1) + 0.8 = 11.6 pixels, measured on a single white pixel."""
     image = np.zeros((151, 151, 3), np.uint8)
     image[70:81, 75] = 255
     np.testing.assert_array_equal(

@@ -43,7 +43,7 @@ def test_against_pycocotools() -> None:
         iou.append(coco_mask.iou(rles[:1], rles[1:], [0])[0, 0])
     values = evaluate((guesses & truths).sum((1, 2)), (guesses | truths).sum((1, 2)))
     assert values["mIoU"] == pytest.approx(100 * np.mean(iou))
-    # all masks side by side in one image: their IoU is the overall one
+    # with all masks side by side in one image, their IoU is the overall IoU
     wide = [coco_mask.encode(np.asfortranarray(np.hstack(m).astype(np.uint8)))
             for m in (guesses, truths)]  # fmt: skip
     assert values["oIoU"] == pytest.approx(100 * coco_mask.iou(wide[:1], wide[1:], [0])[0, 0])
@@ -73,11 +73,11 @@ def test_errors(intersection: list[int], union: list[int]) -> None:
         evaluate(intersection, union)
 
 
-# --- With sentences that mean nothing
+# --- With sentences without a target
 
 
 def by_its_authors(samples: list[tuple[int, int, bool, bool]]) -> dict[str, float]:
-    """gRefCOCO's metrics one sentence at a time, in the words of its definition."""
+    """gRefCOCO's metrics, one sentence at a time, as its authors define them."""
     ious, inter, whole = [], 0, 0
     right = {True: [], False: []}
     for shared, either, no_target, answered in samples:
@@ -97,7 +97,7 @@ def by_its_authors(samples: list[tuple[int, int, bool, bool]]) -> dict[str, floa
 
 
 def test_sentences_without_a_target_by_hand() -> None:
-    """Two targets, IoU 0.5 and unanswered; two without, one answered with 25 pixels."""
+    """Two with a target: IoU 0.5, and no mask. Two without: a mask of 25 pixels, and none."""
     values = evaluate_generalized(
         [30, 0, 0, 0], [60, 40, 25, 0], [False, False, True, True], [True, False, True, False]
     )
@@ -139,11 +139,11 @@ def test_a_method_that_always_answers() -> None:
         evaluate_generalized([0], [0], [False], [False])
 
 
-# --- How sure a number is
+# --- Confidence intervals and paired tests
 
 
 def outcome(rng: np.random.Generator, images: int, each: int, good: float) -> pd.DataFrame:
-    """Some sentences an image; a harder image is harder for all of its sentences."""
+    """Several sentences per image; a hard image is hard for all of its sentences."""
     hard = np.repeat(rng.uniform(0, 0.4, images), each)
     iou = np.clip(good - hard + rng.normal(0, 0.1, images * each), 0, 1)
     union = rng.integers(500, 5000, images * each)
@@ -167,7 +167,7 @@ def test_interval_against_a_slow_bootstrap(metric: str) -> None:
 
 
 def test_an_interval_is_over_images_and_not_over_sentences() -> None:
-    """Each sentence ten times over says nothing new: the interval stays."""
+    """Repeating each sentence ten times adds no information: the interval does not change."""
     frame = outcome(np.random.default_rng(2), 20, 3, 0.6)
     again = pd.concat([frame] * 10)
     assert interval(again, "mIoU") == pytest.approx(interval(frame, "mIoU"))
@@ -194,7 +194,7 @@ def test_difference(metric: str) -> None:
 
 
 def test_pairing_finds_what_two_intervals_do_not() -> None:
-    """Images differ much, the two methods little but always the same way."""
+    """The images differ a lot, the two methods only slightly but always in the same direction."""
     first = outcome(np.random.default_rng(4), 25, 4, 0.8)
     second = first.assign(intersection=np.rint(0.97 * first["intersection"]))
     (low, high), (other_low, other_high) = interval(first, "mIoU"), interval(second, "mIoU")
@@ -203,7 +203,7 @@ def test_pairing_finds_what_two_intervals_do_not() -> None:
 
 
 def test_the_permutation_test_is_honest() -> None:
-    """Two methods that are equally good come out below 0.05 in about one of twenty cases."""
+    """For two equally good methods, p is below 0.05 in about one of twenty cases."""
     rng = np.random.default_rng(5)
     count = 0
     for _ in range(200):

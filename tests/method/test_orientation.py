@@ -45,7 +45,7 @@ def test_orientation_table_is_large_enough(table) -> None:
 
 
 def test_marked_expressions_are_misparsed(table, parser) -> None:
-    """As the head of the table says, in the parse that the rules see."""
+    """The parse that the rules use has the mistakes listed at the top of the table."""
     marked = table[table["note"] == "misparsed"]
     for (doc, start), region in zip(
         parses(marked["expression"], parser), marked["region"], strict=True

@@ -1,4 +1,4 @@
-"""The stages joined, on the embedded models and a handful of scenes."""
+"""All stages together, with the embedded models on a handful of scenes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store(tmp_path_factory):
 
 
 def shards(store: Path) -> dict[str, int]:
-    """Shard files and when each was written."""
+    """Shard files and their modification times."""
     return {str(p.relative_to(store)): p.stat().st_mtime_ns for p in store.glob("*/*/shard-*.json")}
 
 
@@ -37,7 +37,7 @@ def test_scores_are_what_their_parts_say(store):
     kept = work.proposals(split.images).query("kept").groupby("image").size()
     expected = split.sentences["image"].map(kept).fillna(0).sum()
     assert len(scored.pairs) == expected
-    # V of one pair, from the stored vectors themselves
+    # V of one pair, computed from the stored vectors
     rows, vectors = work.mask_embeddings(split.images, ENCODER)
     one = scored.pairs.iloc[-1]
     sentence = scored.sentences.iloc[int(one["sentence"])]
@@ -52,7 +52,7 @@ def test_nothing_is_computed_twice(store):
     table = tables.table1(pipeline(store))
     after = shards(store)
     new = {name.split("/")[0] for name in after.keys() - before.keys()}
-    # What TAS has no use for; the proposals are FreeSOLO's.
+    # Not used by TAS; the proposals are those of FreeSOLO.
     assert new == {"global-local", "region-token", "texts-raw", "proposals"}
     assert before.items() <= after.items()
     tables.table1(pipeline(store))
@@ -81,7 +81,7 @@ def test_images_are_shared_between_datasets(store):
 
 
 def test_mirroring_scene_and_words_mirrors_the_choice(tmp_path):
-    """With scores mirrored too, the rectifier chooses the mirrored mask."""
+    """If the scores are mirrored as well, the rectifier chooses the mirrored mask."""
     from tasnb.method.rectifier import rectify
 
     rng = np.random.default_rng(0)
@@ -102,7 +102,8 @@ tables.table1(pipeline(Path(sys.argv[1]))).to_csv(sys.argv[2], index=False)
 
 @pytest.mark.parametrize("after", ["proposals", "captions-blur"])
 def test_a_killed_run_goes_on_where_it_was(store, tmp_path, after):
-    """Killed after a stage's first shard, before its last: same table, only missing shards."""
+    """Killed between a stage's first and last shard: the table is the same, and only missing shards
+    are computed."""
     undisturbed = tables.table1(pipeline(store))
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "s"), str(tmp_path / "t.csv")]
@@ -129,7 +130,7 @@ def test_a_killed_run_goes_on_where_it_was(store, tmp_path, after):
 
 
 def test_only_a_run_s_own_scores_are_written(store, tmp_path):
-    """Those of a variant would be found under the same name."""
+    """Those of a variant would have the same file names."""
     own = Pipeline(make_settings(store=store, out=tmp_path / "out", **QUICK))
     column = ("refscenes", "val")
     own.variant(lam=0.0, subset_overlap=0.4).scored(*column, ENCODER)

@@ -35,7 +35,7 @@ TINY = {
 
 
 class Given:
-    """A proposal network that finds what it was given."""
+    """A proposal network that returns the masks it was given."""
 
     def __init__(self, masks: Masks) -> None:
         self.masks = masks
@@ -46,7 +46,7 @@ class Given:
 
 
 def box(top: int, left: int, bottom: int, right: int) -> Masks:
-    """Rows top to bottom and columns left to right, the last ones not included."""
+    """A mask of rows top to bottom and columns left to right, the last ones excluded."""
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[top:bottom, left:right] = True
     return mask
@@ -96,7 +96,7 @@ REFINED = [
     ("apart, both stay", [SQUARE, box(6, 0, 8, 10)], [1, 1]),
     ("of equals the first stays", [SQUARE, SQUARE, SQUARE], [1, 0, 0]),
     ("equal areas, little shared", [box(0, 0, 5, 10), box(4, 0, 9, 10)], [1, 1]),
-    # the middle one goes and still takes the small one, which is no subset of the large one
+    # the middle mask is dropped but still drops the small one, which is no subset of the large one
     ("chain of three", [box(0, 0, 10, 6), box(1, 0, 9, 6) | box(2, 6, 6, 7), box(2, 4, 4, 7)],
      [1, 0, 0]),
     ("nested", [box(1, 1, 3, 3), box(0, 0, 5, 5), box(0, 0, 9, 9)], [0, 0, 1]),
@@ -126,20 +126,20 @@ def test_the_least_area_is_absolute_or_a_share_of_the_image() -> None:
     assert scaled.pixels_on(2000.0, 240, 320) == 500
     assert scaled.pixels_on(2000.0, 640, 480) == 2000
     assert absolute(2000).pixels_on(2000.0, 240, 320) == 2000
-    # 120 pixels of 640 x 480 is 3/64 of a pixel here: everything stays; absolute, nothing
+    # 120 pixels of 640 x 480 are 3/64 of a pixel here: all masks stay; unscaled, none does
     masks = table(box(0, 0, 1, 1))
     assert refine(masks, make_settings(min_mask_area=120.0)).all()
     assert not refine(masks, absolute(120)).any()
 
 
 def slowly(masks: Masks, least: float, subset: tuple[int, int]) -> list[bool]:
-    """Section 4.2 pixel by pixel; above subset[0] / subset[1] of a mask makes it a subset."""
+    """Section 4.2 pixel by pixel; an overlap above subset[0] / subset[1] makes a mask a subset."""
     sets = [{(y, x) for y, x in zip(*np.nonzero(mask), strict=True)} for mask in masks]
     kept = [len(pixels) >= least for pixels in sets]
     for i, a in enumerate(sets):
         for j, b in enumerate(sets):
             if i == j or len(a) < len(b) or (len(a) == len(b) and i > j):
-                continue  # only a larger one, or an equal one that came first, takes another away
+                continue  # only larger masks, or earlier ones of the same size, drop others
             if len(a & b) * subset[1] > subset[0] * len(b):
                 kept[j] = False
     return kept
@@ -161,7 +161,7 @@ def test_refinement_is_the_double_loop(masks: Masks, least: int, subset: tuple[i
 
 @given(arrays(bool, (4, 7, 9)), arrays(bool, (3, 7, 9)))
 def test_intersections_are_exact(masks: Masks, others: Masks) -> None:
-    masks = masks[masks.any((1, 2))]  # the first must not be empty, the others may
+    masks = masks[masks.any((1, 2))]  # the first must not be empty; the others may be
     image = np.zeros((7, 9, 3), np.uint8)
     rles = [coco_mask.encode(np.asfortranarray(m.astype(np.uint8))) for m in others]
     found = intersections(to_rles(propose(image, Given(masks))), rles)
@@ -192,7 +192,7 @@ def test_best_proposals_by_hand() -> None:
         ("b", box(5, 5, 6, 8)),  # 3 of 4
         ("a", box(0, 0, 3, 4)),  # 8 of 12 against 12 of 16
         ("none", box(0, 0, 1, 5)),
-        ("a", box(9, 0, 10, 3)),  # touches neither: the first
+        ("a", box(9, 0, 10, 3)),  # touches neither: the first mask
     )
     best = best_proposals(asked, pd.concat([first, other], ignore_index=True))
     assert best["mask_id"].tolist() == [0, 9, -1, 7]

@@ -1,4 +1,4 @@
-"""The spatial rectifier: centres, halves and choices worked out by hand, and the mirror law."""
+"""The spatial rectifier: centres, halves and choices worked out by hand, and mirror symmetry."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_rectify_nothing() -> None:
         rectify([], [], [], "left")
 
 
-# Quarters of pixels, so that mirroring is exact.
+# Multiples of a quarter pixel, so that mirroring is exact.
 centers = st.lists(
     st.tuples(st.integers(0, 400), st.integers(0, 400)).map(lambda c: (c[0] / 4, c[1] / 4)),
     min_size=1,

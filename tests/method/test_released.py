@@ -1,4 +1,4 @@
-"""The rules of the released recipe, each by cases that can be worked out by hand."""
+"""The rules of the released recipe, by examples worked out by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wordnet():
     return load_wordnet(ROOT / "data" / "wordnet" / "wordnet.zip")
 
 
-# --- when the rectifier acts, and where to
+# --- when the rectifier acts, and on which side
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def wordnet():
         ("red left chair", ""),  # so does "red"
         ("right bear", "right"),  # superlatives only
         ("leftmost zebra", ""),  # a relation without words
-        ("bigger laptop", "top"),  # a word of size opens the branch, the laptop decides
+        ("bigger laptop", "top"),  # a word of size selects the branch, "lap*top*" decides
         ("laptop", ""),
         ("top left vase", "left top"),
         ("left of the dog", ""),
-        ("the cat to the left of the dog", "left"),  # "the left" has the word in it
+        ("the cat to the left of the dog", "left"),  # "the left" contains the word
         ("man on the left", ""),  # the expanded head is no longer the subject
         ("cat bottom left", ""),
         ("", ""),
@@ -67,8 +67,8 @@ def test_when_the_rectifier_acts(parser, expression: str, place: str) -> None:
         ("upper right", "right"),
         ("underneath the leftmost shelf", "left bottom"),
         ("under the shelf", ""),  # in the other branch only
-        ("top right and left", "left top"),  # left is asked first
-        ("north of the southern gate", "top"),  # and so is the top
+        ("top right and left", "left top"),  # left is tested first
+        ("north of the southern gate", "top"),  # and so is top
         ("smallest cat", ""),
     ],
 )
@@ -83,12 +83,12 @@ def test_sides_are_substrings_of_the_sentence(sentence: str, place: str) -> None
         ([(["to", "left"], "the left")], "cat to the left", "left"),  # has the word in it
         ([(["left", "of"], "the dog")], "left of the dog", ""),
         ([(["right", "left"], "cat")], "right left", "right"),  # the first listed word counts
-        ([(["below", "left"], "the left")], "below left", ""),  # also when it does not act
+        ([(["below", "left"], "the left")], "below left", ""),  # even if it does not act
         ([(["under"], "cat")], "left under", "left bottom"),
-        ([(["left"], "cat")], "left underneath", "left bottom"),  # "under" is in it
+        ([(["left"], "cat")], "left underneath", "left bottom"),  # contains "under"
         ([(["bigger"], "cat")], "bigger left", ""),
         ([([], "cat"), (["above"], "cat")], "above", "top"),
-        ([(["left"], "cat"), (["right"], "cat")], "x", "right"),  # the later one overrides
+        ([(["left"], "cat"), (["right"], "cat")], "x", "right"),  # the later relation wins
     ],
 )
 def test_relations(relations: list, sentence: str, place: str) -> None:
@@ -118,7 +118,7 @@ def test_halves_are_open_on_the_left_and_at_the_top() -> None:
     assert in_region(x, y, "right", "released").tolist() == [False, False, True, True, True]
     assert in_region(x, y, "top", "released").tolist() == [True, False, False, False, True]
     assert in_region(x, y, "bottom", "released").tolist() == [False, True, True, True, False]
-    # Cut to whole pixels 10.9 and 10.2 are one; so both are at the median, and none is left.
+    # Truncated to whole pixels 10.9 and 10.2 are equal; both are on the median, so neither is left.
     assert in_region([10.9, 10.2], [0, 0], "left", "released").tolist() == [False, False]
     assert in_region([10.9, 10.2], [0, 0], "left", "published").tolist() == [False, True]
 
@@ -176,7 +176,7 @@ def test_the_subject(parser, expression: str, subject: str) -> None:
         ("cat", "cat", True),
         ("puppy", "puppy", False),  # two synsets, so it is no synonym of itself
         ("person", "person", True),  # three
-        ("man", "guy", False),  # the paper's strict reading, by another way
+        ("man", "guy", False),  # the strict reading of the paper, computed otherwise
         ("dog", "puppy", False),
         ("cat", "guy", False),  # one synset is shared, not three
         ("runs", "run", True),  # any part of speech, and inflected
@@ -200,7 +200,7 @@ def test_near_synonyms(wordnet, a: str, b: str, synonyms: bool) -> None:
 
 @pytest.fixture
 def tagger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    """NLTK's tagger as an installed one: it knows six words, and takes "mop" for no noun."""
+    """Stands in for an installed NLTK tagger; it knows six words, and "mop" is not a noun to it."""
     root = tmp_path_factory.mktemp("nltk")
     monkeypatch.setattr("nltk.data.path", [str(root)])
     own = PerceptronTagger(load=False)
@@ -285,7 +285,7 @@ def table_of(*masks: np.ndarray) -> pd.DataFrame:
 
 
 def test_a_mask_that_is_dropped_still_drops_others() -> None:
-    """Three in a chain: each shares half of itself with the next larger one."""
+    """A chain of three: half of each mask overlaps the next larger one."""
 
     def rectangle(begin: int, end: int) -> np.ndarray:
         mask = np.zeros((100, 200), bool)
@@ -303,7 +303,7 @@ def test_the_box_loses_its_last_row_and_column() -> None:
     mask = np.zeros((9, 11), bool)
     mask[2:5, 3:9] = True  # 3 x 6, cut to 2 x 5
     crop = masked_image(image, mask, rule="released")
-    assert crop.shape == (4, 5, 3)  # an odd difference leaves it one pixel from square
+    assert crop.shape == (4, 5, 3)  # if the difference is odd, it is one pixel off square
     np.testing.assert_array_equal(crop[1:3], image[2:4, 3:8])
     assert not crop[0].any() and not crop[3].any()
 
@@ -348,7 +348,7 @@ def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) 
     assert table["acted (%)"][moved["rectifier_rule"]] < table["acted (%)"].iloc[0]
     for name in ("crop_rule", "negative_rule", "lam_g"):
         assert table["masks per image"][moved[name]] == table["masks per image"].iloc[0]
-    # The table is the same whichever recipe the run has.
+    # The table does not depend on the recipe of the run.
     other = ablations.recipes(pipeline.variant(**RECIPES["released"]), encoder)
     pd.testing.assert_frame_equal(other.set_index("recipe"), table)
 

@@ -1,4 +1,4 @@
-"""V, P, N and S by hand (Eq. 2 to 6), the choice among masks, and laws that must hold."""
+"""V, P, N and S worked out by hand (Eq. 2 to 6), the choice among masks, and invariants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_v_and_p_are_cosines_by_hand() -> None:
 
 
 def test_of_several_vectors_of_an_image_the_nearest_counts() -> None:
-    """As in BLIP-2, whose queries give an image 32 vectors; in V, and phrase by phrase in N."""
+    """As in BLIP-2, which has 32 query vectors per image; in V, and for each phrase in N."""
     rng = np.random.default_rng(0)
     crops, asked = rng.normal(size=(4, 3, 5)), rng.normal(size=(2, 5))
     literal = [[max(float(q @ t) for q in crop) for crop in crops] for t in asked]
@@ -48,7 +48,7 @@ def test_n_is_minus_the_mean_over_the_negative_phrases() -> None:
             [-0.5, -0.5, -0.7],  # cosines 1, 0, 0.6 and 0, 1, 0.8
             [1, 0, 0.6],
             [0, -1 / 3, -0.8 / 3],
-            [0, 0, 0],  # no phrase left
+            [0, 0, 0],  # no negative phrase
         ],
     )
 
@@ -70,7 +70,7 @@ def test_s_by_hand() -> None:
 def score_table(
     masks: list[int], truth_area: list[int] | None = None, seed: int = 0, **columns: list
 ) -> ScoreTable:
-    """Random scores for sentences with so many masks each; `columns` instead of random ones."""
+    """Random scores for sentences with these numbers of masks; `columns` overrides them."""
     rng = np.random.default_rng(seed)
     count = sum(masks)
     truth = truth_area or rng.integers(20, 60, len(masks)).tolist()
@@ -111,9 +111,9 @@ def test_s_of_every_pair() -> None:
     ("score", "region", "free", "rectified"),
     [
         ([1, 3, 2], [1, 0, 1], 1, 2),
-        ([1, 3, 2], [0, 0, 0], 1, 1),  # empty region: the choice as it was
+        ([1, 3, 2], [0, 0, 0], 1, 1),  # empty region: the choice is unchanged
         ([1, 3, 2], [1, 1, 1], 1, 1),
-        ([2, 2, 2], [0, 1, 1], 0, 1),  # of equals the first
+        ([2, 2, 2], [0, 1, 1], 0, 1),  # ties go to the first
         ([-5, -3, -3], [1, 0, 0], 1, 0),
     ],
 )
@@ -124,7 +124,7 @@ def test_the_choice(score: list, region: list, free: int, rectified: int) -> Non
 
 
 def test_the_rectifier_acts_where_it_bars_some_masks_and_leaves_some() -> None:
-    """Not on a sentence without masks, nor where all or none are in the region."""
+    """It does not act on a sentence without masks, or if all or none are in the region."""
     regions = {"some": [1, 0], "all": [1, 1], "none": [0, 0], "one": [1], "last": [0, 0, 1]}
     table = score_table(
         [0, *map(len, regions.values())],
@@ -150,7 +150,7 @@ def test_the_outcome_by_hand() -> None:
     )
     outcome = table.outcome(np.array([0, -1, 2]))
     assert outcome["intersection"].tolist() == [4, 0, 0]
-    assert outcome["union"].tolist() == [12, 7, 8]  # without masks: the ground truth
+    assert outcome["union"].tolist() == [12, 7, 8]  # without masks the union is the ground truth
     assert outcome["iou"].tolist() == [4 / 12, 0, 0]
     assert outcome["mask_id"].tolist() == [2, -1, 8]
     assert table.best_possible().tolist() == [1, -1, 2]  # IoU 10 / 20 against 4 / 12
@@ -165,7 +165,7 @@ def test_no_masks_anywhere() -> None:
     assert outcome["union"].tolist() == [3, 4]
 
 
-# --- laws
+# --- invariants
 
 
 def units(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Subjects, by tables of expressions; a kind of expression a test."""
+"""Subjects, by tables of expressions; one test per kind of expression."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_names_of_several_words(expression, subject, head, parser) -> None:
         ("goat number two", "goat", "goat"),
         ("kitten face away", "kitten", "kitten"),
         ("sofa one", "sofa", "sofa"),
-        # who wears it comes last
+        # the wearer comes last
         ("teal shirt man", "teal shirt man", "man"),
         ("orange vest bald man", "orange vest bald man", "man"),
         ("green jacket waving girl", "green jacket waving girl", "girl"),
@@ -202,7 +202,7 @@ def test_tags_are_corrected_by_the_dictionary_only(parser) -> None:
         ((doc, start),) = parses([text], parser)
         return {token.text: token.pos_ for token in doc[start:]}
 
-    assert tags("kid black shirt")["kid"] == "NOUN"  # an adjective to the parser
+    assert tags("kid black shirt")["kid"] == "NOUN"  # tagged as an adjective
     assert tags("bottom stove")["stove"] == "NOUN"
     assert tags("stop sign") == {"stop": "NOUN", "sign": "NOUN"}
     assert tags("man holding an umbrella")["holding"] != "NOUN"

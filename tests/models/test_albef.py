@@ -1,4 +1,4 @@
-"""ALBEF's towers by a slow reading, and the keys of the file that its authors published."""
+"""ALBEF's towers against a slow implementation, and the keys of its authors' file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TINY = {
 
 
 def published(prefix: str, image_tokens: int) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes as ALBEF's own modules define them, those that are not used included.
+    """Keys and shapes as ALBEF's own modules define them, including unused ones.
 
     Args:
-        prefix: Before BERT's keys: "text_encoder.bert." in the file of pre-training,
-            "text_encoder." in those of retrieval.
+        prefix: Prefix of BERT's keys: "text_encoder.bert." in the pre-trained file,
+            "text_encoder." in the retrieval files.
         image_tokens: 257 at 256 pixels a side, 577 at 384.
     """
     w, wide = 768, 3072
@@ -94,7 +94,7 @@ def published(prefix: str, image_tokens: int) -> dict[str, tuple[int, ...]]:
 
 
 def without_memory(keys: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """One number a weight, however large it is said to be, another for each."""
+    """Weights that store a single number, different for each, whatever their shape."""
     return {
         key: torch.full((), (n % 97) / 970).expand(shape)
         for n, (key, shape) in enumerate(keys.items())
@@ -161,7 +161,7 @@ def line(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
 
 
 def test_images_by_hand(tiny: albef.Albef) -> None:
-    """Pre-norm blocks on patches and a class token, a last norm, the projection, unit length."""
+    """Pre-norm blocks on patches and a class token, a final norm, the projection, unit length."""
     pixels = torch.randn(1, 3, 32, 32)
     w = {k: v.detach() for k, v in tiny.state_dict().items()}
     at = "visual_encoder."
@@ -184,7 +184,7 @@ def test_images_by_hand(tiny: albef.Albef) -> None:
 
 
 def test_texts_by_hand(tiny: albef.Albef) -> None:
-    """Post-norm layers; the first token's vector through the projection; padding unread."""
+    """Post-norm layers; the projection of the first token's vector; padding is ignored."""
     ids = torch.tensor([[3, 7, 5, 9]])
     w = {k: v.detach() for k, v in tiny.state_dict().items()}
     at = "text_encoder.embeddings."
@@ -219,7 +219,7 @@ def test_the_embedded_checkpoint_reads_images_and_texts() -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(encoder.encode_images(images[1:2]), vectors[1:2], atol=1e-4)
     first, second = encoder.encode_texts(["A red-car.", "a red car"])
-    np.testing.assert_allclose(first, second, atol=1e-5)  # it was trained without these marks
+    np.testing.assert_allclose(first, second, atol=1e-5)  # trained without punctuation
     with pytest.warns(UserWarning, match="cut"):
         encoder.encode_texts(["the cat " * 20])
 
@@ -245,7 +245,7 @@ def test_a_file_that_is_no_albef(tmp_path: Path) -> None:
 def test_a_file_of_the_authors_with_berts_words_beside_it(
     tiny: albef.Albef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The keys of a file, here a small one, and a vocabulary as BERT's is published."""
+    """A small file with the published keys, and a vocabulary in the format of BERT's."""
     monkeypatch.setattr(albef, "PUBLIC", TINY)
     weights = {
         re.sub("^text_encoder", "text_encoder.bert", k): v for k, v in tiny.state_dict().items()

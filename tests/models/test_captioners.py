@@ -28,7 +28,7 @@ IMAGES = make_settings().data / "embedded" / "images"
 
 @pytest.mark.parametrize("name", [make_settings().captioner, make_settings().other_captioner])
 def test_the_embedded_captioners(name: str) -> None:
-    """A caption each, in order, whatever the batch."""
+    """One caption per image, in order, whatever the batch size."""
     images = [load_image(IMAGES / f"{k:06d}.jpg") for k in (1, 2, 3)]
     captioner = load_captioner(make_settings(captioner=name))
     whole = captioner.caption(images)
@@ -82,7 +82,7 @@ def test_the_type_of_the_weights_is_the_devices(
 
 
 def test_half_precision_is_that_of_blip2s_authors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: float16, but for the Q-Former and its queries; and the captions stay."""
+    """As on a GPU: float16 except for the Q-Former and its queries, with the same captions."""
     import torch
 
     images = [load_image(IMAGES / f"{k:06d}.jpg") for k in range(1, 9)]
@@ -110,12 +110,12 @@ def test_sixteen_bits_by_name() -> None:
     assert all(load_captioner(half).caption([np.zeros((9, 9, 3), np.uint8)]))
 
 
-# --- models as a hub has them
+# --- models in the format of a hub
 
 
 @pytest.fixture(scope="module")
 def tiny_git(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random GIT of transformers' own class with the embedded tokenizer, as a hub has it."""
+    """A random GIT of transformers' class with the embedded tokenizer, in the format of a hub."""
     import torch
     from transformers import (
         AutoTokenizer,
@@ -175,7 +175,7 @@ print(*captioner.caption(images), sep="\\n")
 
 
 def as_published(tiny_git: Path, folder: Path) -> dict[str, bytes]:
-    """Its files as those of git-base-coco are: a .bin, the processor's halves by themselves."""
+    """Converts its files to those of git-base-coco: a .bin, and the two halves of the processor."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoProcessor
@@ -193,7 +193,7 @@ def as_published(tiny_git: Path, folder: Path) -> dict[str, bytes]:
 def test_public_git_is_fetched_and_read_from_its_bin(
     hub: HubSite, tiny_git: Path, tmp_path: Path
 ) -> None:
-    """Offline from what `fetch` leaves there; and online, without a conversion of it besides."""
+    """Offline, from what `fetch` stores; and online, without also downloading a conversion."""
     (tmp_path / "files").mkdir()
     hub.put("microsoft/git-base-coco", as_published(tiny_git, tmp_path / "files"))
     fetched = fetch_from(hub, tmp_path, load_sources(), "git-base-coco")
@@ -226,9 +226,9 @@ def test_weights_that_are_missing_do_not_stay_random(tiny_git: Path, tmp_path: P
 
 @pytest.fixture
 def tiny_blip2(tmp_path: Path) -> Path:
-    """A random BLIP-2 whose processor is configured as that of blip2-opt-2.7b is.
+    """A random BLIP-2 whose processor is configured like that of blip2-opt-2.7b.
 
-    Its tokenizer's own file lacks the token for an image, which added_tokens.json has.
+    Its tokenizer's own file lacks the image token, which is in added_tokens.json.
     """
     import torch
     from transformers import (

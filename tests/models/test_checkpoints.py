@@ -1,4 +1,4 @@
-"""Cards and digests of checkpoints, on a folder made by hand."""
+"""Model cards and digests of checkpoints, in a hand-made folder."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_missing_file(settings: Settings) -> None:
 def test_an_unknown_name(settings: Settings, name: str) -> None:
     message = message_of(f"sam:{name}", settings)
     assert message.startswith(f"unknown checkpoint '{name}': ")
-    assert message.endswith("there is embedded/tiny")
+    assert message.endswith("choose from embedded/tiny")
 
 
 def test_no_checkpoints_at_all(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_file_by_its_path_or_among_what_was_fetched(tmp_path: Path) -> None:
 
 
 class Small(torch.nn.Module):
-    """Laid out as OpenAI's files: numbers of the model's sizes beside its weights."""
+    """In the layout of OpenAI's files: the sizes of the model are stored next to its weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,14 +151,14 @@ def test_torchscript_is_converted_once(tmp_path: Path) -> None:
 
 
 class Schedule:
-    """What a training may keep beside its weights: an object of a class that only it has."""
+    """What training code may save with the weights: an object of a class of its own."""
 
     def __init__(self) -> None:
         self.rates = [1e-4, 1e-5]
 
 
 class Program:
-    """What an attacker may: an object that is made by running something."""
+    """What an attacker may save: an object that runs a command when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -168,7 +168,7 @@ class Program:
 
 
 def test_weights_beside_objects_of_a_training(tmp_path: Path) -> None:
-    """The numbers are read; nothing that is pickled beside them is made, let alone run."""
+    """The numbers are read; other pickled objects are neither created nor run."""
     mark, weights = tmp_path / "run", {"a": torch.arange(3.0), "b": torch.ones(2, 2).half()}
     for beside in ([Schedule()], [Schedule(), Program(mark)], [Path("x"), {1: np.float64(3)}]):
         content = {"model": weights, "lr_scheduler": beside, "optimizer": {"state": {}}, "epoch": 3}
@@ -179,8 +179,8 @@ def test_weights_beside_objects_of_a_training(tmp_path: Path) -> None:
     assert not mark.exists()
     torch.save({"model": weights, "x": Program(mark)}, tmp_path / "ALBEF.pth")
     torch.load(tmp_path / "ALBEF.pth", weights_only=False)
-    assert mark.exists()  # it is a program indeed
-    with pytest.raises(Exception, match="Weights only load failed"):  # and torch forgets it again
+    assert mark.exists()  # it does run something
+    with pytest.raises(Exception, match="Weights only load failed"):  # torch refuses again
         torch.load(tmp_path / "ALBEF.pth", weights_only=True)
 
 

@@ -1,4 +1,4 @@
-"""How many models stay in memory, and batches that shrink when it does not suffice."""
+"""How many models stay in memory, and batches that shrink when memory runs out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def empty() -> Iterator[None]:
 
 
 class Model(nn.Module):
-    """Some bytes of weights."""
+    """A model with weights of this size."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def test_small_models_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in "abc":
             resident(name, lambda name=name: build(name, 300))
     assert built == ["a", "b", "c"]
-    resident("a", lambda: build("a", 300))  # b is now the one used longest ago
+    resident("a", lambda: build("a", 300))  # b is now the least recently used
     resident("d", lambda: build("d", 300))
     assert built == ["a", "b", "c", "d"]
     resident("a", lambda: build("a", 300))
@@ -79,7 +79,7 @@ def test_a_large_model_is_alone_and_is_freed(monkeypatch: pytest.MonkeyPatch) ->
     resident("small", lambda: Model(800))
     seen = weakref.ref(resident("large", lambda: Model(4000)))
     assert list(devices._resident) == ["large"]
-    # The next large one is built when this one is gone.
+    # The next large model is built after this one has been dropped.
     alive = []
     resident("other", lambda: alive.append(seen()) or Model(4000))
     assert alive == [None] and list(devices._resident) == ["other"]
@@ -106,7 +106,7 @@ def test_batches_are_halved_until_they_fit() -> None:
 
 
 def test_an_allocation_that_the_machine_refuses_is_out_of_memory() -> None:
-    """The real error of torch on the CPU."""
+    """With the real error of torch on the CPU."""
 
     def work(items: list[int]) -> int:
         if len(items) > 1:
@@ -159,7 +159,7 @@ def test_masks_and_captions_of_translated_networks() -> None:
     assert same_texts == texts
 
 
-# --- on a GPU that is not there: torch's fake tensors know devices and have no values
+# --- on an imaginary GPU: torch's fake tensors have devices but no values
 
 
 @pytest.fixture(params=[*make_settings().encoders, *make_settings().other_encoders])
@@ -175,7 +175,7 @@ def fake_encoder(request: pytest.FixtureRequest) -> Iterator[Any]:
                         same = isinstance(value, nn.Parameter)
                         held[name] = nn.Parameter(fake, value.requires_grad) if same else fake
         yield encoder
-    forget()  # it is of no use to others
+    forget()  # useless to other tests
 
 
 IMAGE = np.zeros((60, 80, 3), np.uint8)
@@ -184,8 +184,8 @@ MASKS[0, 10:30, 5:50] = MASKS[1, 20:60, 40:80] = True
 
 
 def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: Any) -> None:
-    """But for Grad-CAM, whose backward pass asks a real driver."""
-    if isinstance(fake_encoder, OpenClip):  # its preprocessing looks at values
+    """Except Grad-CAM, whose backward pass needs a real driver."""
+    if isinstance(fake_encoder, OpenClip):  # its preprocessing reads values
         side = fake_encoder.model.visual.image_size
         side = side if isinstance(side, int) else side[0]
         fake_encoder.preprocess = lambda image: torch.zeros(3, side, side)

@@ -1,4 +1,4 @@
-"""The embedded image-text encoders: unit vectors that depend on nothing but their own item."""
+"""The embedded image-text encoders: unit vectors that depend only on their own image or text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = ["a cat", "the left dog", "a man in red", "a bird", "old car", "a photo 
 
 
 def images(count: int) -> list[np.ndarray]:
-    """Noise over a colour, of different sizes and shapes, down to one pixel."""
+    """Noisy coloured images of different sizes and shapes, down to one pixel."""
     rng = np.random.default_rng(0)
     sizes = [(1, 1), (40, 64), (64, 40), (64, 64), (5, 3), (130, 90), (17, 90), (64, 65)]
     return [
@@ -55,7 +55,7 @@ def test_images(encoders: dict[int, Encoder]) -> None:
 
 
 def test_an_image_may_be_of_any_height(encoders: dict[int, Encoder]) -> None:
-    """Of 1, 3 or 4 rows too, as many as there are channels in one kind of image or another."""
+    """Including 1, 3 and 4 rows, which could be mistaken for channels."""
     reds = [np.full((n, n, 3), (255, 0, 0), np.uint8) for n in (1, 3, 4, 5)]
     vectors = encoders[64].encode_images(reds)
     np.testing.assert_allclose(vectors, np.broadcast_to(vectors[3], vectors.shape), atol=1e-5)
@@ -78,7 +78,7 @@ def test_nothing_gives_nothing(encoders: dict[int, Encoder]) -> None:
     st.lists(st.sampled_from(TEXTS) | st.text("abc def,.'é猫", max_size=12), min_size=1, max_size=8)
 )
 def test_texts(encoders: dict[int, Encoder], texts: list[str]) -> None:
-    """Any order, any company, any batch size: the same text has the same vector."""
+    """A text has the same vector in any order, with any other texts, and for any batch size."""
     whole, small = (encoders[size].encode_texts(texts) for size in (64, 3))
     assert_units(whole, len(texts))
     np.testing.assert_allclose(small, whole, atol=1e-5)
@@ -99,7 +99,7 @@ def test_a_text_beyond_the_encoders_length_is_cut_with_a_warning(
     with pytest.warns(UserWarning, match=r"reads \d+ tokens; cut: 'the left cat .* \(\d+ tokens\)"):
         cut = encoder.encode_texts([long])
     assert_units(cut, 1)
-    with pytest.warns(UserWarning, match="cut"):  # what was cut off does not matter
+    with pytest.warns(UserWarning, match="cut"):  # what is truncated does not matter
         np.testing.assert_allclose(encoder.encode_texts([long + " and a dog"]), cut, atol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -123,12 +123,12 @@ def test_unknown_names(name: str, message: str) -> None:
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-# --- models that are not the workbook's own
+# --- other models
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A small architecture known to open_clip by a name, and random weights for it in a file."""
+    """A small architecture registered with open_clip, and a file of random weights for it."""
     import json
 
     import open_clip
@@ -163,7 +163,7 @@ def test_any_model_of_open_clip_with_weights_from_a_file(tiny: Path) -> None:
 
 
 def test_a_text_tower_of_its_own(tiny: Path) -> None:
-    """As SigLIP's: a module with its projection inside."""
+    """As in SigLIP: a separate module that contains the projection."""
     import open_clip
     import torch
 
@@ -218,7 +218,7 @@ def test_unknown_models_of_open_clip(name: str, message: str) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_blip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BLIP-2 for retrieval with the embedded tokenizer, as a hub has it."""
+    """A random BLIP-2 for retrieval with the embedded tokenizer, in the format of a hub."""
     import torch
     from transformers import (
         AutoTokenizer,
@@ -256,7 +256,7 @@ def tiny_blip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_towers_apart_say_what_blip2_says_of_a_pair(tiny_blip2: Path) -> None:
-    """Against transformers' own joint forward, which knows nothing of how scores are stored."""
+    """Compares with transformers' own joint forward pass, which is independent of tasnb."""
     import torch
     from transformers import AutoProcessor, Blip2ForImageTextRetrieval
 
@@ -276,7 +276,7 @@ def test_towers_apart_say_what_blip2_says_of_a_pair(tiny_blip2: Path) -> None:
 
 
 def as_lavis_does(text: str) -> str:
-    """Its processor `blip_caption`, by regular expressions."""
+    """LAVIS's processor `blip_caption`, by regular expressions."""
     import re
 
     text = re.sub(r'[.!"()*#:;~]', " ", text.lower())
@@ -286,7 +286,7 @@ def as_lavis_does(text: str) -> str:
 
 def test_texts_are_spelt_and_cut_as_blip2s_authors_do(tiny_blip2: Path) -> None:
     encoder = load_encoder(f"blip2-itc:{tiny_blip2}", make_settings())
-    assert encoder.room == 30  # of 32 tokens, though it has places for 512
+    assert encoder.room == 30  # 32 tokens, although it has 512 positions
     texts = [
         'A "red" car (old); left!', "the man's hat, isn't it?", "half-open door...",
         "#7 on ~ top: x", "", ".", "cat " * 40,
@@ -303,7 +303,7 @@ def test_texts_are_spelt_and_cut_as_blip2s_authors_do(tiny_blip2: Path) -> None:
     np.testing.assert_array_equal(*cut)
     same = encoder.encode_texts(["Left cat!", "left cat", "left cat?"])
     np.testing.assert_allclose(same[0], same[1], atol=1e-6)
-    assert abs(same[2] - same[1]).max() > 1e-3  # a question mark stays
+    assert abs(same[2] - same[1]).max() > 1e-3  # a question mark is kept
 
 
 def test_what_has_changed_has_another_version() -> None:
@@ -312,7 +312,7 @@ def test_what_has_changed_has_another_version() -> None:
 
 
 def test_a_blip2_without_its_text_side_is_refused(tiny_blip2: Path, tmp_path: Path) -> None:
-    """transformers would fill what is missing with noise and only warn."""
+    """transformers would fill the missing weights with noise and only warn."""
     import json
     import shutil
 
@@ -326,7 +326,7 @@ def test_a_blip2_without_its_text_side_is_refused(tiny_blip2: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"no weight qformer.*not made for retrieval"):
         load_encoder(f"blip2-itc:{copy}", make_settings())
     config = json.loads((tiny_blip2 / "config.json").read_text())
-    del config["qformer_config"]["use_qformer_text_input"]  # old revisions spell it otherwise
+    del config["qformer_config"]["use_qformer_text_input"]  # spelled differently in old revisions
     (copy / "config.json").write_text(json.dumps(config))
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="use_qformer_text_input is not in its config"):

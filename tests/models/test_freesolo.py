@@ -1,4 +1,4 @@
-"""FreeSOLO by a slow reading on a tiny random network, and the keys of its authors' file."""
+"""FreeSOLO against a slow implementation on a tiny random network, and the authors' keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY = {
 
 
 def without_memory(keys: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """One number a weight, another for each."""
+    """Weights that store a single number, different for each, whatever their shape."""
     return {
         key: torch.full((), (n % 97) / 970).expand(shape)
         for n, (key, shape) in enumerate(keys.items())
@@ -51,7 +51,7 @@ def test_the_published_keys_fit() -> None:
         ),
     }.items():
         assert torch.equal(own[ours], weights[theirs]), ours
-    assert len(own) == len(weights) - 3  # all but emb_pred and the count of steps
+    assert len(own) == len(weights) - 3  # all except emb_pred and the step counter
 
 
 def test_a_missing_a_surplus_and_a_wrong_weight() -> None:
@@ -77,7 +77,7 @@ def tiny() -> freesolo.FreeSolo:
 
 
 def places(height: int, width: int) -> Tensor:
-    """x and y from -1 in the first to 1 in the last column and row, (2, height, width)."""
+    """x and y from -1 in the first to 1 in the last column or row, (2, height, width)."""
     x = [[-1 + 2 * c / (width - 1) for c in range(width)] for _ in range(height)]
     y = [[-1 + 2 * r / (height - 1) for _ in range(width)] for r in range(height)]
     return torch.tensor([x, y])
@@ -106,7 +106,7 @@ def conv_norm_relu(x: Tensor, w: dict[str, Tensor], conv: str, norm: str) -> Ten
 
 
 def pyramid_of(model: freesolo.FreeSolo, pixels: Tensor, w: dict[str, Tensor]) -> list[Tensor]:
-    """p2 to p6 from the backbone's four stages: lateral, from the top down, smoothed."""
+    """p2 to p6 from the four stages of the backbone: lateral, top-down, smoothed."""
     kept: list[Tensor] = []
     hooks = [
         getattr(model.backbone, f"layer{n}").register_forward_hook(
@@ -162,7 +162,7 @@ def test_both_heads_by_hand(tiny: freesolo.FreeSolo) -> None:
 
 
 def test_candidates_by_hand() -> None:
-    """Peaks of a 2x2 window over 0.1, their masks, areas over the stride, scores."""
+    """Peaks above 0.1 in a 2x2 window: masks, areas larger than the stride, scores."""
     torch.manual_seed(0)
     features = torch.randn(1, 4, 8, 8)
     said = [(2 * torch.randn(1, 2, s, s), 2 * torch.randn(1, 4, s, s)) for s in (5, 4, 4, 3, 2)]
@@ -189,7 +189,7 @@ def test_candidates_by_hand() -> None:
 
 
 def test_matrix_nms_by_hand() -> None:
-    """Every mask decays by its worst overlap, less so where the better one is doubtful itself."""
+    """Each mask decays by its worst overlap, less so if the better mask has itself decayed."""
     torch.manual_seed(0)
     soft = (torch.rand(7, 6, 6) > 0.4).float()
     scores = torch.linspace(0.9, 0.3, 7)
@@ -226,7 +226,7 @@ def test_masks_have_the_images_size(tiny: freesolo.FreeSolo, size: tuple[int, in
 
 @pytest.mark.parametrize("bias", [-30.0, -2.0])
 def test_an_image_without_objects(tiny: freesolo.FreeSolo, bias: float) -> None:
-    """No cell over the threshold; cells, but no pixel of any mask."""
+    """No cell above the threshold; cells above it, but masks without a pixel."""
     with torch.no_grad():
         tiny.ins_head.cate_pred.bias.fill_(bias)
         if bias > -30:

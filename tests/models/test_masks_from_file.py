@@ -1,4 +1,4 @@
-"""Masks that somebody has made already: what does not fit the picture is refused."""
+"""Masks from a file: masks that do not fit the image are rejected."""
 
 from __future__ import annotations
 

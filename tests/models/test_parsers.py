@@ -1,4 +1,4 @@
-"""spaCy's parsers and the WordNet archive: found, missing, broken."""
+"""spaCy's parsers and the WordNet archive: installed, missing, damaged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_missing_parser() -> None:
 def test_the_next_best_parser_takes_the_place_of_a_missing_one() -> None:
     with pytest.warns(UserWarning, match=r"en_core_web_trf is not installed, en_core_web_\w+ pars"):
         assert load_parser.__wrapped__("en_core_web_trf").meta["lang"] == "en"
-    # What one has read is not taken for another's, should that be installed later.
+    # The results of one are not reused for another that is installed later.
     there = installed_parser("en_core_web_trf")
     stages = [Pipeline(make_settings(spacy_model=n)).stage("x", ["spacy_model"])
               for n in ("en_core_web_trf", there)]  # fmt: skip
@@ -78,7 +78,7 @@ def test_generated_index_sense(wordnet) -> None:
     assert lines == sorted(lines)
     keys = dict(line.split(" ", 1) for line in lines)
     assert len(keys) == len(lines)
-    # wnstats(7WN): 206,941 word-sense pairs; eight words stand twice in a synset (earth, Earth).
+    # wnstats(7WN): 206,941 word-sense pairs; eight words occur twice in a synset (earth, Earth).
     assert len({(key.split("%")[0], key.split("%")[1][0], v.split()[0])
                 for key, v in keys.items()}) == 206_941  # fmt: skip
     assert keys["dog%1:05:00::"] == "02084071 1 42"

@@ -1,4 +1,4 @@
-"""Pixels as PIL makes them, whatever the size of an image."""
+"""The same pixels as with PIL, whatever the size of an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKPOINTS = make_settings().data / "embedded" / "checkpoints"
 
 @pytest.fixture(scope="module", params=["blip2", "git", "blip2-itc", "as GIT's is published"])
 def processor(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Any:
-    """Of the workbook's models; and a public one's, which scales the short side and crops."""
+    """That of the embedded models, and a public one, which scales the short side and crops."""
     if (CHECKPOINTS / request.param).is_dir():
         return load_processor(str(CHECKPOINTS / request.param))
     from transformers import AutoTokenizer, CLIPImageProcessor, GitProcessor
@@ -30,7 +30,7 @@ def processor(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Any:
 
 
 def levels(processor: Any, image: np.ndarray) -> np.ndarray:
-    """What a model sees of an image, without the normalisation: (S, S, 3) of 0 to 255."""
+    """What a model sees of an image before normalisation: (S, S, 3), 0 to 255."""
     whole = processor.image_processor
     pixels = pixels_of(processor, [image])[0].permute(1, 2, 0).double().numpy()
     return (pixels * whole.image_std + whole.image_mean) * 255
@@ -44,7 +44,7 @@ def test_pixels_are_those_of_pil(processor: Any, size: tuple[int, int]) -> None:
 
 
 def test_an_image_may_be_of_any_height(processor: Any) -> None:
-    """Of 1, 3 or 4 rows too, as many as there are channels in one kind of image or another."""
+    """Including 1, 3 and 4 rows, which could be mistaken for channels."""
     for n in (1, 2, 3, 4, 5):
         red = np.zeros((n, n, 3), np.uint8)
         red[..., 0] = 255
@@ -76,7 +76,7 @@ def test_an_image_processor_alone(processor: Any) -> None:
 
 
 def test_a_processor_in_the_layout_of_older_repositories(tmp_path: Path) -> None:
-    """Its two halves in files of their own: preprocessor_config.json beside the tokenizer's."""
+    """Its two halves in separate files: preprocessor_config.json next to the tokenizer's."""
     from transformers import AutoTokenizer, BlipImageProcessor
 
     (tmp_path / "config.json").write_text('{"model_type": "blip-2"}')

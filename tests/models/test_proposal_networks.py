@@ -1,4 +1,4 @@
-"""Every kind of proposal network that a name in the settings may stand for."""
+"""Every kind of proposal network that can be named in the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def picture() -> np.ndarray:
-    """A red box and a green one on blue, with a little noise."""
+    """A red and a green box on blue, with a little noise."""
     image = np.full((HEIGHT, WIDTH, 3), (40, 60, 200), np.uint8)
     image[8:28, 6:30] = (220, 30, 30)
     image[20:44, 38:60] = (30, 200, 60)
@@ -47,7 +47,7 @@ def test_felzenszwalb_finds_regions_of_one_colour() -> None:
     assert len(np.unique(masks.reshape(len(masks), -1), axis=0)) == len(masks)
     for box in boxes():
         ious = (masks & box).sum((1, 2)) / (masks | box).sum((1, 2))
-        assert ious.max() > 0.8  # its smoothing blurs the edges
+        assert ious.max() > 0.8  # smoothing blurs the edges
     assert (frame["predicted_iou"] == 1).all() and frame["stability"].isna().all()
 
 
@@ -65,7 +65,7 @@ def compressed(mask: np.ndarray) -> dict:
 
 
 def as_list(mask: np.ndarray) -> dict:
-    """Uncompressed run lengths, zeros first, down the columns."""
+    """Uncompressed run lengths, zeros first, in column order."""
     flat = np.concatenate([[0], mask.T.ravel().astype(int), [-1]])
     ends = np.flatnonzero(np.diff(flat)) if not mask.T.ravel()[0] else None
     counts = np.diff(np.concatenate([[0], ends])).tolist()
@@ -112,7 +112,7 @@ def test_bad_files_of_masks(tmp_path: Path) -> None:
 
 
 def test_a_run_on_masks_of_a_file(tmp_path: Path) -> None:
-    """The ground truth as proposals: the best one is perfect; another file is another result."""
+    """With the ground truth as proposals, the best one is perfect; another file is recomputed."""
     base = {"limit": 2, "store": str(tmp_path / "store"), "out": str(tmp_path)}
     split = Pipeline(make_settings(**base)).split("refscenes", "val")
     rows = []
@@ -137,7 +137,7 @@ def test_a_run_on_masks_of_a_file(tmp_path: Path) -> None:
 
 
 def test_networks_side_by_side(tmp_path: Path) -> None:
-    """The ground truth against the ground truth of one sentence only."""
+    """All of the ground truth against the ground truth of one sentence."""
     base = {"limit": 3, "store": str(tmp_path / "store"), "out": str(tmp_path)}
     kept = {"subset_overlap": 1.0, "min_mask_area": 0.0}
     pipeline = Pipeline(make_settings(**base, **kept))
@@ -164,16 +164,16 @@ def test_networks_side_by_side(tmp_path: Path) -> None:
     assert len({one.image.tobytes() for one in found}) == len(found) == 3
     for one in found:
         np.testing.assert_array_equal(one.best["all"], one.truth)
-    first = found[-1]  # where the second network comes nearest: on the image that it knows
+    first = found[-1]  # where the second network is closest: on the image it has masks for
     np.testing.assert_array_equal(first.best["one"], first.truth)
     figures.networks(found)
 
 
-# --- Segment Anything by its authors' names
+# --- Segment Anything from its authors' files
 
 
 def test_sam_from_its_authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of an architecture, here a small one under a known name."""
+    """A file for one of the architectures, here a small one under a known name."""
     import segment_anything
     import torch
 
@@ -200,7 +200,7 @@ def test_sam_from_its_authors_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_sam_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All tests are offline: the error says where the file should lie."""
+    """Tests run offline: the error says where to put the file."""
     import torch
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
@@ -208,14 +208,14 @@ def test_sam_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     place = re.escape(str(tmp_path / "checkpoints" / "sam_vit_h_4b8939.pth"))
     with pytest.raises(InputError, match=rf"HF_HUB_OFFLINE is set.* sam-vit-h at {place}"):
         load_proposal_network(settings)
-    assert not list(tmp_path.iterdir())  # nothing half fetched
+    assert not list(tmp_path.iterdir())  # no partial download
     with pytest.raises(InputError, match="unknown model of Segment Anything 'vit_x'"):
         load_proposal_network(make_settings(proposal_network="sam:vit_x"))
 
 
 @pytest.mark.parametrize("folder", ["checkpoints", "hub/checkpoints"])
 def test_sam_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
-    """In the data folder or in torch.hub's; a small network in the place of ViT-B's."""
+    """In the data folder or that of torch.hub; a small network replaces ViT-B."""
     import segment_anything
     import torch
 
@@ -241,20 +241,20 @@ def test_sam_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold
 
 
 def small_regions(mask: np.ndarray, least: float) -> int:
-    """Holes and islands of a mask with fewer pixels than that, by 8 neighbours as in SAM's code."""
+    """Holes and islands with fewer pixels than this, 8-connected as in SAM's code."""
     import cv2
 
     found = 0
     for part in (mask, ~mask):
         _, _, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
         areas = stats[1:, cv2.CC_STAT_AREA]
-        only = part is mask and len(areas) == 1  # a small mask is no island
+        only = part is mask and len(areas) == 1  # a small mask is not an island
         found += 0 if only else int((areas < least).sum())
     return found
 
 
 def test_holes_and_islands_go_in_proportion_to_the_image() -> None:
-    """800 pixels of 640 x 480 are 200 of an embedded picture; 0 leaves all of them."""
+    """800 pixels of 640 x 480 are 200 pixels of an embedded image; 0 keeps all of them."""
     (path,) = Pipeline(make_settings(limit=1)).split("refscenes", "val").images.values()
     image = load_image(path)
     assert image.shape[:2] == (240, 320)
@@ -292,11 +292,11 @@ def test_fastsam_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fastsam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random network of the real class and size S, where the optional package is installed."""
+    """A random network of the real class in size S, if the optional package is installed."""
     ultralytics = pytest.importorskip("ultralytics")
     path = tmp_path / "FastSAM-s.pt"
     ultralytics.YOLO("yolov8s-seg.yaml").save(path)
-    monkeypatch.setattr(FastSam, "CONFIDENCE", 0.0)  # random weights are sure of nothing
+    monkeypatch.setattr(FastSam, "CONFIDENCE", 0.0)  # random weights have low confidence
     settings = make_settings(proposal_network=f"fastsam:{path}")
     masks, scores, stability = load_proposal_network(settings).propose(picture(), "")
     assert masks.shape[1:] == (HEIGHT, WIDTH) and masks.dtype == bool
@@ -308,7 +308,7 @@ def test_fastsam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random SAM of transformers' own class, saved as its hub would have it."""
+    """A random SAM of transformers' own class, in the format of a hub."""
     import torch
     from transformers import (
         SamConfig,

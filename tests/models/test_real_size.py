@@ -1,9 +1,9 @@
 """Every model of the profiles paper and lite at its real size, with random weights, on one image.
 
-No hub is in reach of a test. What can be shown without it: the real classes are made at the real
-sizes, their weights are written in the layouts in which they are published, the workbook's own
-loaders read them, and one image goes through. Seconds and memory are printed by stage. Not run
-unless asked for: ``pytest -m real_size`` writes up to 8 GB at a time and takes minutes.
+Tests cannot download weights. Instead, the real classes are built at their real sizes, random
+weights are written in the published layouts, the workbook's loaders read them, and one image is
+processed. Seconds and memory are printed for each stage. These tests run only on request, with
+``pytest -m real_size``; they write up to 8 GB at a time and take minutes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PRECISION = "half" if device().type == "cuda" else "full"
 
 
 def random_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights for a model that was made on the meta device."""
+    """Gives random weights to a model that was built on the meta device."""
     return random_values(model.state_dict(), dtype)
 
 
@@ -72,7 +72,7 @@ def on_meta(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
 def write_folder(
     folder: Path, config: Any, build: Callable[[], Any], dtype: torch.dtype, beside: str, side: int
 ) -> None:
-    """A model of transformers: config, weights, and the processor of one of ours, at its size."""
+    """Writes a transformers model: config, weights, and an embedded processor at its image size."""
     from safetensors.torch import save_file
     from transformers import AutoProcessor
 
@@ -184,14 +184,14 @@ def write_freesolo(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    """One picture of the benchmark, enlarged to a photograph's size."""
+    """An image of the benchmark, enlarged to the size of a photograph."""
     found = load_image(ROOT / "data" / "embedded" / "images" / "000001.jpg")
     return np.asarray(Image.fromarray(found).resize((WIDTH, HEIGHT)))
 
 
 @pytest.fixture(scope="module")
 def report(pytestconfig: pytest.Config) -> Iterator[list[str]]:
-    """Lines that are printed at the end, whatever pytest captures."""
+    """Lines printed at the end, even if pytest captures output."""
     lines: list[str] = []
     yield lines
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
@@ -225,7 +225,7 @@ def through_network(name: str, profile: str) -> Callable[[np.ndarray], str]:
 
 def through_captioner(name: str, profile: str) -> Callable[[np.ndarray], str]:
     def run(image: np.ndarray) -> str:
-        # Most processors compute 16 bits many times slower than 32.
+        # On most CPUs 16 bits are many times slower than 32.
         captioner = load_captioner(settings_of(profile, captioner=name, precision=PRECISION))
         said = captioner.caption([image, *crops_of(image, "blur")])
         assert len(said) == 4 and all(isinstance(text, str) for text in said)
@@ -276,7 +276,7 @@ def test_a_stage(
         pytest.skip(f"needs 12 GB of disk and {LIMIT:.0f} GB of memory")
     write, through = STAGES[profile, name]
     model = write(tmp_path / "model")
-    forget()  # and what the writing has left
+    forget()  # and what writing the weights has left
     run = through(model, profile)
     with clock() as first:
         said = run(image)
@@ -302,9 +302,9 @@ def memory_gb() -> float:
 def test_lite_answers_about_a_photograph(
     image: np.ndarray, report: list[str], tmp_path: Path
 ) -> None:
-    """All of the lite profile in one call; and what comes after SAM with as many masks as usual.
+    """The whole lite profile in one call, then everything after SAM with a usual number of masks.
 
-    Random weights propose next to nothing, so the second call has boxes in the place of masks.
+    Random weights propose almost nothing, so the second call uses boxes as masks.
     """
     import tasnb
 
@@ -335,7 +335,7 @@ def test_lite_answers_about_a_photograph(
 
 
 def write_boxes(path: Path) -> str:
-    """Fifteen boxes beside one another, as COCO's results."""
+    """Writes fifteen boxes side by side, as COCO results."""
     found = []
     for row in range(3):
         for column in range(5):

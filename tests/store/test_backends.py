@@ -1,4 +1,4 @@
-"""Shards by the workers of Dask: two real processes, the embedded models, a handful of scenes."""
+"""Shards computed by Dask workers: two real processes, the embedded models, a handful of scenes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEYS = [str(i) for i in range(6)]
 
 @pytest.fixture(scope="module")
 def client():
-    """Of two workers on this machine, which all tests share."""
+    """A client with two workers on this machine, shared by all tests."""
     return clients.connect("", 2)[0]
 
 
@@ -50,7 +50,7 @@ def numbers(root: Path, backend=None):
 
 
 def squares(log: Path | None = None, seconds: float = 0.0, deadly: str = "", bad: str = ""):
-    """Work whose calls are written down; made here, for workers cannot import this module."""
+    """Work that logs its calls; defined in a function, since workers cannot import this module."""
 
     def work(keys: list[str]) -> dict:
         if log:
@@ -71,7 +71,7 @@ def calls(log: Path) -> list[list[str]]:
     return sorted(line.split()[1:] for line in log.read_text().splitlines())
 
 
-# --- What does not need workers
+# --- Without workers
 
 
 def test_no_result_depends_on_the_backend(tmp_path):
@@ -94,7 +94,7 @@ def test_a_worker_gets_no_workers_of_its_own(tmp_path):
 
 
 def test_a_scheduler_that_would_not_be_used():
-    with pytest.raises(InputError, match=r"^scheduler = tcp://x:1: takes backend = dask, too$"):
+    with pytest.raises(InputError, match=r"^scheduler = tcp://x:1 needs backend = dask$"):
         backend_of(make_settings(scheduler="tcp://x:1"))
     with pytest.raises(InputError, match="backend = 'ray'"):
         make_settings(backend="ray")
@@ -133,11 +133,11 @@ def test_a_worker_that_does_not_see_the_store(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "DELAY", 0.0)
     monkeypatch.setattr(backends, "use_threads", lambda threads: None)
     kind, text = backends._task(["0"], (str(tmp_path / "store" / ".work-1"), "0" * 64), 1)
-    assert kind == "input" and "must lie on a disk that all workers share" in text
+    assert kind == "input" and "must be on a disk that all workers share" in text
     (tmp_path / ".work-1").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     kind, text = backends._task(["0"], (str(tmp_path / ".work-1"), "0" * 64), 1)
-    assert kind == "input" and "was altered" in text
-    with pytest.raises(InputError, match="workers say that they have written"):
+    assert kind == "input" and "was modified" in text
+    with pytest.raises(InputError, match=r"^workers report results in .* that are not there"):
         backends._wait_for(numbers(tmp_path), ["0"])
 
 
@@ -151,7 +151,7 @@ def test_shards_are_stored_once(tmp_path, client, monkeypatch):
     os.utime(stage.folder / ".work-killed", (0, 0))
     stage.compute(KEYS, squares(log), shard_size=1)
     assert calls(log) == [[key] for key in KEYS]
-    monkeypatch.setattr(backends, "connect", None)  # would fail if anything were to be done
+    monkeypatch.setattr(backends, "connect", None)  # would fail if anything were computed
     numbers(tmp_path, Dask("", 2)).compute(KEYS, squares(log), shard_size=1)
     assert calls(log) == [[key] for key in KEYS]
     assert stage.read(KEYS, "x")["square"].tolist() == [i * i for i in range(6)]
@@ -173,7 +173,7 @@ def test_progress_counts_keys(tmp_path, client, capsys):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, client):
-    """The same scores, computed here and by workers."""
+    """The same scores, computed in this process and by workers."""
     stores = [tmp_path_factory.mktemp(name) for name in ("serial", "dask")]
     here = pipeline(stores[0])
     there = pipeline(stores[1], backend="dask", workers=2)
@@ -228,9 +228,9 @@ def test_a_raised_error_is_its_images_alone(tmp_path, client):
     with pytest.raises(InputError) as caught:
         stage.compute(KEYS, squares(bad="4"), shard_size=3)
     assert str(caught.value) == (
-        "stage numbers: 1 of 6 failed: '4' (ZeroDivisionError: cannot do 4); all are in "
-        f"{stage.folder / 'failures.json'}; the rest is stored, the same command tries only these "
-        "again"
+        "stage numbers: 1 of 6 failed: '4' (ZeroDivisionError: cannot do 4); all are listed in "
+        f"{stage.folder / 'failures.json'}; the rest is stored, and the same command retries only "
+        "these"
     )
     assert stage.missing(KEYS) == ["4"]
     listed = json.loads((stage.folder / "failures.json").read_text())
@@ -246,7 +246,7 @@ def test_nothing_works(tmp_path, client, monkeypatch):
     def work(keys: list[str]) -> dict:
         raise MemoryError("always")
 
-    with pytest.raises(InputError, match=r"3 shards failed and none was done, .*MemoryError: alw"):
+    with pytest.raises(InputError, match=r"3 shards failed and none succeeded, .*MemoryError: alw"):
         numbers(tmp_path, Dask("", 2)).compute(KEYS, work, shard_size=1)
 
 
@@ -292,7 +292,7 @@ def test_what_kills_workers_fails_alone(tmp_path, client):
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler that somebody else runs: its address, and how to start one more worker."""
+    """A scheduler in another process: its address, and a function that starts a worker."""
     running: dict[str, subprocess.Popen] = {}
 
     def start(name: str, *options: str, path: Path = ROOT) -> None:
@@ -321,7 +321,7 @@ def cluster(tmp_path):
 def test_a_scheduler_that_others_run(tmp_path, cluster):
     address, start, running = cluster
     (tmp_path / "old" / "tasnb").mkdir(parents=True)
-    none = "raise ImportError('none here')"  # whatever an editable installation would find
+    none = "raise ImportError('none here')"  # not found even through an editable installation
     (tmp_path / "old" / "tasnb" / "__init__.py").write_text(none)
     start("unfit", "--nthreads", "2", path=tmp_path / "old")
     stage = numbers(tmp_path, Dask(address))
@@ -334,7 +334,7 @@ def test_a_scheduler_that_others_run(tmp_path, cluster):
     assert calls(tmp_path / "log") == [[key] for key in KEYS[:4]]
 
     threading.Timer(2, running["scheduler"].kill).start()
-    with pytest.raises(InputError, match=r"^lost the Dask scheduler; .* the same command goes on"):
+    with pytest.raises(InputError, match=r"^the Dask scheduler was lost; .* command resumes"):
         stage.compute(KEYS, squares(seconds=30), shard_size=1)
     with pytest.raises(InputError, match=r"^no Dask scheduler answers at"):
         stage.compute(KEYS, squares(), shard_size=1)
@@ -342,7 +342,7 @@ def test_a_scheduler_that_others_run(tmp_path, cluster):
 
 @pytest.mark.slow
 def test_a_gpu_a_worker(monkeypatch):
-    """There is none here: what is tested is that each worker is told of another one."""
+    """No GPU is needed: each worker is assigned a different one."""
     import torch
     from distributed import Client
 

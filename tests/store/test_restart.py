@@ -1,4 +1,4 @@
-"""Whatever stops a run, the next one goes on and ends with the same results, byte for byte."""
+"""Whatever stops a run, the next one resumes it and ends with the same results, byte for byte."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 @pytest.fixture(scope="module")
 def whole(runs: Warm, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Where an undisturbed run has its store and results, and its seconds."""
+    """The folder of an undisturbed run, with its store and results, and its duration in seconds."""
     place = tmp_path_factory.mktemp("whole")
     began = time.perf_counter()
     status, said = runs.run(place)
@@ -53,7 +53,7 @@ def whole(runs: Warm, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, f
 
 
 def check_goes_on(runs: Warm, place: Path, whole: Path, **job: Any) -> str:
-    """The next run leaves alone what was finished, computes the rest and ends as undisturbed."""
+    """The next run keeps finished shards, computes the rest, and ends like an undisturbed run."""
     before, had = finished(place), len(keys(place, "proposals"))
     status, said = runs.run(place, **job)
     assert status == 0, said
@@ -68,7 +68,7 @@ def check_goes_on(runs: Warm, place: Path, whole: Path, **job: Any) -> str:
 
 
 def test_killed_at_random_moments(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> None:
-    """The same store again and again, until a run comes to its end; then the next store."""
+    """On one store, until a run is complete; then again on the next store."""
     undisturbed, seconds = whole
     draw = random.Random(SEED)
     kills = stores = 0
@@ -93,7 +93,7 @@ def test_killed_at_random_moments(runs: Warm, whole: tuple[Path, float], tmp_pat
 def test_killed_at_steps_of_every_stage(
     runs: Warm, whole: tuple[Path, float], tmp_path: Path
 ) -> None:
-    """SIGKILL before a few changes of files, over and over, up to the writing of the table."""
+    """SIGKILL before a few file changes, again and again, until the table is written."""
     draw = random.Random(SEED)
     stages = set()
     kills = 0
@@ -189,7 +189,7 @@ def test_damage_is_said_and_mended(
 
 
 def test_full_disk(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> None:
-    """A disk that is 16 KiB larger for each run: full in every stage, then large enough."""
+    """The disk grows by 16 KiB for each run: full in every stage, then large enough."""
     disk = tmp_path / "disk"
     fulls = 0
     with mounted(disk, "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
@@ -210,7 +210,7 @@ def test_full_disk(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> Non
 
 
 def test_no_file_may_grow(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> None:
-    """The same without a mount: limits on the size of a file that stop one stage after another."""
+    """The same without a mount: limits on the file size stop one stage after another."""
     for kibibytes in (0, 1, 4, 16):
         status, said = runs.run(tmp_path, file_size=1024 * kibibytes)
         check_full(status, said, "File too large")
@@ -223,7 +223,7 @@ def test_no_file_may_grow(runs: Warm, whole: tuple[Path, float], tmp_path: Path)
 
 
 def test_nothing_is_written_to_data(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> None:
-    """All models are loaded from, and all is read from, a folder that is mounted read-only."""
+    """All models and data are read from a folder that is mounted read-only."""
     data = tmp_path / "data"
     with mounted(data, "--bind", "-o", "ro", str(ROOT / "data")):
         with pytest.raises(OSError):

@@ -1,4 +1,4 @@
-"""A small stage killed, damaged and run twice at every step that it takes on disk."""
+"""A small stage that is killed, damaged and run twice at every step it takes on disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 
 def test_killed_before_any_change_of_a_file(letters: Warm, tmp_path: Path) -> None:
-    """SIGKILL at every single step of a run on disk, of which there are some forty."""
+    """SIGKILL at each of the forty or so steps that a run takes on disk."""
     assert letters.run(tmp_path / "whole", work="letters")[0] == 0
     for step in range(1, 200):
         place = tmp_path / str(step)
@@ -66,7 +66,8 @@ def test_killed_before_any_change_of_a_file(letters: Warm, tmp_path: Path) -> No
 
 
 def test_temporary_files_are_never_results(letters: Warm, tmp_path: Path) -> None:
-    """Young ones stay, as another run's; old ones go, even where nothing is left to compute."""
+    """Recent ones may belong to another run and stay; old ones are removed, even if nothing is left
+    to compute."""
     letters.run(tmp_path, work="letters")
     undisturbed = content(tmp_path)
     note = next((tmp_path / "store").rglob("shard-*.json"))
@@ -85,7 +86,7 @@ def test_temporary_files_are_never_results(letters: Warm, tmp_path: Path) -> Non
 
 
 def test_two_at_every_step(letters: Warm, tmp_path: Path) -> None:
-    """Many pairs of runs on one store: neither sees half of what the other one writes."""
+    """Many pairs of runs on one store: neither sees a half-written file of the other."""
     letters.run(tmp_path / "whole", work="letters")
     for pair in range(20):
         place = tmp_path / str(pair)
@@ -118,7 +119,7 @@ RECORDS = [
 
 @pytest.mark.parametrize("damage", RECORDS)
 def test_damaged_record(letters: Warm, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    """Counts that are wrong would give rows to other keys; no data file's digest would tell."""
+    """Wrong counts would assign rows to other keys, and no digest of a data file would show it."""
     letters.run(tmp_path, work="letters")
     undisturbed = content(tmp_path)
     notes = (tmp_path / "store").rglob("shard-*.json")
@@ -127,7 +128,7 @@ def test_damaged_record(letters: Warm, tmp_path: Path, damage: Callable[[Path], 
     damage(note)
     status, said = letters.run(tmp_path, work="letters")
     assert status == 0
-    gone = damage is Path.unlink  # as if it had never been there
+    gone = damage is Path.unlink  # as if it had never existed
     assert (f"{note.name}: the shard is truncated or was altered" in said) is not gone
     assert list(totals(said).values()) == [computed]
     assert content(tmp_path) == undisturbed
@@ -135,7 +136,7 @@ def test_damaged_record(letters: Warm, tmp_path: Path, damage: Callable[[Path], 
 
 
 def test_a_cut_record_is_said_once(letters: Warm, tmp_path: Path) -> None:
-    """Under other groups of keys nothing writes it anew, and it names no keys any more."""
+    """With keys in other groups the record, which no longer names any, is not rewritten."""
     letters.run(tmp_path, work="letters")
     for note in (tmp_path / "store").rglob("shard-*.json"):
         cut(note)
@@ -146,7 +147,7 @@ def test_a_cut_record_is_said_once(letters: Warm, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, empty, alter, Path.unlink])
 def test_damaged_note_of_a_stage(letters: Warm, tmp_path: Path, damage: Any) -> None:
-    """stage.json is for people: it is written anew, and no shard is computed for it."""
+    """stage.json is only for people to read: it is rewritten, and no shard is recomputed."""
     letters.run(tmp_path, work="letters")
     undisturbed = content(tmp_path)
     note = next((tmp_path / "store").rglob("stage.json"))
@@ -159,7 +160,7 @@ def test_damaged_note_of_a_stage(letters: Warm, tmp_path: Path, damage: Any) -> 
 
 
 def test_records_without_a_digest_still_count(letters: Warm, tmp_path: Path) -> None:
-    """As the first stores had them; what is no record of any kind is still noticed."""
+    """As in the first stores; a file that is not a record at all is still noticed."""
     letters.run(tmp_path, work="letters")
     notes = sorted((tmp_path / "store").rglob("shard-*.json"))
     for note in notes:
@@ -175,7 +176,7 @@ def test_records_without_a_digest_still_count(letters: Warm, tmp_path: Path) -> 
 
 
 def test_what_another_process_finished_first_stays(tmp_path: Path) -> None:
-    """Later stages may have been computed from it already, and results may differ in last bits."""
+    """Later stages may already have used it, and results may differ in the last bits."""
 
     def slow(keys: list[str]) -> dict[str, Any]:
         Store(tmp_path).stage("s", 1, {}).compute(keys, lambda keys: {"x": np.ones(2)})
@@ -211,7 +212,7 @@ def test_store_through_a_link_and_under_a_wrong_clock(letters: Warm, tmp_path: P
 
 
 def test_a_full_disk_is_one_line_from_every_library(tmp_path: Path) -> None:
-    """Writers of pandas, pyarrow and Pillow each have an error of their own."""
+    """pandas, pyarrow and Pillow each raise a different error."""
     from PIL import Image
 
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
@@ -227,7 +228,7 @@ def test_a_full_disk_is_one_line_from_every_library(tmp_path: Path) -> None:
     with mounted(disk, "-t", "tmpfs", "-o", "size=32k", "tmpfs"):
         for name, write in writers.items():
             with (
-                pytest.raises(InputError, match=r"^cannot write .*space left") as caught,
+                pytest.raises(InputError, match=r"^cannot write .*free space") as caught,
                 atomic_write(disk / name) as path,
             ):
                 write(path)
@@ -235,7 +236,7 @@ def test_a_full_disk_is_one_line_from_every_library(tmp_path: Path) -> None:
 
 
 def test_a_half_written_table_is_none(tmp_path: Path) -> None:
-    """A run killed while it wrote a table or figure leaves a temporary file with its suffix."""
+    """A run killed while writing a table or figure leaves a temporary file with the same suffix."""
     settings = make_settings(out=str(tmp_path), data=str(tmp_path / "data"))
     shown.save(pd.DataFrame({"method": ["TAS"]}), "table1", settings)
     (tmp_path / "figures").mkdir()
@@ -247,7 +248,7 @@ def test_a_half_written_table_is_none(tmp_path: Path) -> None:
 
 
 def test_temporary_files_are_no_outputs_of_a_notebook(tmp_path: Path) -> None:
-    """One that another run has in hand is not recorded, an old one goes."""
+    """A file that another run is writing is not recorded; an old one is removed."""
     write_table = """\
 for name in ("table1.csv", ".tmp-12345678-table2.csv"):
     Path(out, "tables", name).write_text("a\\n1\\n")

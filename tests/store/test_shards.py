@@ -23,7 +23,7 @@ EMPTY_OBJECT = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a
 
 
 class Letters:
-    """Work that counts a word's letters and remembers what it was asked for."""
+    """Work that counts the letters of words and remembers which words it was given."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
@@ -44,7 +44,7 @@ def stage(tmp_path):
 
 
 def again(stage):
-    """The same stage as another process sees it."""
+    """The same stage as seen by another process."""
     return Store(stage.folder.parent.parent).stage("letters", 1, {"alpha": 0.1})
 
 
@@ -158,7 +158,7 @@ def test_reading_no_keys(stage):
 
 
 def test_an_empty_arrays_width_does_not_matter(stage):
-    """A shard of images without masks cannot know how wide vectors are."""
+    """A shard whose images have no masks cannot know the length of vectors."""
 
     def work(keys):
         if keys == ["none"]:
@@ -339,7 +339,7 @@ def _start(root: Path, seconds: float) -> subprocess.Popen:
 @pytest.mark.parametrize("shards", [1, 3])  # after the first and before the last
 def test_killed_run_goes_on_where_it_was(tmp_path, shards):
     killed = _start(tmp_path / "killed", 0.5)
-    for _ in range(shards + 1):  # at work on the shard after these
+    for _ in range(shards + 1):  # computing the next shard
         killed.stdout.readline()
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL

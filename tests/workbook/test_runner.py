@@ -53,7 +53,7 @@ def test_select(place):
     assert [book.name for book in select(folder=folder)] == ["01_one", "02_two", "10_ten"]
     chosen = select(["10", "01_one", "01"], folder)
     assert [book.name for book in chosen] == ["01_one", "10_ten"]
-    with pytest.raises(InputError, match=r"^unknown notebook '03': there is 01_one, 02_two"):
+    with pytest.raises(InputError, match=r"^unknown notebook '03': choose from 01_one, 02_two"):
         select(["03"], folder)
     with pytest.raises(InputError, match=r"no notebooks in .*run from a clone"):
         select(folder=folder / "none")
@@ -178,7 +178,7 @@ def test_one_run_at_a_time_in_a_folder(place, tmp_path, capfd):
         while not (tmp_path / "{out} put/notebooks/01_one.tmp.ipynb").exists():
             assert not first.done()
             time.sleep(0.1)
-        with pytest.raises(InputError, match=r"another run writes into .*or name another folder"):
+        with pytest.raises(InputError, match=r"another run is writing to .*choose another folder"):
             run(books, parameters)
         assert first.result().is_file()
     run(books, parameters)
