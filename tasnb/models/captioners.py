@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tasnb.models.checkpoints import loading, model_source, registered
 from tasnb.models.devices import Batches, compile_tower, device, device_of, half, resident
 from tasnb.settings import InputError, Settings
+from tasnb.store.threads import in_one_thread
 
 
 class Captioner(Protocol):
@@ -43,6 +44,7 @@ class TransformersCaptions:
         self.settings = settings
         self.batches = Batches(settings.batch_size)
 
+    @in_one_thread
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
         return [text for texts in self.batches.run(images, self._say) for text in texts]
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasnb.store.threads import in_one_thread
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -74,6 +76,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+@in_one_thread
 def resident(key: Hashable, build: Callable[[], T]) -> T:
     """A model that stays in memory as long as there is room: ``build()``, unless it is there still.
 
@@ -91,6 +94,7 @@ def resident(key: Hashable, build: Callable[[], T]) -> T:
     return _resident[key]
 
 
+@in_one_thread
 def forget() -> None:
     """Drops all models, as before memory is measured."""
     _resident.clear()

@@ -26,6 +26,7 @@ from tasnb.models.checkpoints import (
 )
 from tasnb.models.devices import Batches, device, device_of, resident, to_numpy
 from tasnb.settings import Settings, unknown
+from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,9 +70,11 @@ class Towers(ABC):
         with torch.inference_mode():
             return self._texts(["a"]).shape[-1]
 
+    @in_one_thread
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
         return self._batched(images, self._images)
 
+    @in_one_thread
     def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
         from torch.nn.functional import normalize as unit
 
@@ -80,6 +83,7 @@ class Towers(ABC):
             texts, lambda some: unit(self._texts(some), dim=-1) if normalize else self._texts(some)
         )
 
+    @in_one_thread
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
         for text in texts:
             count = self._count_tokens(text)

@@ -32,6 +32,7 @@ from tasnb.models.checkpoints import (
 )
 from tasnb.models.devices import compile_tower, device, resident, to_numpy
 from tasnb.settings import ROOT, InputError, Settings
+from tasnb.store.threads import in_one_thread
 
 Proposed = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -75,6 +76,7 @@ class SamProposals:
             output_mode="binary_mask",
         )
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         import torch
 
@@ -101,6 +103,7 @@ class MaskGeneration:
         self.model = self.generate.model
         self.settings = settings
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         from PIL import Image
 
@@ -136,6 +139,7 @@ class FreeSoloProposals:
                 model = from_folder(where, FreeSolo)
         self.model = model.to(device())
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         masks, scores = self.model.masks(image)
         return to_numpy(masks), to_numpy(scores.double()), np.full(len(masks), np.nan)
@@ -162,6 +166,7 @@ class FastSam:
                 str(path) if path.exists() else f"{weights.removesuffix('.pt')}.pt"
             )
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         found = self.model(
             np.ascontiguousarray(image[..., ::-1]),  # it takes arrays for BGR
