@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tasnb.models.checkpoints import loading, model_source, registered
-from tasnb.models.devices import Batches, compile_tower, device, device_of, half, resident
+from tasnb.models.devices import (
+    Batches,
+    compile_tower,
+    device,
+    device_of,
+    few_at_a_time,
+    half,
+    resident,
+)
 from tasnb.settings import InputError, Settings
 from tasnb.store.threads import in_one_thread
 
@@ -52,7 +60,12 @@ class TransformersCaptions:
         """Captions of a batch."""
         import torch
 
-        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+        pixels = torch.cat(
+            [
+                self.processor(images=some, return_tensors="pt")["pixel_values"]
+                for some in few_at_a_time(images, self.settings.batch_size)
+            ]
+        )
         with torch.inference_mode():
             tokens = self.model.generate(
                 pixel_values=pixels.to(device_of(self.model), self.model.dtype),

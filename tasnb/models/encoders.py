@@ -24,7 +24,14 @@ from tasnb.models.checkpoints import (
     placed,
     registered,
 )
-from tasnb.models.devices import Batches, device, device_of, resident, to_numpy
+from tasnb.models.devices import (
+    Batches,
+    device,
+    device_of,
+    few_at_a_time,
+    resident,
+    to_numpy,
+)
 from tasnb.settings import Settings, unknown
 from tasnb.store.threads import in_one_thread
 
@@ -176,14 +183,21 @@ class Blip2Itc(Towers):
                 raise ValueError("use_qformer_text_input is not in its config")
         self.model = model.eval().to(device())
         self.image_processor, self.tokenizer = processor.image_processor, processor.tokenizer
+        self.batch_size = settings.batch_size
         self.batches = Batches(settings.batch_size)
         self.room = model.config.qformer_config.max_position_embeddings - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
+        import torch
         from torch.nn.functional import normalize
 
         model = self.model
-        pixels = self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        pixels = torch.cat(
+            [
+                self.image_processor(images=some, return_tensors="pt")["pixel_values"]
+                for some in few_at_a_time(images, self.batch_size)
+            ]
+        )
         patches = model.vision_model(pixels.to(device_of(model))).last_hidden_state
         queries = model.query_tokens.expand(len(patches), -1, -1)
         seen = model.qformer(query_embeds=queries, encoder_hidden_states=patches).last_hidden_state
