@@ -19,6 +19,8 @@ from tasnb.datasets.images import load_image, to_rgb
 from tasnb.datasets.splits import Split
 from tasnb.method import proposals
 from tasnb.method.pipeline import Pipeline
+from tasnb.method.scores import ScoreTable
+from tasnb.models.devices import free, is_out_of_memory
 from tasnb.models.encoders import load_encoder
 from tasnb.settings import InputError, Settings, make_settings
 
@@ -32,7 +34,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 # What goes through the stages together: 64 pictures of 640 x 480, or fewer larger ones, because
-# every mask of a picture becomes a blurred copy of it.
+# those that are no files are kept until they are answered.
 _PIXELS = 20_000_000
 _PAIRS = 1024
 
@@ -161,14 +163,12 @@ def _answers(
 ) -> Iterator[Any]:
     pipeline = Pipeline(settings)
     for chunk in _chunks(pairs, settings):
-        answered = _answer([asked for asked in chunk if isinstance(asked, _Asked)], pipeline)
+        answers = _answer([asked for asked in chunk if isinstance(asked, _Asked)], pipeline)
         for asked in chunk:
-            if isinstance(asked, _Asked):
-                yield next(answered)
-            elif keep_errors:
-                yield asked
-            else:
-                raise asked
+            answer = next(answers) if isinstance(asked, _Asked) else asked
+            if isinstance(answer, InputError) and not keep_errors:
+                raise answer
+            yield answer
 
 
 def _chunks(
@@ -181,8 +181,7 @@ def _chunks(
     last: Any = None
     for image, expression in pairs:
         try:
-            if not isinstance(expression, str) or not expression.strip():
-                raise InputError('the expression is blank; say what to find, as "the left cat"')
+            _check(expression)
             if not sizes or image is not last:  # else it has just been read
                 asked = _asked(image, settings)
             last = image
@@ -197,6 +196,19 @@ def _chunks(
         yield chunk
 
 
+def _check(expression: Any) -> None:
+    """Raises an InputError unless there is something to look for."""
+    if not isinstance(expression, str) or not expression.strip():
+        raise InputError('the expression is blank; say what to find, as "the left cat"')
+    try:
+        expression.encode()
+    except UnicodeEncodeError:  # a shell in another encoding, or half an emoji
+        raise InputError(
+            f"the expression {ascii(expression)} has a character that is no Unicode; type it in "
+            "UTF-8"
+        ) from None
+
+
 def _asked(image: Picture, settings: Settings) -> _Asked:
     """An image, with its expression still to come."""
     path = Path(image) if isinstance(image, (str, Path)) else None
@@ -207,7 +219,9 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
             f"{path or 'the image'} is too thin, {width} x {height} pixels: models see nothing in "
             f"one that is more than {THIN} times as long as it is wide"
         )
-    digest = hashlib.sha256(pixels.tobytes() + bytes(str(pixels.shape), "ascii")).hexdigest()
+    hashed = hashlib.sha256(np.ascontiguousarray(pixels))
+    hashed.update(bytes(str(pixels.shape), "ascii"))
+    digest = hashed.hexdigest()
     key = f"picture-{digest[:16]}"
     if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
@@ -215,16 +229,57 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
     return _Asked("", key, height, width, pixels if path is None else path)
 
 
-def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation]:
-    """The answers to some pairs, all of which go through each stage together."""
+def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | InputError]:
+    """The answers to some pairs, all of which go through each stage together.
+
+    If memory does not suffice, each picture goes by itself, and an error is the answer to those
+    that are too large even then.
+    """
     if not chunk:
         return
+    images = {asked.key: asked.source for asked in chunk}
+    split = Split("", "", _sentences(chunk), images)
+    try:
+        scored = _score(split, pipeline)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        refused = next(iter(str(error).splitlines()), "") or type(error).__name__
+        scored = None
+    if scored is not None:
+        yield from _chosen(chunk, split, scored, pipeline)
+        return
+    free()  # outside the handler: its traceback holds on to what did not fit
+    if len(images) == 1:
+        yield from (_too_large(asked, refused) for asked in chunk)
+        return
+    alone = {key: _answer([a for a in chunk if a.key == key], pipeline) for key in images}
+    for asked in chunk:
+        yield next(alone[asked.key])
+
+
+def _too_large(asked: _Asked, refused: str) -> InputError:
+    name = asked.source if isinstance(asked.source, Path) else "the image"
+    return InputError(
+        f"there is not enough memory for {name} ({asked.width} x {asked.height} pixels; "
+        f"{refused[:120]}); scale it down"
+    )
+
+
+def _score(split: Split, pipeline: Pipeline) -> ScoreTable:
+    """All that is computed for some pairs; most of it is stored."""
     settings = pipeline.settings
-    split = Split("", "", _sentences(chunk), {asked.key: asked.source for asked in chunk})
     # a stored text is not encoded again, so this is said here
     encoder = load_encoder(settings.encoders[-1], settings)
-    encoder.warn_of_cuts(list(dict.fromkeys(asked.expression for asked in chunk)))
-    scored = pipeline.score(split, settings.encoders[-1])
+    encoder.warn_of_cuts(list(dict.fromkeys(split.sentences["sentence"])))
+    return pipeline.score(split, settings.encoders[-1])
+
+
+def _chosen(
+    chunk: list[_Asked], split: Split, scored: ScoreTable, pipeline: Pipeline
+) -> Iterator[Segmentation]:
+    """The answers to pairs whose masks have their scores."""
+    settings = pipeline.settings
     pairs = scored.pairs.assign(S=scored.total(settings.alpha, settings.lam))
     chosen = scored.choose(pairs["S"].to_numpy(), rectify=True)
     pairs["chosen"] = np.isin(np.arange(len(pairs)), chosen)

@@ -38,9 +38,11 @@ def paint_mask(
 ) -> Image:
     """The image (H, W, 3) with a mask tinted and outlined in a colour."""
     rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
-    out = image.astype(float)
-    out[mask] = (1 - strength) * out[mask] + strength * rgb
-    out = out.astype(np.uint8)
+    out = image.copy()
+    values = np.arange(256)[:, None]  # what becomes of each, so that no picture of floats is made
+    tinted = ((1 - strength) * values + strength * rgb).astype(np.uint8)
+    for channel in range(3):
+        out[mask, channel] = tinted[image[mask, channel], channel]
     lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(out, lines, -1, [int(c) for c in rgb], max(1, image.shape[1] // 250))
     return out
