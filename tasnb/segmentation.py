@@ -204,8 +204,7 @@ def _check(expression: Any) -> None:
         expression.encode()
     except UnicodeEncodeError:  # a shell in another encoding, or half an emoji
         raise InputError(
-            f"the expression {ascii(expression)} has a character that is no Unicode; type it in "
-            "UTF-8"
+            f"the expression {expression!a} has a character that is no Unicode; type it in UTF-8"
         ) from None
 
 
