@@ -10,17 +10,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from quick import PICTURES, QUICK
 
 import tasnb
 from tasnb.settings import ROOT
 
-QUICK = {
-    "points_per_side": 3,
-    "pred_iou_thresh": 0.0,
-    "stability_score_thresh": 0.0,
-    "num_beams": 1,
-    "max_new_tokens": 6,
-}
 PROGRAM = f"""
 import json, sys, tasnb
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +32,7 @@ with ThreadPoolExecutor(4) as threads:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """All of one size, so that nothing but its pixels tells one from another."""
     folder = tmp_path_factory.mktemp("pictures")
-    for path in sorted((ROOT / "data" / "embedded" / "images").glob("*.jpg"))[:8]:
+    for path in PICTURES:
         Image.open(path).convert("RGB").resize((160, 120)).save(folder / f"{path.stem}.png")
     return sorted(folder.iterdir())
 
