@@ -63,7 +63,7 @@ class TransformersCaptions:
         pixels = torch.cat(
             [
                 self.processor(images=some, return_tensors="pt")["pixel_values"]
-                for some in few_at_a_time(images, self.settings.batch_size)
+                for some in few_at_a_time(images)
             ]
         )
         with torch.inference_mode():

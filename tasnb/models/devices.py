@@ -161,20 +161,20 @@ class Lazy(Sequence[Item]):
 def pixels_at_once(batch_size: int) -> int:
     """The pixels of a batch of pictures of 640 x 480, for what works in the pictures' own size.
 
-    Larger pictures then come in smaller batches, so that memory is a matter of settings.
+    Of larger pictures fewer are worked on at once, so that memory is a matter of settings.
     """
     return batch_size * 640 * 480
 
 
 def few_at_a_time(
-    images: Iterable[npt.NDArray[np.uint8]], batch_size: int
+    images: Iterable[npt.NDArray[np.uint8]], most: int = pixels_at_once(64)
 ) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    """Images (H, W, 3) in order, as many at a time as ``pixels_at_once`` allows, one at least."""
+    """Images (H, W, 3) in order, with at most so many pixels at a time, but at least one image."""
     some: list[npt.NDArray[np.uint8]] = []
     pixels = 0
     for image in images:
         size = image.shape[0] * image.shape[1]
-        if some and pixels + size > pixels_at_once(batch_size):
+        if some and pixels + size > most:
             yield some
             some, pixels = [], 0
         some.append(image)

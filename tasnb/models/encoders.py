@@ -183,7 +183,6 @@ class Blip2Itc(Towers):
                 raise ValueError("use_qformer_text_input is not in its config")
         self.model = model.eval().to(device())
         self.image_processor, self.tokenizer = processor.image_processor, processor.tokenizer
-        self.batch_size = settings.batch_size
         self.batches = Batches(settings.batch_size)
         self.room = model.config.qformer_config.max_position_embeddings - 2
 
@@ -195,7 +194,7 @@ class Blip2Itc(Towers):
         pixels = torch.cat(
             [
                 self.image_processor(images=some, return_tensors="pt")["pixel_values"]
-                for some in few_at_a_time(images, self.batch_size)
+                for some in few_at_a_time(images)
             ]
         )
         patches = model.vision_model(pixels.to(device_of(model))).last_hidden_state
