@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -15,6 +16,7 @@ from quick import PICTURES, QUICK
 import tasnb
 from tasnb import segmentation
 from tasnb.datasets.images import load_image
+from tasnb.method import proposals
 from tasnb.segmentation import COLUMNS
 from tasnb.settings import InputError
 from tasnb.store import shards
@@ -101,6 +103,65 @@ def test_errors_are_raised_or_returned(quick: dict) -> None:
     _, missing, blank = tasnb.segment_many(pairs, errors="return", **quick)
     assert isinstance(missing, InputError) and "the expression is blank" in str(blank)
     assert list(tasnb.segment_many([], **quick)) == []
+
+
+def test_a_picture_that_cannot_be_read_is_its_own_error(quick: dict, tmp_path: Path) -> None:
+    content = PICTURES[0].read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    pictures = [PICTURES[0], Image.open(tmp_path / "cut.jpg"), tmp_path / "cut.jpg", PICTURES[1]]
+    pairs = [(picture, "the dog") for picture in pictures]
+    first, opened, named, last = tasnb.segment_many(pairs, errors="return", **quick)
+    assert first.mask.any() and last.mask.any()
+    assert str(opened).startswith("the image is truncated or damaged: ")
+    assert str(named).startswith(f"{tmp_path / 'cut.jpg'} is truncated or damaged: ")
+
+
+def test_a_photo_is_the_same_by_its_path_and_opened(quick: dict, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "phone.png"
+    Image.open(PICTURES[0]).save(path, exif=exif)
+    named, opened = (
+        tasnb.segment(picture, "the dog", **quick) for picture in (path, Image.open(path))
+    )
+    assert named.mask.shape == load_image(PICTURES[0]).shape[1::-1]
+    np.testing.assert_array_equal(named.image, opened.image)
+    assert named.record() == opened.record()
+
+
+@pytest.mark.parametrize("text", ["left \udcff cat", "half an emoji \ud83d"])
+def test_an_expression_that_is_no_unicode(quick: dict, text: str) -> None:
+    with pytest.raises(InputError, match=r"Unicode.* UTF-8$") as error:
+        tasnb.segment(PICTURES[0], text, **quick)
+    assert str(error.value).isascii() and "\n" not in str(error.value)
+
+
+def test_pictures_that_memory_does_not_suffice_for(
+    quick: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's own error for one of three; the other rows are answered, in their order."""
+    small, large, other = (np.array(Image.open(path).convert("RGB")) for path in PICTURES[4:7])
+    large = np.concatenate([large, large])
+    asked = [(large, "a"), (small, "a"), (large, "b"), (other, "a"), (small, "b")]
+    whole = proposals.propose
+
+    def refused(image: np.ndarray, *more: object) -> pd.DataFrame:
+        if image.shape == large.shape:
+            np.zeros(1 << 60, np.uint8)
+        return whole(image, *more)
+
+    monkeypatch.setattr(proposals, "propose", refused)
+    found = list(tasnb.segment_many(asked, errors="return", **quick))
+    for place in (0, 2):
+        height, width = large.shape[:2]
+        said = (
+            rf"not enough memory for the image \({width} x {height} pixels; Unable to allocate .*"
+        )
+        assert re.search(said, str(found[place])) and "\n" not in str(found[place])
+    assert [one.expression for one in (found[1], *found[3:])] == ["a", "a", "b"]
+    np.testing.assert_array_equal(found[4].image, small)
+    with pytest.raises(InputError, match="not enough memory"):
+        tasnb.segment(large, "a", **quick)
 
 
 def test_wrong_settings_are_said_at_once() -> None:

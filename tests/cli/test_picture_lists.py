@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def test_rows_that_cannot_be_asked(tmp_path: Path) -> None:
     assert (short.expression, short.error, short.extra) == ("", "", {})
 
 
+def test_spaces_after_a_comma(tmp_path: Path) -> None:
+    """What follows is a quoted cell all the same, with commas in it, too."""
+    text = 'image, expression, id\na.png, "the cat", 7\n b.png, "the cat, left",  8\nc.png,  cat,\n'
+    rows = read_list(written(tmp_path, text))
+    assert [(row.image, row.expression, row.extra["id"]) for row in rows] == [
+        ("a.png", "the cat", "7"),
+        ("b.png", "the cat, left", "8"),
+        ("c.png", "cat", ""),
+    ]
+    assert not any(row.error for row in rows)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -74,17 +87,27 @@ def test_bad_lists(
     assert os.listdir(tmp_path) == ["list.csv"]
 
 
+def dds_of_no_kind() -> bytes:
+    """A picture that Pillow knows and has no decoder for, which it says by an error of its own."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3)).save(file, "dds")
+    content = bytearray(file.getvalue())
+    content[80], content[84:88] = 4, b"NONE"
+    return bytes(content)
+
+
 def test_folders(tmp_path: Path) -> None:
     for name in ("b.PNG", "a b.jpg", "no suffix"):
         Image.new("L", (4, 3)).save(tmp_path / name, "png")
     (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "damaged").write_bytes(dds_of_no_kind())
     for name in ("notes.txt", ".hidden.png", "list.csv"):
         (tmp_path / name).write_text("no picture")
     (tmp_path / "inside.png").mkdir()
     rows, left_out = read_folder(tmp_path, ["the dog", "the cat"])
-    names = ["a b.jpg", "b.PNG", "broken.jpg", "no suffix"]
+    names = ["a b.jpg", "b.PNG", "broken.jpg", "damaged", "no suffix"]
     assert [row.image for row in rows] == [name for name in names for _ in range(2)]
-    assert [row.expression for row in rows] == ["the dog", "the cat"] * 4
+    assert [row.expression for row in rows] == ["the dog", "the cat"] * 5
     assert left_out == 3
     with pytest.raises(InputError, match="has no pictures in it"):
         read_folder(tmp_path / "inside.png", ["the dog"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, features
 from pycocotools import mask as coco_mask
 from quick import PICTURES, QUICK
 
@@ -139,6 +139,35 @@ def test_a_folder_and_several_expressions(
     assert table["image"].tolist() == [p.name for p in PICTURES[:2] for _ in range(2)]
     assert table["expression"].tolist() == ["the left one", "the dog"] * 2
     assert (table["error"] == "").all()
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_a_damaged_picture_is_one_row_of_a_folder(
+    tmp_path: Path, command: Callable[..., int]
+) -> None:
+    """Its decoder raises a RuntimeError."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.jpg").write_bytes(PICTURES[0].read_bytes())
+    Image.open(PICTURES[0]).save(pictures / "b.avif")
+    content = (pictures / "b.avif").read_bytes()
+    (pictures / "b.avif").write_bytes(content.replace(b"iloc", b"free"))
+    assert command(pictures, "the left one", "--out", tmp_path / "out") == 1
+    table = results(tmp_path / "out")
+    assert table["mask"].tolist() == ["0001_a.png", ""]
+    assert "b.avif is truncated or damaged" in table["error"][1]
+
+
+def test_a_byte_that_is_no_utf8(
+    tmp_path: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Python hands it on from a shell of another encoding."""
+    text = os.fsdecode(b"left \xff cat")
+    assert command(PICTURES[0], text, "--out", tmp_path / "o.png") == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("tasnb: the expression ") and captured.err.count("\n") == 1
+    assert command(PICTURES[0], text, "the left one", "--out", tmp_path / "out") == 1
+    assert (results(tmp_path / "out")["error"] != "").tolist() == [True, False]
 
 
 def test_one_picture_to_a_folder(tmp_path: Path, command: Callable[..., int]) -> None:
