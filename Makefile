@@ -1,9 +1,10 @@
-# make         sets up .venv, runs the notebooks, prints Table 1 (the first time: minutes)
-# make help    what else there is
+# make         create .venv, run the notebooks, print Table 1 (takes minutes the first time)
+# make help    list the other targets
 
-PYTHON ?= python3
-VENV   := .venv
-STAMP  := $(VENV)/.installed
+PYTHON  ?= python3
+WORKERS ?= 2
+VENV    := .venv
+STAMP   := $(VENV)/.installed
 NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 	--extra-keys "metadata.papermill cell.metadata.papermill"
 
@@ -11,11 +12,11 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 .DELETE_ON_ERROR:
 .PHONY: tables test lint format lab clean help
 
-tables: $(STAMP)  ## run notebooks 01 to 07, write runs/embedded/ (ARGS="--limit 5" and the like)
+tables: $(STAMP)  ## run notebooks 01 to 07 and write runs/embedded/ (options: ARGS="--limit 5")
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
-test: $(STAMP)  ## run the tests (ARGS="-m 'not slow and not real_size'" for the quick ones)
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests in two processes (only the quick ones: ARGS="-m 'not slow and not real_size'")
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)  ## check style, the direction of imports, and that notebooks hold no outputs
 	$(VENV)/bin/ruff check .
@@ -23,7 +24,7 @@ lint: $(STAMP)  ## check style, the direction of imports, and that notebooks hol
 	$(VENV)/bin/lint-imports
 	$(NBSTRIPOUT) --verify notebooks/*.ipynb
 
-format: $(STAMP)  ## put style right and strip the notebooks' outputs
+format: $(STAMP)  ## format the code and strip the notebooks' outputs
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(NBSTRIPOUT) notebooks/*.ipynb

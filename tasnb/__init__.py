@@ -13,6 +13,7 @@ Findings of EMNLP 2023. The public names are few::
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -26,6 +27,10 @@ __all__ = [
     "segment_many",
     "start",
 ]
+
+# Progress is shown as text: a bar made of widgets is a dead frame in a saved notebook. Libraries
+# that would rather have widgets (tqdm.auto, in transformers) warn in pink at the first computation.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Looked up on first use: torch and its friends take seconds to import, `import tasnb` must not.
 _HOME = {

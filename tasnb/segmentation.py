@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets.images import load_image, to_rgb
+from tasnb.datasets.expressions import check_expression
+from tasnb.datasets.images import ImageFile, load_image, to_rgb
 from tasnb.datasets.splits import Split
 from tasnb.method import proposals
 from tasnb.method.pipeline import Pipeline
@@ -27,7 +31,7 @@ from tasnb.settings import InputError, Settings, make_settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Picture = str | Path | npt.NDArray[np.uint8] | Image
+    Picture = str | Path | ImageFile | npt.NDArray[np.uint8] | Image
 
 COLUMNS = [
     "mask_id", "V", "P", "N", "S", "center_x", "center_y", "kept", "chosen", "caption",
@@ -41,7 +45,7 @@ _PAIRS = 1024
 THIN = 100  # beyond that, a model's smaller copy of a picture may have no pixels left
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation:
     """What an expression denotes in an image.
 
@@ -57,6 +61,28 @@ class Segmentation:
     expression: str
     mask: npt.NDArray[np.bool_]
     frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        masks = f"{len(self.frame)} mask{'' if len(self.frame) == 1 else 's'}"
+        return (
+            f"Segmentation({self.expression!r}: {100 * self.mask.mean():.1f} % of {width} x "
+            f"{height} pixels, chosen from {masks})"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the expression, the picture with its mask, and the table."""
+        file, overlay = io.BytesIO(), self.overlay()
+        overlay.thumbnail((960, 960))  # what is shown, not what is computed with
+        overlay.save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode("ascii")
+        words = html.escape(self.expression)
+        table = self.frame.round(3).to_html(index=False, border=0)  # escapes what captions say
+        return (
+            f'<div class="tex2jax_ignore mathjax_ignore"><p>“{words}”</p>'
+            f'<img alt="{words}" style="max-width: min(100%, 640px)" '
+            f'src="data:image/png;base64,{picture}">{table}</div>'
+        )
 
     def overlay(self) -> Image:
         """The image with the mask tinted."""
@@ -104,7 +130,7 @@ class _Asked:
     key: str
     height: int
     width: int
-    source: Path | npt.NDArray[np.uint8]
+    source: ImageFile | Path | npt.NDArray[np.uint8]
 
 
 def segment(
@@ -181,7 +207,7 @@ def _chunks(
     last: Any = None
     for image, expression in pairs:
         try:
-            _check(expression)
+            check_expression(expression)
             if not sizes or image is not last:  # else it has just been read
                 asked = _asked(image, settings)
             last = image
@@ -196,21 +222,9 @@ def _chunks(
         yield chunk
 
 
-def _check(expression: Any) -> None:
-    """Raises an InputError unless there is something to look for."""
-    if not isinstance(expression, str) or not expression.strip():
-        raise InputError('the expression is blank; say what to find, as "the left cat"')
-    try:
-        expression.encode()
-    except UnicodeEncodeError:  # a shell in another encoding, or half an emoji
-        raise InputError(
-            f"the expression {expression!a} has a character that is no Unicode; type it in UTF-8"
-        ) from None
-
-
 def _asked(image: Picture, settings: Settings) -> _Asked:
     """An image, with its expression still to come."""
-    path = Path(image) if isinstance(image, (str, Path)) else None
+    path = Path(image) if isinstance(image, (str, Path, ImageFile)) else None
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     if max(height, width) > THIN * min(height, width):
@@ -225,7 +239,8 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
     if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
         key = f"picture-{number[0]}-{digest[:12]}" if number else f"{key}-unnumbered"
-    return _Asked("", key, height, width, pixels if path is None else path)
+    source = image if isinstance(image, ImageFile) else pixels if path is None else path
+    return _Asked("", key, height, width, source)
 
 
 def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | InputError]:
@@ -258,7 +273,7 @@ def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | 
 
 
 def _too_large(asked: _Asked, refused: str) -> InputError:
-    name = asked.source if isinstance(asked.source, Path) else "the image"
+    name = "the image" if isinstance(asked.source, np.ndarray) else asked.source
     return InputError(
         f"there is not enough memory for {name} ({asked.width} x {asked.height} pixels; "
         f"{refused[:120]}); scale it down"
@@ -321,7 +336,7 @@ def _sentences(chunk: list[_Asked]) -> pd.DataFrame:
 def _pixels(image: Any) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, Path, ImageFile)):
         try:
             return load_image(image)
         except OSError as error:  # of the name itself, as one that is too long

@@ -40,7 +40,8 @@ the command line and the tests share one store wherever they are started."""
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a `name` that is none of `known`, with the nearest ones suggested."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
+    alike = [one for one in known if one.casefold() == str(name).casefold()]
+    near = alike or difflib.get_close_matches(str(name), known, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return InputError(f"unknown {kind} {shown(name)}: {hint}there is {', '.join(known)}")
 
@@ -56,14 +57,25 @@ def shown(value: object) -> str:
     return " ".join(reprlib.repr(value).split())
 
 
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raises an InputError unless a notebook's own parameter is a whole number from `least` on."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        range_ = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} = {shown(value)}: should be a whole number {range_}")
+
+
 # Strict, so that "0.1" is no number and 1.5 no count, except for what JSON cannot say: papermill
 # passes lists for tuples and strings for paths.
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Folder = Annotated[Path, Field(strict=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Area = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Rule = Literal["published", "released"]
+
+PLACES = ("store", "out", "data", "backend", "scheduler", "workers", "shard_size")
+"""Settings that say where a run reads, computes and writes; no result depends on them."""
 
 
 class Settings(BaseModel):
@@ -80,6 +92,8 @@ class Settings(BaseModel):
     splits: Names = ()  # none given: all that the paper reports
     limit: Count | None = None  # the first images of each split; None (or 0): all
     seed: Annotated[int, Field(ge=0)] = 0
+    both_recipes: bool = False  # TAS by the other recipe, too, in Tables 1 and 2
+    timed_images: Count = 12  # of notebook 7; the paper times 500
 
     # Which models; each name is looked up in one registry (proposals, captions, encoders).
     proposal_network: str = "sam:embedded/sam"
@@ -96,10 +110,10 @@ class Settings(BaseModel):
     pred_iou_thresh: Share = 0.7
     stability_score_thresh: Share = 0.7
     subset_overlap: Share = 0.9
-    min_mask_region_area: Annotated[int, Field(ge=0)] = 0  # pixels of a hole or island that goes
-    min_mask_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2000.0  # pixels, ...
-    min_mask_area_of: Annotated[tuple[Count, Count], Field(strict=False)] | None = (640, 480)
-    # ... of an image of this size and in proportion on others; None: absolute, as on real data.
+    min_mask_region_area: Area = 800.0  # SAM fills holes and drops islands under this, ...
+    min_mask_area: Area = 2000.0  # ... and the refinement drops masks under this: pixels ...
+    areas_of: Annotated[tuple[Count, Count], Field(strict=False)] | None = (640, 480)
+    # ... of an image of this size, and in proportion on others; None: absolute, as on real data.
 
     # Masked images (Eq. 1) and captions (section 3.2).
     caption_input: Literal["blur", "crop"] = "blur"
@@ -108,7 +122,8 @@ class Settings(BaseModel):
     crop_rule: Rule = "published"  # of the box; released: without its last row and column
     num_beams: Count = 5
     max_new_tokens: Count = 30
-    precision: Literal["full", "half"] = "full"  # of the captioner; half: 16 bits a weight
+    # Of the captioner: 32 bits; on a GPU 16 as BLIP-2's authors have it; or 16 in any case.
+    precision: Literal["full", "half", "bfloat16"] = "full"
 
     # S = V + alpha P + lambda N (Eq. 6).
     alpha: Weight = 0.1
@@ -213,9 +228,31 @@ class Settings(BaseModel):
                     raise unknown("split", split, known)
         return self
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Fields that are not as the profile and the recipe have them, for notes and names.
+
+        Left out are ``PLACES``, on which no result depends.
+        """
+        plain = type(self)(profile=self.profile, recipe=self.recipe)
+        names = [name for name in type(self).model_fields if name not in PLACES]
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(plain, n)}
+
+    def in_recipe(self, recipe: str) -> Settings:
+        """The same run by another recipe; what was changed by hand stays changed."""
+        given = {name: getattr(self, name) for name in PLACES} | self.changed
+        return type(self)(**{"profile": self.profile, **given, "recipe": recipe})
+
     def only(self, *fields: str) -> Settings:
         """These fields and the defaults of all others, so that what depends on them can be kept."""
         return type(self)(**{name: getattr(self, name) for name in fields})
+
+    def pixels_on(self, area: float, height: int, width: int) -> float:
+        """An area of the settings on an image of this size: in proportion, or as it is."""
+        if self.areas_of is None:
+            return area
+        of_width, of_height = self.areas_of
+        return area * height * width / (of_width * of_height)
 
     def lambda_of(self, dataset: str) -> float:
         """The weight of the negative texts: 0.7, but 1 on the -g family (section 4.2)."""

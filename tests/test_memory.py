@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import PICTURES, QUICK
 from PIL import Image
-from quick import PICTURES, QUICK
 
 from tasnb import Pipeline, make_settings
 from tasnb.datasets.images import load_image

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import PICTURES, QUICK
 from PIL import Image
 from pycocotools import mask as coco_mask
-from quick import PICTURES, QUICK
 
 import tasnb
 from tasnb import segmentation

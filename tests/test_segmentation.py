@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
 import tasnb
@@ -28,7 +32,7 @@ NOTHING = {"pred_iou_thresh": 1.0, "stability_score_thresh": 1.0}  # what no pro
 def path() -> Path:
     """The first picture of RefScenes val."""
     split = load_split(make_settings(limit=1), "refscenes", "val")
-    return next(iter(split.images.values()))
+    return next(iter(split.images.values())).path
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +187,33 @@ def test_bad_input(
     with pytest.raises(InputError) as error:
         segment(image, expression, **options)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_answer_shows_itself_in_a_notebook() -> None:
+    """Its picture with the mask and its table, nothing in them read as HTML or as a formula."""
+    image = np.full((600, 1200, 3), 90, np.uint8)
+    mask = np.zeros((600, 1200), bool)
+    mask[:300, :600] = True
+    row = {**dict.fromkeys(COLUMNS, 0.123456), "mask_id": 7, "caption": "<i>a cat</i>"}
+    result = Segmentation(image, '<b>"$5" or $6</b>', mask, pd.DataFrame([row]))
+    assert repr(result) == (
+        "Segmentation('<b>\"$5\" or $6</b>': 25.0 % of 1200 x 600 pixels, chosen from 1 mask)"
+    )
+    page = BeautifulSoup(result._repr_html_(), "html.parser")
+    assert page.p.text == '“<b>"$5" or $6</b>”' == f"“{page.img['alt']}”"
+    assert not page.find_all(["b", "i"])
+    assert "tex2jax_ignore" in page.div["class"]
+    assert [cell.text for cell in page.find_all("th")] == COLUMNS
+    assert "<i>a cat</i>" in page.table.text and "0.123" in page.table.text
+    encoded = page.img["src"].removeprefix("data:image/png;base64,")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+    assert shown.shape == (480, 960, 3)  # a photograph is made smaller
+    assert (shown[100, 100] != 90).any() and (shown[400, 800] == 90).all()
+
+
+def test_an_answer_without_proposals_shows_itself() -> None:
+    nothing = Segmentation(
+        np.zeros((4, 5, 3), np.uint8), "cat", np.zeros((4, 5), bool), pd.DataFrame(columns=COLUMNS)
+    )
+    assert "0.0 % of 5 x 4 pixels, chosen from 0 masks" in repr(nothing)
+    assert "<img" in nothing._repr_html_()

@@ -11,7 +11,15 @@ from pydantic import ValidationError
 import tasnb
 from tasnb.datasets.splits import ablated, columns, stand_in
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
-from tasnb.settings import ROOT, InputError, Settings, make_settings, short, unknown
+from tasnb.settings import (
+    ROOT,
+    InputError,
+    Settings,
+    check_whole,
+    make_settings,
+    short,
+    unknown,
+)
 
 
 def test_defaults_are_those_of_the_paper():
@@ -23,6 +31,41 @@ def test_defaults_are_those_of_the_paper():
     # the embedded profile's small SAM has thresholds of its own
     assert settings.pred_iou_thresh == settings.stability_score_thresh == 0.4
     assert (settings.caption_input, settings.clip_input) == ("blur", "crop")
+
+
+def test_the_profile_paper_has_the_papers_settings():
+    """Typed from section 4.2, the tables' captions, and the authors' code where it is silent."""
+    settings = make_settings("paper")
+    expected = {
+        "recipe": "published", "datasets": ("refcoco", "refcoco+", "refcocog", "phrasecut"),
+        "proposal_network": "sam:vit_h", "points_per_side": 8, "pred_iou_thresh": 0.7,
+        "stability_score_thresh": 0.7, "min_mask_region_area": 800.0, "min_mask_area": 2000.0,
+        "areas_of": None, "captioner": "blip2:Salesforce/blip2-opt-2.7b", "num_beams": 5,
+        "max_new_tokens": 30, "encoders": ("open_clip:RN50/openai", "open_clip:ViT-B-32/openai"),
+        "caption_input": "blur", "clip_input": "crop", "blur_kernel": 75, "alpha": 0.1, "lam": 0.7,
+        "lam_g": 1.0, "both_recipes": True, "timed_images": 500,
+    }  # fmt: skip
+    assert {name: getattr(settings, name) for name in expected} == expected
+    lambdas = [settings.lambda_of(dataset) for dataset in settings.datasets]
+    assert lambdas == [0.7, 0.7, 1.0, 0.7]
+
+
+def test_pixels_are_absolute_on_photographs_only():
+    for profile in PROFILES:
+        for recipe, proportional in (("published", profile == "embedded"), ("released", False)):
+            settings = make_settings(profile, recipe=recipe)
+            assert settings.pixels_on(settings.min_mask_region_area, 480, 640) == 800
+            small = settings.pixels_on(settings.min_mask_region_area, 240, 320)
+            assert small == (200 if proportional else 800)
+
+
+def test_the_other_recipe_keeps_what_was_changed_by_hand():
+    for recipe, other in (("published", "released"), ("released", "published")):
+        settings = make_settings(recipe=recipe, alpha=0.3, subset_overlap=0.6, out="elsewhere")
+        found = settings.in_recipe(other)
+        assert found == make_settings(recipe=other, alpha=0.3, subset_overlap=0.6, out="elsewhere")
+        assert found.in_recipe(recipe) == settings
+    assert make_settings("lite").in_recipe("released") == make_settings("lite", recipe="released")
 
 
 def test_columns_are_those_of_tables_1_and_2():
@@ -73,16 +116,16 @@ def test_lambda_is_larger_on_the_g_family():
 
 def test_what_json_cannot_say_is_accepted():
     settings = make_settings(
-        datasets=["refscenes"], encoders=["open_clip:x"], min_mask_area_of=[320, 240], alpha=1
+        datasets=["refscenes"], encoders=["open_clip:x"], areas_of=[320, 240], alpha=1
     )
     assert settings.datasets == ("refscenes",)
     assert settings.encoders == ("open_clip:x",)
-    assert settings.min_mask_area_of == (320, 240)
+    assert settings.areas_of == (320, 240)
     assert settings.alpha == 1.0 and type(settings.alpha) is float
 
 
 def test_survives_json():
-    settings = make_settings(alpha=0.2, out="elsewhere", limit=3, min_mask_area_of=None)
+    settings = make_settings(alpha=0.2, out="elsewhere", limit=3, areas_of=None)
     again = make_settings(**json.loads(json.dumps(settings.model_dump(mode="json"))))
     assert again == settings
 
@@ -125,7 +168,7 @@ def test_frozen():
         ({"caption_input": "blr"}, "caption_input = 'blr': should be 'blur' or 'crop'"),
         ({"datasets": "refscenes"}, "datasets = 'refscenes': should be a list"),
         ({"datasets": ["refscenes", 1]}, "datasets[1] = 1: should be a valid string"),
-        ({"min_mask_area_of": [640, 0.5]}, "min_mask_area_of[1] = 0.5: should be a valid integer"),
+        ({"areas_of": [640, 0.5]}, "areas_of[1] = 0.5: should be a valid integer"),
         ({"store": 5}, "store = 5: should be the path of a folder"),
         ({"encoders": []}, "encoders is empty: name at least one, as open_clip:embedded/clip-vit"),
         (
@@ -148,7 +191,7 @@ def test_frozen():
         ),
         (
             {"datasets": ["refscenes"], "splits": ["testa"]},
-            "unknown split 'testa': did you mean 'testB' or 'testA'? there is val, testA, testB",
+            "unknown split 'testa': did you mean 'testA'? there is val, testA, testB",
         ),
         (
             {"datasets": ["phrasescenes"], "splits": ["val"]},
@@ -160,6 +203,32 @@ def test_bad_value_is_one_line(overrides, message):
     with pytest.raises(InputError) as caught:
         make_settings(**overrides)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["TESTB", "testb", "tESTb"])
+def test_the_nearest_name_is_the_same_in_other_letters(name):
+    assert "did you mean 'testB'? " in str(unknown("split", name, ["testA", "testB", "test"]))
+
+
+@pytest.mark.parametrize("value", [-1, 8, 99999, True, 1.0, "1", None])
+def test_whole_numbers_in_a_range(value):
+    check_whole("sentence", 0, 0, 7)
+    check_whole("sentence", 7, 0, 7)
+    with pytest.raises(InputError, match=r"^sentence = .*: should be a whole number from 0 to 7$"):
+        check_whole("sentence", value, 0, 7)
+
+
+def test_a_whole_number_without_an_upper_end():
+    check_whole("few", 10**9, 1)
+    with pytest.raises(InputError, match=r"^few = 0: should be a whole number of 1 or more$"):
+        check_whole("few", 0, 1)
+
+
+def test_what_differs_from_profile_and_recipe():
+    assert make_settings("paper").changed == {}
+    assert make_settings(recipe="released", alpha=0.2, limit=0).changed == {"alpha": 0.2}
+    given = {"splits": ["val"], "store": "/x", "out": "/y", "data": "/z", "workers": 2}
+    assert make_settings(**given).changed == {"splits": ("val",)}
 
 
 def test_unknown_name_suggests_the_nearest():

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pictures import PICTURES, QUICK
 from PIL import Image
-from quick import PICTURES, QUICK
 
 import tasnb
 from tasnb.settings import ROOT

@@ -12,25 +12,26 @@ from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import InputError
 
 _RUN = """\
-Runs notebooks/NN_*.ipynb in order and writes notebooks, pages, tables, figures and index.html
-to runs/<profile>. What is up to date (same parameters, code and data) is skipped; what was
-interrupted goes on where it was."""
+Runs notebooks/NN_*.ipynb in order and writes executed notebooks, pages, tables, figures and
+index.html to runs/<profile>. Notebooks that are up to date (same parameters, code and data) are
+skipped; an interrupted run resumes where it stopped."""
 
 _RUN_EXAMPLES = """\
 examples:
   python -m tasnb run                                    everything, on the embedded benchmark
   python -m tasnb run --notebooks 05 --splits testA      one notebook, one split
-  python -m tasnb run --limit 5 --out /tmp/quick         a look at five images a split
+  python -m tasnb run --limit 5 --out /tmp/quick         a quick look: five images per split
   python -m tasnb run --notebooks 05 -p alpha 0.2 --out runs/alpha02
-  python -m tasnb run --profile paper -p backend dask    the paper's, on all GPUs"""
+  python -m tasnb run --check                            is the report still up to date?
+  python -m tasnb run --profile paper -p backend dask    the paper's models and data, on all GPUs"""
 
 _SEGMENT = """\
-Finds what an expression denotes in a picture: prints a row for each mask proposal with its
-scores V, P, N and S, and writes the picture with the chosen mask over it.
+Finds the object that an expression refers to: prints one row per mask proposal with its scores V,
+P, N and S, and saves the picture with the chosen mask drawn over it.
 
-Of a CSV file with the columns image and expression, of a folder of pictures, or of several
-expressions, --out is a folder: it gets a mask and an overlay a row, results.csv and masks.json
-(COCO results). A row that cannot be answered has its error in results.csv; the exit status is 1."""
+For a CSV file with the columns image and expression, a folder of pictures, or several expressions,
+--out is a folder. It receives a mask and an overlay for each row, results.csv, and masks.json (COCO
+results). If a row fails, results.csv gives the reason and the exit status is 1."""
 
 _SEGMENT_EXAMPLES = """\
 examples:
@@ -41,34 +42,34 @@ examples:
   python -m tasnb segment list.csv --out folder/"""
 
 _FETCH = """\
-Fetches models and data sets of the paper, which the embedded benchmark does without. Files go to
-data/, models of Hugging Face's hub to its own cache. What is there already is left alone; what was
-interrupted goes on where it was. With HF_HUB_OFFLINE=1 nothing is fetched."""
+Downloads the paper's models and datasets; the embedded benchmark needs none of them. Files go to
+data/, models from the Hugging Face hub to its own cache. Existing files are kept, and an
+interrupted download resumes where it stopped. With HF_HUB_OFFLINE=1 nothing is downloaded."""
 
 _FETCH_EXAMPLES = """\
 examples:
-  python -m tasnb fetch --list                           what there is, and what is here of it
-  python -m tasnb fetch sam-vit-h refcoco                one model, one data set
-  python -m tasnb fetch lite                             small public models, less than 2 GB
-  python -m tasnb fetch paper --to /data/tas             all that the paper's numbers need"""
+  python -m tasnb fetch --list                           everything available, and what is installed
+  python -m tasnb fetch sam-vit-h refcoco                one model and one dataset
+  python -m tasnb fetch lite                             small public models, under 2 GB
+  python -m tasnb fetch paper --to /data/tas             everything that the paper's numbers need"""
 
 _DOCTOR = """\
-Looks at packages, memory, models and data and prints a line for each: ok, note (works, but less
-well) or missing. The exit status is 0 only if the profile can run."""
+Checks packages, memory, models and data, and prints one line for each: ok, note (works, but not as
+well as it could) or missing. The exit status is 0 only if the profile can run."""
 
 
 _BENCH = """\
-Measures what the order of work, the store and the arithmetic are worth, and writes a table. Every
-number is a comparison within one run: put no two machines side by side by their seconds."""
+Measures how much time the order of work, the store and the arithmetic save, and writes a table.
+Every number is a comparison within one run: do not compare seconds between machines."""
 
 _CONVERT = """\
-Writes NAME.safetensors beside a file of TorchScript, for open_clip:ViT-B-32/NAME.safetensors. To
-open TorchScript is to run what is in it: give it only files whose origin you trust. Everything else
-that this program loads holds numbers only."""
+Writes NAME.safetensors next to a TorchScript file, for open_clip:ViT-B-32/NAME.safetensors.
+Opening TorchScript executes code from the file, so convert only files whose origin you trust. All
+other files that this program loads contain numbers only."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, without the usage before them."""
+    """Reports errors in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
@@ -106,56 +107,78 @@ def _parser() -> argparse.ArgumentParser:
         "run", "run the notebooks and write tables, figures and a report", _RUN, _RUN_EXAMPLES
     )
     add = run.add_argument
-    add("--profile", metavar="P", help=f"which models and data: {', '.join(PROFILES)}")
-    add("--recipe", metavar="R", help=f"which reading of the method: {', '.join(RECIPES)}")
+    add("--profile", metavar="P", help=f"models and data: {', '.join(PROFILES)}")
+    add("--recipe", metavar="R", help=f"reading of the method: {', '.join(RECIPES)}")
     add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
     add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
-    add("--notebooks", type=_names, metavar="01,05", default=[], help="some (default: all)")
-    add("--out", metavar="DIR", help="where the report goes (default: runs/<profile>)")
-    add("--store", metavar="DIR", help="where stored results lie (default: runs/store)")
-    add("--limit", metavar="N", help="the first N images of each split (default: all)")
-    _add_parameters(add, "a parameter of the notebooks, or any setting; repeatable")
-    add("--force", action="store_true", help="run also what is up to date")
+    add(
+        "--notebooks",
+        type=_names,
+        metavar="01,05",
+        default=[],
+        help="which notebooks (default: all)",
+    )
+    add("--out", metavar="DIR", help="where to write the report (default: runs/<profile>)")
+    add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
+    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
+    _add_parameters(add, "a notebook parameter or any setting; may be repeated")
+    add("--force", action="store_true", help="run everything, even if it is up to date")
+    add("--check", action="store_true", help="say what has changed since the run; run nothing")
     add(
         "--prepare-only",
         action="store_true",
-        help="write NN_name.prepared.ipynb with the parameters put in; run nothing",
+        help="write NN_name.prepared.ipynb with the parameters filled in, without running it",
     )
     run.set_defaults(call=commands.run)
 
-    segment = command("segment", "segment pictures by expressions", _SEGMENT, _SEGMENT_EXAMPLES)
+    segment = command(
+        "segment", "segment the object that an expression refers to", _SEGMENT, _SEGMENT_EXAMPLES
+    )
     add = segment.add_argument
     add("image", metavar="IMAGE", help="a picture file, a folder of pictures or a CSV file")
     add("expressions", metavar="EXPRESSION", nargs="*", help='such as "the left cat"')
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
-    add("--encoder", metavar="NAME", help="image-text encoder, as open_clip:embedded/clip-vit")
-    add("--out", metavar="FILE", help="overlay (default: overlay.png), or folder (segmented)")
-    add("--mask", metavar="FILE.png", help="also the mask, as a grey picture (0 and 255)")
-    add("--rle", metavar="FILE.json", help="also the mask as COCO results, with its score")
-    _add_parameters(add, "any setting, as alpha 0.2; repeatable")
+    add("--encoder", metavar="NAME", help="image-text encoder, such as open_clip:embedded/clip-vit")
+    add(
+        "--out",
+        metavar="FILE",
+        help="overlay (default: overlay.png), or a folder (default: segmented)",
+    )
+    add("--mask", metavar="FILE.png", help="also save the mask as a greyscale image (0 and 255)")
+    add("--rle", metavar="FILE.json", help="also save the mask and its score as COCO results")
+    _add_parameters(add, "any setting, such as alpha 0.2; may be repeated")
     segment.set_defaults(call=commands.segment)
 
-    fetch = command("fetch", "fetch the paper's models and data sets", _FETCH, _FETCH_EXAMPLES)
+    fetch = command("fetch", "download the paper's models and datasets", _FETCH, _FETCH_EXAMPLES)
     add = fetch.add_argument
-    add("names", metavar="NAME", nargs="*", help="what to fetch, or a bundle: paper, lite")
-    add("--to", metavar="DIR", help="where files go (default: data/)")
-    add("--list", action="store_true", help="list all names, sizes and places; fetch nothing")
+    add("names", metavar="NAME", nargs="*", help="what to download, or a bundle: paper, lite")
+    add("--to", metavar="DIR", help="where to save files (default: data/)")
+    add(
+        "--list",
+        action="store_true",
+        help="list all names, sizes and locations without downloading",
+    )
     fetch.set_defaults(call=commands.fetch)
 
-    doctor = command("doctor", "say what a profile needs and what is here of it", _DOCTOR)
+    doctor = command("doctor", "check whether a profile can run, and what is missing", _DOCTOR)
     add = doctor.add_argument
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
-    add("--data", metavar="DIR", default="", help="where data and checkpoints are (default: data/)")
+    add(
+        "--data",
+        metavar="DIR",
+        default="",
+        help="where to look for data and checkpoints (default: data/)",
+    )
     doctor.set_defaults(call=commands.doctor)
 
-    bench = command("bench", "measure the order of work, the store, metrics and memory", _BENCH)
+    bench = command("bench", "measure what the order of work and the store save", _BENCH)
     add = bench.add_argument
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
-    add("--images", metavar="N", default="4", help="how many to work on (default: 4)")
+    add("--images", metavar="N", default="4", help="how many images to measure on (default: 4)")
     add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
     bench.set_defaults(call=commands.bench)
 
-    convert = command("convert", "turn OpenAI's own files of CLIP into safetensors", _CONVERT)
+    convert = command("convert", "convert OpenAI's CLIP files to safetensors", _CONVERT)
     convert.add_argument("file", metavar="FILE", help="such as ViT-B-32.pt")
     convert.set_defaults(call=commands.convert)
     return parser
@@ -176,8 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0, 1 for a notebook or rows of a list that failed or a profile that cannot
-        run, 2 for bad input, 130 after Ctrl-C.
+        The exit status: 0 on success; 1 if a notebook or rows of a list failed, or a profile cannot
+        run; 2 for bad input; 130 after Ctrl-C.
     """
     from tasnb.workbook.runner import NotebookFailed
 
@@ -190,5 +213,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.say(error, 1)
     except KeyboardInterrupt:
         return commands.say(
-            "interrupted; the same command goes on from the results stored so far", 130
+            "interrupted; run the same command again to resume from the stored results", 130
         )

@@ -15,7 +15,7 @@ from tasnb.settings import InputError
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     from tasnb.cli.doctor import check_named
     from tasnb.workbook import runner
     from tasnb.workbook.parameters import from_text, settings_of
@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     notebooks = runner.select(arguments.notebooks)
     overrides.update(from_text(notebooks, dict(arguments.parameters)))
 
+    if arguments.check:
+        return _check(runner.check(notebooks, overrides))
     if not arguments.prepare_only:
         check_named(settings_of(overrides))
     done = runner.run(
@@ -45,11 +47,27 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.prepare_only:
         print(f"prepared notebooks: {done}")
-        return
+        return 0
     table = done.parent / "tables" / "table1.md"
     if table.is_file():
         print(f"\n{table.read_text(encoding='utf-8').strip()}\n")
     print(f"report: {done}")
+    return 0
+
+
+def _check(changes: dict[str, list[str]]) -> int:
+    """Prints what has changed since a run; 1 if anything has."""
+    for name, reasons in changes.items():
+        more = f" and {len(reasons) - 4} more" if len(reasons) > 4 else ""
+        print(f"{name}: {'; '.join(reasons[:4]) + more if reasons else 'up to date'}")
+    stale = sum(map(bool, changes.values()))
+    if stale:
+        return say(
+            f"{stale} of {len(changes)} notebooks not up to date; the same command without "
+            "--check runs them",
+            1,
+        )
+    return 0
 
 
 def _whole(name: str, text: str, hint: str = "") -> int:
@@ -78,7 +96,7 @@ def segment(arguments: argparse.Namespace) -> int:
         )
     if listed and arguments.expressions:
         raise InputError(
-            f"{image} has expressions of its own; leave out {arguments.expressions[0]!r}"
+            f"{image} contains the expressions; leave out {arguments.expressions[0]!r}"
         )
     out = arguments.out or ""
     folder = out.endswith(("/", os.sep)) or Path(out or "overlay.png").is_dir()
@@ -91,7 +109,9 @@ def segment(arguments: argparse.Namespace) -> int:
 def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> None:
     out = Path(arguments.out or "overlay.png")
     if out.suffix.lower() not in _PICTURES:
-        raise InputError(f"--out {out}: the overlay's name should end in {', '.join(_PICTURES)}")
+        raise InputError(
+            f"--out {out}: the overlay's file name should end in {', '.join(_PICTURES)}"
+        )
     files = {"--out": out}
     others = ("--mask", arguments.mask, ".png"), ("--rle", arguments.rle, ".json")
     for option, name, suffix in others:
@@ -100,7 +120,7 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
             if files[option].suffix.lower() != suffix:
                 raise InputError(f"{option} {name}: the file's name should end in {suffix}")
     if arguments.mask and files["--mask"].resolve() == out.resolve():
-        raise InputError(f"--mask {out}: that is where the overlay goes; choose another name")
+        raise InputError(f"--mask {out}: the overlay is saved there; choose another name")
     for option, file in files.items():
         if file.resolve() == Path(arguments.image).resolve():
             raise InputError(f"{option} {file}: that is the picture itself; choose another name")
@@ -132,11 +152,13 @@ def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict
     out = Path(arguments.out or "segmented")
     if out.suffix.lower() in _PICTURES:
         raise InputError(
-            f"--out {out}: several answers need a folder, as --out {out.with_suffix('')}/"
+            f"--out {out}: several answers need a folder, such as --out {out.with_suffix('')}/"
         )
     for option, name in (("--mask", arguments.mask), ("--rle", arguments.rle)):
         if name is not None:
-            raise InputError(f"{option} is for one picture; --out {out} gets all masks anyway")
+            raise InputError(
+                f"{option} works for a single picture only; all masks are saved to --out {out}"
+            )
 
     from tasnb.cli import picture_lists
     from tasnb.settings import make_settings
@@ -146,14 +168,14 @@ def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict
     rows, left_out = picture_lists.rows_of(image, arguments.expressions)
     table = out / picture_lists.RESULTS
     if image.resolve() in (out.resolve(), table.resolve()):
-        raise InputError(f"--out {out}: that would write over {image}; choose another folder")
+        raise InputError(f"--out {out}: that would overwrite {image}; choose another folder")
     check_writable(out)
     failed = picture_lists.segment_list(rows, out, **overrides)
     if left_out:
-        print(f"files of {image} left out because they are no pictures: {left_out}")
+        print(f"skipped files in {image} that are not pictures: {left_out}")
     print(f"masks: {len(rows) - failed} of {len(rows)} rows; see {table}")
     if failed:
-        return say(f"{failed} of {len(rows)} rows failed; {table} says why, column error", 1)
+        return say(f"{failed} of {len(rows)} rows failed; see the column error in {table}", 1)
     return 0
 
 
@@ -162,12 +184,12 @@ def fetch(arguments: argparse.Namespace) -> None:
 
     if arguments.list:
         if arguments.names:
-            raise InputError(f"--list lists all: leave out {' '.join(arguments.names)}")
+            raise InputError(f"--list lists everything: leave out {' '.join(arguments.names)}")
         print(fetching.listing(arguments.to))
     elif arguments.names:
         fetching.fetch(arguments.names, arguments.to)
     else:
-        raise InputError("name what to fetch; see python -m tasnb fetch --list")
+        raise InputError("say what to download; python -m tasnb fetch --list shows the names")
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -181,7 +203,9 @@ def doctor(arguments: argparse.Namespace) -> int:
         print(line(finding, 34), flush=True)
         missing += finding.verdict == "missing"
     if missing:
-        return say(f"profile {settings.profile} cannot run: {missing} missing, see above", 1)
+        return say(
+            f"profile {settings.profile} cannot run: {missing} requirements missing, see above", 1
+        )
     print(f"profile {settings.profile} can run")
     return 0
 
@@ -190,7 +214,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from tasnb.bench import report
 
     same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
-    return 0 if same else say("the two orders of work differ in what they answer, see above", 1)
+    return 0 if same else say("the two orders of work give different answers, see above", 1)
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -201,6 +225,6 @@ def convert(arguments: argparse.Namespace) -> None:
 
 
 def say(message: object, status: int) -> int:
-    """Prints one line to stderr and hands on the exit status."""
+    """Prints one line to stderr and returns the exit status."""
     print(f"tasnb: {message}", file=sys.stderr)
     return status

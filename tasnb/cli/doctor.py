@@ -22,7 +22,7 @@ from tasnb.models.proposal_networks import PROPOSAL_NETWORKS
 from tasnb.profiles import title
 from tasnb.settings import InputError, Settings
 from tasnb.workbook.kernels import check_kernel
-from tasnb.workbook.runner import versions
+from tasnb.workbook.records import versions
 
 
 class Finding(NamedTuple):
@@ -40,8 +40,9 @@ class Finding(NamedTuple):
     text: str
 
 
-NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (16, 12)}
-"""Profile -> memory in GB that it takes: of the machine, and of a GPU if there is one."""
+NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (20, 12)}
+"""Profile -> memory in GB that it takes: of the machine, and of a GPU if there is one. Without one,
+the paper's BLIP-2 has 32 bits a weight: 15 GB."""
 
 SUBSTITUTED = ("en_core_web_trf",)
 """What has a next best to take its place."""
@@ -164,14 +165,15 @@ def _data(settings: Settings) -> Iterator[Finding]:
     # lite is for pictures of one's own, so it can do without.
     verdict = "note" if settings.profile == "lite" else "missing"
     for dataset in settings.datasets:
+        name = title(dataset, settings.datasets)
         try:
             found = [s for d, s in columns(settings) if d == dataset]
             for split in found:
                 check_complete(settings, dataset, split)
         except InputError as error:
-            yield Finding(verdict, title(dataset), str(error))
+            yield Finding(verdict, name, str(error))
         else:
-            yield Finding("ok", title(dataset), f"complete: {', '.join(found)}")
+            yield Finding("ok", name, f"complete: {', '.join(found)}")
 
 
 def _tried(what: str, check: Callable[[], object], text: str) -> Finding:

@@ -3,44 +3,164 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tasnb.settings import InputError
+from tasnb.store.files import size_and_time
 
 
-@lru_cache(maxsize=100_000)
-def image_key(path: Path) -> str:
+class Header(NamedTuple):
+    """What is known of an image file without its pixels.
+
+    Attributes:
+        digest: SHA-256 (64 hex digits) of the file.
+        height, width: Pixels of the image as ``load_image`` returns it, upright.
+        orientation: EXIF's, from 1 (nothing to turn) to 8.
+    """
+
+    digest: str
+    height: int
+    width: int
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width when EXIF's orientation is obeyed."""
+        return self.height, self.width
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Height and width as the pixels lie in the file."""
+        return (self.width, self.height) if self.orientation >= 5 else self.upright
+
+    def key(self, stem: str, as_stored: bool) -> str:
+        """``image_key`` of a file of this stem."""
+        digest = self.digest
+        if as_stored:
+            digest = hashlib.sha256(f"{digest}, as stored".encode()).hexdigest()
+        return f"{stem}-{digest[:12]}"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A dataset's image: its file, and which of its two readings the annotations are about.
+
+    Attributes:
+        path: Of the file.
+        key: The name by which stored results know it, from ``image_key``.
+        as_stored: Whether EXIF's orientation is left aside.
+    """
+
+    path: Path
+    key: str
+    as_stored: bool = False
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    __str__ = __fspath__
+
+    def load(self) -> npt.NDArray[np.uint8]:
+        """The pixels, RGB uint8 (H, W, 3).
+
+        Raises:
+            InputError: They cannot be read, or are no longer those that the key stands for.
+        """
+        if image_key(self.path, self.as_stored) != self.key:
+            raise InputError(
+                f"{self.path} was replaced while this run was using it; start the run (or the "
+                "notebook, from its first cell) again"
+            )
+        pixels = load_image(self.path)
+        return turned_back(pixels, read_header(self.path).orientation) if self.as_stored else pixels
+
+
+def image_key(path: Path, as_stored: bool = False) -> str:
     """The name by which stored results know an image: its stem and a digest of its bytes.
 
     The stem keeps keys in the dataset's order, the digest makes a changed image a new one.
+
+    Args:
+        as_stored: Whether EXIF's orientation is left aside, which makes other pixels of it.
     """
-    try:
-        return f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    return read_header(path).key(path.stem, as_stored)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, read off its header.
+def read_header(path: Path) -> Header:
+    """Digest, size and orientation of an image file; read again only when the file changes.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read or is no image.
     """
+    try:
+        return _header(path, size_and_time(path))
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+        raise InputError(f"cannot read {str(path)!a}: {_reason(error)}") from None
+
+
+@lru_cache(maxsize=100_000)
+def _header(path: Path, _changed: tuple[int, int]) -> Header:
     from PIL import Image
 
+    content = path.read_bytes()
+    if not content:
+        raise InputError(f"{path} is empty")
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        with Image.open(io.BytesIO(content)) as image:
+            orientation = _orientation(image, content)
+            width, height = image.size
+            swapped = orientation >= 5 and image.format != "TIFF"  # whose size is upright already
+    except Exception as error:  # what Pillow raises on broken files is of any class
+        raise InputError(f"{path} is not an image that Pillow can read: {_reason(error)}") from None
+    if swapped:
+        height, width = width, height
+    return Header(hashlib.sha256(content).hexdigest(), height, width, orientation)
 
 
-def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
+def _orientation(image: Any, content: bytes) -> int:
+    """EXIF's orientation of an opened image, 1 to 8."""
+    marks = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
+    if image.format == "PNG" and not any(mark in content for mark in marks):
+        return 1  # Pillow would decode the whole picture to look behind it
+    orientation = image.getexif().get(0x0112, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, in one line and without the object that was read."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(reason.partition(" <_io.")[0].split()) or type(error).__name__
+
+
+def turned_back(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """An upright image as it lies in its file, (H, W, 3).
+
+    Args:
+        orientation: EXIF's, 1 to 8.
+    """
+    transposed = pixels.swapaxes(0, 1)
+    found = {
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: transposed,
+        6: np.rot90(pixels),
+        7: transposed[::-1, ::-1],
+        8: np.rot90(pixels, 3),
+    }.get(orientation, pixels)
+    return np.ascontiguousarray(found)
+
+
+def load_image(path: str | Path | ImageFile) -> npt.NDArray[np.uint8]:
     """An image file of any usual kind as RGB: see ``to_rgb``.
 
     Returns:
@@ -51,6 +171,8 @@ def load_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(path, ImageFile):
+        return path.load()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no image file at {path}")

@@ -1,22 +1,24 @@
-"""Files of refs as they are published: the REFER layout of RefCOCO and its kin, and PhraseCut's."""
+"""The REFER layout: ``refs(...)`` and COCO's ``instances.json``, of RefCOCO, its kin and gRefCOCO.
+
+gRefCOCO's refs (``grefs(...)``) name lists of annotations and of categories, and may name none.
+"""
 
 from __future__ import annotations
 
-import json
-import pickle
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
-from tasnb.profiles import DATASETS
-from tasnb.settings import InputError
+from tasnb.datasets.expressions import check_expression, check_text
+from tasnb.datasets.reading import mend, read
+from tasnb.datasets.segmentations import Rle, read_mask
+from tasnb.settings import InputError, shown
 
-Rle = dict[str, Any]
-"""A mask as COCO's compressed run lengths: size [h, w] and counts (bytes)."""
+Rows = dict[Any, dict[str, Any]]
+"""The rows of one of COCO's lists by their ids."""
 
 
 class Picture(NamedTuple):
@@ -40,153 +42,188 @@ class Layout(Protocol):
         """An image's file."""
 
     def target(self, ref: Mapping[str, Any]) -> str:
-        """The name of the category of what a ref means."""
+        """The name of the category of what a ref means; "" where it means nothing."""
 
-    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle:
-        """What a ref means, in an image of that size."""
+    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
+        """What a ref means, in an image of that size; None where that is nothing (no target)."""
 
 
 class Refer:
-    """``refs(<which>).json`` or ``.p`` beside COCO's ``instances.json``."""
+    """``refs(<which>).json`` or ``.p`` beside COCO's ``instances.json``.
+
+    What a ref means is the union of its annotations: ``ann_ids``, or else ``ann_id``, a number or a
+    list. None of them, [] or gRefCOCO's [-1], says that its sentences mean nothing in the image.
+    A ref_id occurs once in a split; a sent_id may occur again, since nothing is looked up by it.
+    """
 
     def __init__(self, folder: Path, which: str, split: str) -> None:
         self.folder = folder
-        self.refs = [ref for ref in read_refs(folder, which) if ref["split"] == split]
+        self.refs = [ref for ref in read_refs(folder, which) if str(ref["split"]) == split]
+        self._check(str(refs_file(folder, which)))
+
+    def _check(self, file: str) -> None:
+        """Refuses refs that cannot be told apart, or whose sentences are no texts."""
+        ids = [_id(_of(ref, "ref_id", f"{file}: a ref"), file) for ref in self.refs]
+        if len(set(ids)) < len(ids):
+            twice = next(i for n, i in enumerate(ids) if i in ids[:n])
+            raise InputError(f"{file}: two refs in one split have ref_id {twice}")
+        sent_ids = []
+        for ref, ref_id in zip(self.refs, ids, strict=True):
+            user = f"{file}: ref {ref_id}"
+            _id(_of(ref, "image_id", user), file)
+            sentences = _of(ref, "sentences", user)
+            if not isinstance(sentences, list):
+                raise InputError(f"{user} has sentences that are not a list: {shown(sentences)}")
+            for sentence in sentences:
+                sent_id = _id(_of(sentence, "sent_id", f"{user}: a sentence"), file)
+                owner = f"{user}: the sentence with sent_id {sent_id}"
+                check_expression(_of(sentence, "sent", owner), owner)
+                sent_ids.append(sent_id)
+        for name, some in (("ref_id", ids), ("sent_id", sent_ids)):
+            if len(set(map(type, some))) > 1:
+                raise InputError(
+                    f"{file}: {name} is a number in some places and a string in others"
+                )
 
     @cached_property
-    def _tables(self) -> dict[str, dict[Any, Any]]:
-        instances = _read(self.folder / "instances.json")
-        names = ("images", "categories", "annotations")
-        return {name: {row["id"]: row for row in instances[name]} for name in names}
+    def _tables(self) -> dict[str, Rows]:
+        path = self.folder / "instances.json"
+        content = read(path)
+        names = ("images", "annotations", "categories")
+        for name in names:
+            rows = content.get(name) if isinstance(content, dict) else None
+            whole = isinstance(rows, list) and all(isinstance(r, dict) and "id" in r for r in rows)
+            if not whole:
+                raise InputError(
+                    f"{path} has no list {name!r} of objects with an id; it should hold images, "
+                    f"annotations and categories, as COCO's does; {mend(path)}"
+                )
+        return {name: _by_id(content[name], f"{path}: {name}") for name in names}
 
-    def _row(self, table: str, key: Any, user: str) -> Any:
+    def _row(self, table: str, key: Any, user: str) -> dict[str, Any]:
         try:
             return self._tables[table][key]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list or an object in a number's place
             raise InputError(
-                f"{self.folder}: {user} names {key!r}, which is none of the {table} in "
+                f"{self.folder}: {user} names {shown(key)}, which is not among the {table} in "
                 "instances.json"
             ) from None
 
     def picture(self, image_id: int) -> Picture:
         row = self._row("images", image_id, "a ref")
-        return Picture(row["file_name"], row["height"], row["width"])
+        user = f"{self.folder}: image {image_id}"
+        name = _of(row, "file_name", user)
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{user} has an unusable file_name: {shown(name)}")
+        return Picture(name, row.get("height"), row.get("width"))
 
     def target(self, ref: Mapping[str, Any]) -> str:
-        return self._row("categories", ref["category_id"], f"ref {ref['ref_id']}")["name"]
-
-    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle:
-        meant = ref.get("ann_ids", [ref.get("ann_id")])
         user = f"ref {ref['ref_id']}"
-        return coco_mask.merge([self._rle(i, user, height, width) for i in meant])
+        if not self._meant(ref):
+            return ""
+        found = []
+        for key in _as_list(_of(ref, "category_id", f"{self.folder}: {user}")):
+            row = self._row("categories", key, user)
+            owner = f"{self.folder}: the name of category {key}"
+            found.append(check_text(_of(row, "name", owner), owner))
+        return " and ".join(dict.fromkeys(found))
 
-    def _rle(self, key: Any, user: str, height: int, width: int) -> Rle:
-        """COCO's three ways to write a mask (polygons, counts, compressed) as compressed ones."""
-        segmentation = self._row("annotations", key, user)["segmentation"]
-        try:
-            if isinstance(segmentation, list):
-                return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-            if isinstance(segmentation["counts"], list):
-                return coco_mask.frPyObjects(segmentation, height, width)
-            return {"size": segmentation["size"], "counts": segmentation["counts"].encode()}
-        except Exception as error:  # pycocotools has no class of its own for what it cannot read
+    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
+        rles = [self._mask(key, ref, height, width) for key in self._meant(ref)]
+        return coco_mask.merge(rles) if rles else None
+
+    def _meant(self, ref: Mapping[str, Any]) -> list[Any]:
+        """The annotations of a ref, none for one without a target."""
+        user = f"{self.folder}: ref {ref['ref_id']}"
+        keys = _as_list(ref["ann_ids"] if "ann_ids" in ref else _of(ref, "ann_id", user))
+        if keys == [-1] and -1 not in self._tables["annotations"]:
+            keys = []
+        said = ref.get("no_target")
+        if said is not None and bool(said) == bool(keys):
             raise InputError(
-                f"{self.folder}: the segmentation of annotation {key!r} is neither polygons nor "
-                f"run lengths ({str(error) or type(error).__name__})"
-            ) from None
+                f"{user} has no_target {shown(said)} and the annotations {shown(keys)}; one of "
+                "them is wrong"
+            )
+        return keys
 
-
-class PhraseCut:
-    """``refer_<split>.json``: refs of one sentence, with polygons of their own."""
-
-    def __init__(self, folder: Path, split: str) -> None:
-        self.refs = [
-            {
-                "ref_id": task["task_id"],
-                "image_id": task["image_id"],
-                "target": task["phrase_structure"]["name"],
-                "polygons": [polygon for instance in task["Polygons"] for polygon in instance],
-                "sentences": [{"sent_id": task["task_id"], "sent": task["phrase"]}],
-            }
-            for task in _read(folder / f"refer_{split}.json")
-        ]
-
-    def picture(self, image_id: int) -> Picture:
-        return Picture(f"{image_id}.jpg")
-
-    def target(self, ref: Mapping[str, Any]) -> str:
-        return str(ref["target"])
-
-    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle:
-        """All polygons of a phrase as one mask, as PhraseCut's authors fill them: corners cut to
-        whole pixels, outlines drawn."""
-        from PIL import Image, ImageDraw
-
-        canvas = Image.new("1", (width, height))
-        draw = ImageDraw.Draw(canvas)
-        for polygon in ref["polygons"]:
-            draw.polygon([(int(x), int(y)) for x, y in polygon], fill=1, outline=1)
-        return coco_mask.encode(np.asfortranarray(canvas, dtype=np.uint8))
+    def _mask(self, key: Any, ref: Mapping[str, Any], height: int, width: int) -> Rle:
+        user = f"ref {ref['ref_id']}"
+        row = self._row("annotations", key, user)
+        if row.get("image_id", ref["image_id"]) != ref["image_id"]:
+            raise InputError(
+                f"{self.folder}: {user} is about image {shown(ref['image_id'])}, its annotation "
+                f"{key} about image {shown(row['image_id'])}"
+            )
+        owner = f"{self.folder}: the segmentation of annotation {key}"
+        return read_mask(row.get("segmentation"), height, width, owner)
 
 
 def refs_file(folder: Path, which: str) -> Path:
-    """``refs(<which>).json``, or the pickle in which RefCOCO is published if only that is there."""
-    path = folder / f"refs({which}).json"
+    """``refs(<which>).json``, or the pickle in which RefCOCO is published if only that is there.
+
+    Args:
+        which: As "unc"; or "grefs(unc)", the whole stem of gRefCOCO's file.
+    """
+    path = folder / f"{which if which.startswith('grefs(') else f'refs({which})'}.json"
     pickled = path.with_suffix(".p")
     return pickled if pickled.is_file() and not path.is_file() else path
 
 
+def refs_files(folder: Path) -> list[str]:
+    """Which files of refs a folder has, each as ``refs_file`` takes it."""
+    patterns = [f"{start}(*){end}" for start in ("refs", "grefs") for end in (".p", ".json")]
+    stems = dict.fromkeys(path.stem for some in patterns for path in sorted(folder.glob(some)))
+    return [stem[len("refs(") : -1] if stem.startswith("refs(") else stem for stem in stems]
+
+
 def read_refs(folder: Path, which: str) -> list[dict[str, Any]]:
-    """The content of ``refs_file``."""
-    return _read(refs_file(folder, which))
-
-
-class _Plain(pickle.Unpickler):
-    """Reads containers, strings and numbers; what would load code is refused.
-
-    A pickle can call any function while it is read, and files of refs come from anywhere.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it would load {module}.{name}")
-
-
-def read_pickle(path: Path) -> Any:
-    """A pickle of plain containers, strings and numbers, of Python 3 or 2.
+    """The content of ``refs_file``.
 
     Raises:
-        InputError: There is anything else in it, or it is damaged.
+        InputError: It is missing or is not a list of refs, each with its split.
     """
-    try:
-        with path.open("rb") as file:
-            return _Plain(file, encoding="utf-8", errors="replace").load()
-    except Exception as error:  # a damaged pickle may raise any
+    path = refs_file(folder, which)
+    refs = read(path)
+    if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
+        raise InputError(f"{path} is not a list of refs; {mend(path)}")
+    for ref in refs:
+        if not isinstance(ref.get("split"), str | int):
+            raise InputError(f"{path} is not a list of refs, each with its split: {shown(ref)}")
+    return refs
+
+
+def _of(row: Any, name: str, owner: str) -> Any:
+    """A field of an object of JSON."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"{owner} is not an object: {shown(row)}")
+    if name not in row:
+        raise InputError(f"{owner} has no {name}")
+    return row[name]
+
+
+def _id(value: Any, file: str) -> int | str:
+    """An id that tables can hold: a text, or a whole number of 64 bits."""
+    if isinstance(value, str):
+        return check_text(value, f"{file}: an id")
+    if type(value) is not int or abs(value) >= 2**63:
         raise InputError(
-            f"{path} is no pickle of plain data ({str(error) or type(error).__name__}); it was not "
-            "run, fetch it again from a source that you trust"
-        ) from None
+            f"{file}: {shown(value)} is not an id; it should be a whole number or a string"
+        )
+    return value
 
 
-def _read(path: Path) -> Any:
-    try:
-        return _parsed(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; {mend(path)}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); {mend(path)}") from None
+def _by_id(rows: Iterable[dict[str, Any]], owner: str) -> Rows:
+    """Rows by their ids; the same row may be there twice, but no two of one id."""
+    found: Rows = {}
+    for row in rows:
+        try:
+            first = found.setdefault(row["id"], row)
+        except TypeError:
+            raise InputError(f"{owner} has an unusable id: {shown(row['id'])}") from None
+        if first is not row and first != row:
+            raise InputError(f"{owner} has two different rows with id {shown(row['id'])}")
+    return found
 
 
-@lru_cache(maxsize=16)
-def _parsed(path: Path, _changed: int) -> Any:
-    """A file of refs or instances, read once until it changes."""
-    return read_pickle(path) if path.suffix == ".p" else json.loads(path.read_text())
-
-
-def mend(path: Path) -> str:
-    """What to do about a file of a dataset that is missing or broken."""
-    if "embedded" in path.parts:
-        return "restore it with `git checkout -- data`"
-    known = {**dict.fromkeys(DATASETS), "train2014": "coco-train2014"}
-    known["visual_genome"] = "visual-genome"
-    item = next((known[part] or part for part in reversed(path.parts) if part in known), None)
-    return f"`python -m tasnb fetch {item}`" if item else "README.md says what a dataset is"
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets.images import image_key, image_size
-from tasnb.datasets.refer import Layout, PhraseCut, Refer, mend, read_refs, refs_file
-from tasnb.profiles import DATASETS, PROFILES, REFER, Dataset, counterpart
+from tasnb.datasets.described import check_size, describe, image_folder
+from tasnb.datasets.exif import readings
+from tasnb.datasets.images import ImageFile
+from tasnb.datasets.phrasecut import PhraseCut
+from tasnb.datasets.reading import mend
+from tasnb.datasets.refer import Layout, Refer, refs_file
+from tasnb.profiles import (
+    DATASETS,
+    PROFILES,
+    REFER,
+    Dataset,
+    counterpart,
+    file_part,
+    short_digest,
+    stem,
+    title,
+)
 from tasnb.settings import InputError, Settings, unknown
+
+COLUMNS = [
+    "sent_id", "sentence", "ref_id", "image", "height", "width", "target", "ground_truth",
+    "truth_area", "share",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,16 +43,19 @@ class Split:
 
     Attributes:
         dataset, split: Such as "refscenes" and "testA".
-        sentences: A row a sentence: sent_id, sentence, ref_id, image (key), target (its category's
-            name), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share (of the
-            image that it covers).
-        images: Image key -> path of the file.
+        sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (the name
+            of its category), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share
+            (of the image that it covers).
+        images: Image key -> the file, or its pixels.
+        no_target: The sentences that mean nothing in their image, as gRefCOCO has them, with an
+            empty ground truth; they count in no metric of ``sentences``.
     """
 
     dataset: str
     split: str
     sentences: pd.DataFrame
-    images: dict[str, Path]
+    images: dict[str, ImageFile]
+    no_target: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
 
     def ground_truth(self, row: int) -> npt.NDArray[np.bool_]:
         """The mask (H, W) that the row-th sentence means."""
@@ -48,12 +72,12 @@ def columns(settings: Settings) -> list[tuple[str, str]]:
     """
     found = []
     for dataset in settings.datasets:
-        there = list(_described(dataset).splits)
+        there = list(describe(dataset).splits)
         if dataset not in DATASETS and not settings.splits and len(there) > 1:
             there = [split for split in there if split != "train"]
         found += [(dataset, s) for s in there if not settings.splits or s in settings.splits]
     if not found:
-        known = dict.fromkeys(s for d in settings.datasets for s in _described(d).splits)
+        known = dict.fromkeys(s for d in settings.datasets for s in describe(d).splits)
         raise unknown("split", settings.splits[0], known)
     return found
 
@@ -74,91 +98,120 @@ def ablated(settings: Settings) -> tuple[str, str]:
     return stand_in(settings, "RefCOCO", "val")
 
 
+def column_name(settings: Settings, dataset: str, split: str) -> str:
+    """A column as part of a file's name, as "refscenes-val".
+
+    No two columns of a run have the same one, whatever their folders and splits are called.
+    """
+    names = settings.datasets
+    name = f"{stem(dataset, names)}-{file_part(split)}"
+    if dataset in DATASETS:
+        return name
+    same = [
+        other
+        for other in dict.fromkeys([*columns(settings), (dataset, split)])
+        if f"{stem(other[0], names)}-{file_part(other[1])}".casefold() == name.casefold()
+    ]
+    return name if same[0] == (dataset, split) else f"{name}-{short_digest(dataset, split)}"
+
+
 def load_split(settings: Settings, dataset: str, split: str) -> Split:
     """Reads one split, the first ``settings.limit`` images of it.
+
+    A ref whose target covers no pixel of its picture is left out, with a warning.
 
     Args:
         dataset: One of ``DATASETS``, or the path of a folder in the REFER layout.
         split: As the tables call it.
 
     Raises:
-        InputError: The dataset or split is unknown, a file is missing or is not what it should, or
-            a split is not of the size that it was published with.
+        InputError: The dataset or split is unknown, a file is missing or is not what it should be,
+            annotations do not fit their picture, or a split is not of the size that it was
+            published with.
     """
-    described = _described(dataset)
+    found = _read_split(settings, dataset, split)
+    if found.sentences.empty:
+        some = f"the first {settings.limit} images of " if settings.limit else ""
+        raise InputError(
+            f"{some}{title(dataset, settings.datasets)} {split}: no sentence has a target in its "
+            f"picture{'; raise the limit' if settings.limit else ', so nothing can be measured'}"
+        )
+    return found
+
+
+def _read_split(settings: Settings, dataset: str, split: str) -> Split:
+    """``load_split``, which may hold no sentences with a target among its first images."""
+    described = describe(dataset)
     if split not in described.splits:
         raise unknown(f"split of {described.title}", split, described.splits)
     folder = settings.data / described.folder
     try:
-        return _load_split(settings, dataset, described, split)
+        return _gathered(settings, dataset, described, split)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
             f"{folder} is not in the REFER layout ({error!r}); {mend(folder)}"
         ) from None
 
 
-def _described(dataset: str) -> Dataset:
-    """What is known of a dataset; of a user's own, what its files of refs say."""
-    if dataset in DATASETS:
-        return DATASETS[dataset]
-    folder = Path(dataset)
-    if not folder.is_dir():
-        raise unknown("dataset", dataset, DATASETS)
-    files = sorted([*folder.glob("refs(*).p"), *folder.glob("refs(*).json")])
-    if not files:
-        raise InputError(f"{folder} has no refs(...).json or refs(...).p in it")
-    splits: dict[str, tuple[str, str]] = {}
-    for name in dict.fromkeys(file.stem[len("refs(") : -1] for file in files):
-        try:
-            inside = dict.fromkeys(str(ref["split"]) for ref in read_refs(folder, name))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{folder}/refs({name}) is no list of refs ({error!r})") from None
-        for split in inside:
-            splits[f"{split}({name})" if split in splits else split] = (name, split)
-    if not splits:
-        raise InputError(f"{folder} holds no refs: {files[0].name} is empty")
-    images = ("images", "train2014", "../images/train2014", "../images", ".")
-    return Dataset("", folder.name, str(folder), images, splits)
-
-
-def _load_split(settings: Settings, dataset: str, described: Dataset, split: str) -> Split:
+def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) -> Split:
     layout = _layout(settings, described, split)
     refs, order = layout.refs, dict.fromkeys(ref["image_id"] for ref in layout.refs)
     counts = (len(refs), sum(len(ref["sentences"]) for ref in refs), len(order))
     folder = settings.data / described.folder
-    _check_size(f"{described.title} {split}", counts, described.sizes.get(split), folder)
-    pictures = _image_folder(settings, described)
-    paths, keys, sizes = {}, {}, {}
+    column = f"{title(dataset, settings.datasets)} {split}"
+    check_size(column, counts, described.sizes.get(split), folder)
+    if not counts[1]:
+        raise InputError(f"{column} holds no sentences; {mend(folder)}")
+    root, pictures = image_folder(settings, described), {}
     for i in list(order)[: settings.limit]:
-        name, height, width = layout.picture(i)
-        paths[i] = pictures / name
-        keys[i] = image_key(paths[i])
-        sizes[i] = (height, width) if height and width else image_size(paths[i])
-    rows = []
+        name, *size = layout.picture(i)
+        pictures[i] = (root / name, tuple(size) if all(size) else None)
+    images = readings(pictures, column)
+    rows: tuple[list[dict[str, Any]], ...] = ([], [])  # with a target, and without
+    outside = []
     for ref in refs:
-        if ref["image_id"] not in keys:
+        if ref["image_id"] not in images:
             continue
-        height, width = sizes[ref["image_id"]]
+        image, (height, width) = images[ref["image_id"]]
         target, truth = layout.target(ref), layout.truth(ref, height, width)
+        area = int(coco_mask.area(truth)) if truth else 0
+        if truth and not area:
+            outside.append(ref)
+            continue
         for sentence in ref["sentences"]:
-            rows.append(
+            rows[not truth].append(
                 {
                     "sent_id": sentence["sent_id"],
                     "sentence": sentence["sent"],
                     "ref_id": ref["ref_id"],
-                    "image": keys[ref["image_id"]],
+                    "image": image.key,
                     "height": height,
                     "width": width,
                     "target": target,
-                    "ground_truth": truth["counts"],
-                    "truth_area": int(coco_mask.area(truth)),
-                    "share": coco_mask.area(truth) / (height * width),
+                    "ground_truth": truth["counts"] if truth else _nothing(height, width),
+                    "truth_area": area,
+                    "share": area / (height * width),
                 }
             )
-    if not rows:
-        raise InputError(f"{described.title} {split} holds no sentences; {mend(folder)}")
-    frame = pd.DataFrame(rows).sort_values("image", kind="stable", ignore_index=True)
-    return Split(dataset, split, frame, {keys[i]: paths[i] for i in sorted(keys, key=keys.get)})
+    if outside:
+        some = ", ".join(f"{r['ref_id']} (image {r['image_id']})" for r in outside[:5])
+        warnings.warn(
+            f"{column}: {len(outside)} of {len(refs)} refs are left out, because their targets "
+            f"cover no pixel of the picture: ref {some}{', ...' if len(outside) > 5 else ''}",
+            stacklevel=4,
+        )
+    frames = [
+        pd.DataFrame(some, columns=COLUMNS).sort_values("image", kind="stable", ignore_index=True)
+        for some in rows
+    ]
+    files = {image.key: image for image, _ in images.values()}
+    return Split(dataset, split, frames[0], {key: files[key] for key in sorted(files)}, frames[1])
+
+
+@lru_cache(maxsize=4096)
+def _nothing(height: int, width: int) -> bytes:
+    """The counts of an empty mask."""
+    return coco_mask.encode(np.zeros((height, width), np.uint8, order="F"))["counts"]
 
 
 def _layout(settings: Settings, described: Dataset, split: str) -> Layout:
@@ -173,9 +226,9 @@ def check_complete(settings: Settings, dataset: str, split: str) -> None:
     Raises:
         InputError: Something is missing or is not what it should be.
     """
-    load_split(settings.model_copy(update={"limit": 1}), dataset, split)
-    described = _described(dataset)
-    layout, folder = _layout(settings, described, split), _image_folder(settings, described)
+    _read_split(settings.model_copy(update={"limit": 1}), dataset, split)
+    described = describe(dataset)
+    layout, folder = _layout(settings, described, split), image_folder(settings, described)
     names = dict.fromkeys(layout.picture(ref["image_id"]).file_name for ref in layout.refs)
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
@@ -192,40 +245,11 @@ def check_there(settings: Settings) -> None:
         InputError: One is missing.
     """
     for dataset in settings.datasets:
-        described = _described(dataset)
+        described = describe(dataset)
         folder = settings.data / described.folder
         for which, inside in dict.fromkeys(described.splits.values()):
             phrases = folder / f"refer_{inside}.json"
             path = phrases if which == REFER else refs_file(folder, which)
             if not path.is_file():
                 raise InputError(f"{path} is missing; {mend(path)}")
-        _image_folder(settings, described)
-
-
-def _check_size(
-    column: str,
-    found: tuple[int, ...],
-    published: tuple[int | None, ...] | None,
-    folder: Path,
-) -> None:
-    """Numbers on another partition cannot be held against the paper's."""
-    for what, ours, theirs in zip(
-        ("refs", "sentences", "images"), found, published or (), strict=False
-    ):
-        if theirs is not None and ours != theirs:
-            raise InputError(
-                f"{column} in {folder} has {ours} {what}, as published it has {theirs}: this is "
-                "another partition or a part of it; fetch it anew, or name the folder as a "
-                f"dataset of your own, --datasets {folder}"
-            )
-
-
-def _image_folder(settings: Settings, described: Dataset) -> Path:
-    root = Path(described.folder if not described.paper else "")
-    places = [settings.data / root / place for place in described.images]
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
-        raise InputError(
-            f"{places[0]} is missing, the images of {described.title}; {mend(places[0])}"
-        )
-    return found
+        image_folder(settings, described)

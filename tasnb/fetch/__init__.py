@@ -168,6 +168,12 @@ def _fetch(piece: Piece, item: Item, to: Path, patience: Patience) -> bool:
         _fetch_open_clip(piece)
     else:
         _fetch_spacy(piece)
+    # To these libraries a file that a repository does not have is no error.
+    if lacking := piece.lacking(to):
+        raise InputError(
+            f"cannot fetch {item.name}: what came to {piece.where(to)} lacks {', '.join(lacking)}, "
+            "so its publisher has changed it; update tasnb, or copy it from where it is complete"
+        )
     return True
 
 

@@ -103,8 +103,8 @@ class Hub(_Record):
 
     Attributes:
         repo: Its name.
-        allow: Patterns of the files that are wanted.
-        needs: Patterns that each have a file when it is complete.
+        allow: Patterns of the files that are wanted; none: all.
+        needs: Patterns that each match a file when it is complete.
     """
 
     repo: str
@@ -117,22 +117,39 @@ class Hub(_Record):
         return Path(HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
 
     def state(self, to: Path) -> State:
-        folder = self.where(to)
-        if not folder.is_dir():
+        if not self.where(to).is_dir():
             return "missing"
-        return "there" if any(map(self._complete, folder.glob("snapshots/*"))) else "partial"
+        return "partial" if self.lacking(to) else "there"
 
-    def _complete(self, snapshot: Path) -> bool:
+    def lacking(self, to: Path) -> list[str]:
+        """What has not come: patterns that match no file, and shards that an index names."""
+        names = self._names(to)
+        lacking = [need for need in self.needs if not any(fnmatch(name, need) for name in names)]
+        for index in names:
+            if index.endswith(".index.json"):
+                lacking += [shard for shard in self._shards(names[index]) if shard not in names]
+        return lacking
+
+    def _names(self, to: Path) -> dict[str, Path]:
+        """The files of the snapshot that a library loads: the one that the branch points to."""
+        folder = self.where(to)
+        try:
+            commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+            found = list((folder / "snapshots" / commit).iterdir())
+        except OSError:
+            return {}
         # Links to blobs that have not come yet are no files.
-        names = {path.name for path in snapshot.iterdir() if path.is_file()}
-        for index in (name for name in names if name.endswith(".safetensors.index.json")):
-            try:
-                shards = set(json.loads((snapshot / index).read_text())["weight_map"].values())
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                return False
-            if not shards <= names:
-                return False
-        return all(any(fnmatch(name, need) for name in names) for need in self.needs)
+        return {path.name: path for path in found if path.is_file()}
+
+    def _shards(self, index: Path) -> list[str]:
+        """Those of an index's files that are wanted; the index itself if it cannot be read."""
+        try:
+            text = index.read_text(encoding="utf-8")
+            shards = sorted(set(json.loads(text)["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [f"a readable {index.name}"]
+        wanted = self.allow or ("*",)
+        return [shard for shard in shards if any(fnmatch(shard, allow) for allow in wanted)]
 
 
 class OpenClip(_Record):
@@ -152,18 +169,32 @@ class OpenClip(_Record):
     def state(self, to: Path) -> State:
         return self.hub.state(to)
 
+    def lacking(self, to: Path) -> list[str]:
+        return self.hub.lacking(to)
+
 
 class Spacy(_Record):
-    """A pipeline of spaCy, which is installed as a package."""
+    """A pipeline of spaCy, which is installed as a package.
+
+    Attributes:
+        name: The package's and the pipeline's name.
+        needs: Packages that it cannot be loaded without; they are installed with it.
+    """
 
     name: str
+    needs: tuple[str, ...] = ()
 
     def where(self, to: Path) -> Path:
         spec = find_spec(self.name)
         return Path(spec.origin).parent if spec and spec.origin else _PACKAGES / self.name
 
     def state(self, to: Path) -> State:
-        return "there" if find_spec(self.name) else "missing"
+        if not find_spec(self.name):
+            return "missing"
+        return "partial" if self.lacking(to) else "there"
+
+    def lacking(self, to: Path) -> list[str]:
+        return [name for name in (self.name, *self.needs) if not find_spec(name)]
 
 
 Piece = File | Hub | OpenClip | Spacy

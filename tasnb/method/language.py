@@ -1,34 +1,39 @@
 """What the words say: subject, noun phrases, synonyms (section 3.3) and orientation (3.4).
 
-spaCy parses, WordNet compares nouns. Orientation is read by rules over the parse; where a clipped
-expression defeats the small parser ("man left", "vase top left") they fall back on word order.
+spaCy parses, WordNet compares nouns. The subject is read in `subjects`, its place in `orientation`;
+here are the noun phrases of captions, and which of them are negative.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from tasnb.method.orientation import (
+from tasnb.method.orientation import orientation
+from tasnb.method.subjects import doer, subject
+from tasnb.method.words import (
     COLOURS,
     DEGREES,
     FRAME_NOUNS,
     NOUN,
     SIDES,
+    described_noun,
+    is_action,
+    is_described,
     is_thing,
-    orientation,
+    mended,
+    parses,
     word_set,
 )
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
     from spacy.language import Language
-    from spacy.tokens import Doc, Span, Token
+    from spacy.tokens import Doc, Span
 
 PROMPT = "a photo of {}"
 """What a negative phrase is put into before it is encoded for the N-score, and an expression before
@@ -42,18 +47,18 @@ def says(caption: str, noun: str) -> bool:
     return re.search(rf"\b{re.escape(noun)}(e?s)?\b", caption) is not None
 
 
-# "brick building", "kitchen cutting board"
-NOT_ACTIONS = word_set(
-    "building painting ceiling railing awning wing ring string king thing clothing icing dressing "
-    "topping frosting drawing carving earring wedding dining living parking cutting frying washing"
-)
-
-
 class Phrase(NamedTuple):
-    """A noun phrase and the lemma of its head noun: ("a young man", "man")."""
+    """A noun phrase and the lemmas of its nouns: ("a dog house", "house", "dog house").
+
+    Attributes:
+        text: As the caption has it.
+        head: Lemma of its head noun; "" where the rule that found it names none.
+        nouns: Lemmas of all its nouns, the head among them, joined by a space.
+    """
 
     text: str
     head: str
+    nouns: str
 
 
 def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]]:
@@ -62,40 +67,24 @@ def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]
     Left out are chunks that name nothing: pronouns, a bare "kneeling", and the caption's own frame,
     "a photo of ...". It would become the negative "a photo of a photo", which is true of each mask.
     """
-    return [
-        list(
-            dict.fromkeys(
-                Phrase(chunk.text, _head(chunk, chunk.root).lemma_.lower())
-                for chunk in doc.noun_chunks
-                if _names_something(chunk)
-            )
-        )
-        for doc in parser.pipe(caption.strip() for caption in captions)
-    ]
+    found = []
+    for doc in parser.pipe(caption.strip() for caption in captions):
+        chunks = [c for c in mended(doc, parser).noun_chunks if _names_something(c)]
+        found.append(list({chunk.text: _phrase(chunk) for chunk in chunks}.values()))
+    return found
 
 
-def _head(chunk: Span, root: Token) -> Token:
-    """The head noun of a chunk, `root` unless it should be a doer: "man" of "a man kneeling".
-
-    The small parser takes that for a kind of kneeling, and "player swinging bat" for a kind of bat.
-    """
-    for noun, action in itertools.pairwise(chunk):
-        if _is_action(action) and (noun.pos_ in NOUN or (action == root and noun.pos_ != "DET")):
-            return noun
-        if action == root:
-            break
-    return root
-
-
-def _is_action(token: Token) -> bool:
-    return token.text.endswith("ing") and token.text not in NOT_ACTIONS
+def _phrase(chunk: Span) -> Phrase:
+    head = doer(chunk, chunk.root)
+    nouns = [t for t in chunk if t == head or (t.pos_ in NOUN and not is_action(t))]
+    return Phrase(chunk.text, head.lemma_.lower(), " ".join(t.lemma_.lower() for t in nouns))
 
 
 def _names_something(chunk: Span) -> bool:
     following = chunk.doc[chunk.end : chunk.end + 1].text
     is_frame = chunk.root.lemma_.lower() in FRAME_NOUNS and following == "of"
-    is_action = len(chunk) == 1 and _is_action(chunk.root)
-    return chunk.root.pos_ != "PRON" and not is_frame and not is_action
+    only_acts = len(chunk) == 1 and is_action(chunk.root)
+    return chunk.root.pos_ != "PRON" and not is_frame and not only_acts
 
 
 def are_synonyms(head_a: str, head_b: str, wordnet: WordNetCorpusReader) -> bool:
@@ -123,47 +112,38 @@ def negative_phrases(
     wordnet: WordNetCorpusReader,
     same: Callable[[str, str, WordNetCorpusReader], bool] = are_synonyms,
 ) -> list[str]:
-    """The texts of those phrases whose head is no synonym of the subject's (T_n of Eq. 4)."""
-    return [p.text for p in phrases if not same(p.head, subject_head, wordnet)]
+    """The texts of those phrases that contain no synonym of the subject's head (T_n of Eq. 4).
+
+    For the subject "dog" neither "a big dog" nor "a dog house" is a negative.
+    """
+    return [
+        phrase.text
+        for phrase in phrases
+        if not any(same(noun, subject_head, wordnet) for noun in phrase.nouns.split())
+    ]
 
 
 # --- Expressions ---------------------------------------------------------------------------------
 
-# What an expression may begin with that leaves no room for an article.
-NO_ARTICLE = word_set(
-    "a an the this that these those both all some any another every each no one two three four "
-    "his her its my our your their who which whose what he she they it there "
-    "in on at to from by near with of under behind above below next"
-)
-
-
 # Adjectives to the parser that say where something is.
 NOT_ATTRIBUTES = SIDES.keys() | DEGREES | word_set("second third first last next other same close")
-
-# What the small parser now and then takes for the noun that it describes.
-MODIFIERS = (
-    COLOURS
-    | SIDES.keys()
-    | word_set("haired bald bearded old young big large small little biggest")
-)
 
 
 def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
     """Subject and orientation of each expression.
 
     Returns:
-        One row a text, in order, with the columns `key` (the text as given), `subject` (the noun
-        chunk that contains the root, else that of the root's first child; where these name a
-        place, the first noun that does not; else the whole expression), `head` (lemma of the
-        subject's head noun), `orientation` (words among left, right, top, bottom, joined by a
-        space, the horizontal one first; "" for none), `attribute` (whether an adjective or a
-        colour says what something looks like) and `relation` (whether a second thing is named, as
-        in "next to the dog" or "with an umbrella").
+        One row per text, in order, with the columns `key` (the text as given), `subject` and
+        `head` (the subject's noun phrase and the lemma of its head noun: `subjects.subject`),
+        `orientation` (words among left, right, top, bottom, joined by a space, the horizontal one
+        first; "" for none), `attribute` (whether an adjective or a colour says what something
+        looks like) and `relation` (whether a second thing is named, as in "next to the dog" or
+        "with an umbrella").
     """
     names = ["key", "subject", "head", "orientation", "attribute", "relation"]
     found = [
-        (text, *_subject(doc, start), orientation(doc, start), *_kinds(doc, start))
-        for text, (doc, start) in zip(texts, _parse(texts, parser), strict=True)
+        (text, *subject(doc, start), orientation(doc, start), *_kinds(doc, start))
+        for text, (doc, start) in zip(texts, parses(texts, parser), strict=True)
     ]
     return pd.DataFrame(found, columns=names)
 
@@ -174,61 +154,6 @@ def _kinds(doc: Doc, start: int) -> tuple[bool, bool]:
         (token.pos_ == "ADJ" or token.text in COLOURS) and token.text not in NOT_ATTRIBUTES
         for token in doc[start:]
     )
-    relation = any(token.dep_ in ("pobj", "dobj") and is_thing(token) for token in doc[start:])
+    objects = [token for token in doc[start:] if token.dep_ in ("pobj", "dobj")]
+    relation = any(is_thing(token) or is_described(described_noun(token)) for token in objects)
     return attribute, relation
-
-
-def _parse(texts: Iterable[str], parser: Language) -> Iterator[tuple[Doc, int]]:
-    """The parse of each text, with the index of its first own token.
-
-    People drop the article ("left man jumping"), and the small parser then takes "left" for a
-    verb. So a text that begins without one is parsed with "the" before it (index 1).
-    """
-    cleaned = (" ".join(text.lower().split()) for text in texts)
-    contexts = (
-        (t, 0) if not t or t.split()[0].strip(",.") in NO_ARTICLE else (f"the {t}", 1)
-        for t in cleaned
-    )
-    return parser.pipe(contexts, as_tuples=True)
-
-
-def _subject(doc: Doc, start: int) -> tuple[str, str]:
-    """Text and head lemma of the subject's noun chunk."""
-    if len(doc) == start:
-        return "", ""
-    chunks = {token.i: chunk for chunk in doc.noun_chunks for token in chunk}
-    root = next(token for token in doc if token.dep_ == "ROOT")
-    first_child = next((child for child in root.children if child.i >= start), root)
-    found = [chunks[token.i] for token in (root, first_child) if token.i in chunks]
-    head = next((chunk.root for chunk in found if is_thing(chunk.root)), None)
-    if head is None:
-        # "groom right", "vase top left": the root is where it is, not what it is.
-        things = [t for t in doc[start:] if is_thing(t)]
-        free = (
-            t for t in things if not any(p.pos_ == "ADP" and p.text != "of" for p in doc[: t.i])
-        )
-        head = next(free, found[0].root if found else None)
-    if head is None:
-        return doc[start:].text, root.lemma_
-    begin = max(start, chunks[head.i].start if head.i in chunks else head.left_edge.i)
-    head = _behind_modifiers(_head(doc[begin : head.i + 1], head))
-    lemma = head.lemma_ if head.pos_ in NOUN else head.text  # of "moped", read as a verb: mop
-    return doc[begin : head.i + 1].text.strip(" ,"), lemma
-
-
-def _behind_modifiers(head: Token) -> Token:
-    """The noun that the parser cut off: "rightmost *pear*", "teddy *bear* on a chair"."""
-    last = head
-    while last.i + 1 < len(last.doc) and (
-        last.text in MODIFIERS or _is_action(last) or _is_cut_off(last, last.nbor())
-    ):
-        last = last.nbor()
-    is_name = last.pos_ in (*NOUN, "VERB") and last.text not in MODIFIERS and not _is_action(last)
-    return last if is_name else head
-
-
-def _is_cut_off(noun: Token, following: Token) -> bool:
-    """Whether two words are one name: "alarm clock"; "teddy bear", with bear read as a verb."""
-    if following.tag_ == "VBP":
-        return noun.tag_ in ("NN", "NNP") and following.pos_ == "VERB"  # no singular goes with it
-    return noun.pos_ in NOUN and is_thing(following) and not _is_action(following)

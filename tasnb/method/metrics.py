@@ -35,6 +35,51 @@ def evaluate(intersection: npt.ArrayLike, union: npt.ArrayLike) -> dict[str, flo
     return {name: 100 * float(value) for name, value in values.items()}
 
 
+def evaluate_generalized(
+    intersection: npt.ArrayLike,
+    union: npt.ArrayLike,
+    no_target: npt.ArrayLike,
+    answered: npt.ArrayLike,
+) -> dict[str, float]:
+    """gRefCOCO's metrics, in percent, over sentences with and without a target.
+
+    As its authors define them (Liu, Ding, Jiang 2023, "GRES: Generalized Referring Expression
+    Segmentation", section 5.1). A method that always answers has an N-acc of 0.
+
+    Args:
+        intersection: Pixels shared with the ground truth, a sentence each, (S,).
+        union: Pixels of either, (S,); those of the answer where there is no target.
+        no_target: Which sentences mean nothing in their image, (S,) bool.
+        answered: Which were answered with a mask that is not empty, (S,) bool.
+
+    Returns:
+        ``gIoU``, the mean IoU, in which a sentence without a target counts 1 if its answer is empty
+        and else 0; ``cIoU``, the sum of the intersections over that of the unions, to which an
+        answer where there is no target adds its pixels; ``N-acc``, the share of the sentences
+        without a target that were answered with nothing; ``T-acc``, the share of the others that
+        were answered. NaN for a share of no sentences.
+    """
+    inter, whole = np.asarray(intersection, float), np.asarray(union, float)
+    nothing, some = np.asarray(no_target, bool), np.asarray(answered, bool)
+    if not inter.size or (whole[~nothing] <= 0).any():
+        raise ValueError("metrics need at least one sentence and positive unions of the targets")
+    iou = np.where(nothing, ~some, inter / np.maximum(whole, 1))
+    inter, whole = np.where(nothing, 0, inter), np.where(nothing & ~some, 0, whole)
+    right = nothing != some
+
+    def share(those: npt.NDArray[np.bool_]) -> float:
+        return right[those].mean() if those.any() else np.nan
+
+    total = whole.sum()
+    values = {
+        "gIoU": iou.mean(),
+        "cIoU": inter.sum() / total if total else np.nan,
+        "N-acc": share(nothing),
+        "T-acc": share(~nothing),
+    }
+    return {name: 100 * float(value) for name, value in values.items()}
+
+
 # --- How sure a number is -------------------------------------------------------------------------
 
 DRAWS = 2000

@@ -8,77 +8,61 @@ may mean either animal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from tasnb.method.words import (
+    BODY,
+    COLOURS,
+    DEGREES,
+    FRAME_NOUNS,
+    LIMBS,
+    LINKS,
+    NOT_THINGS,
+    NOUN,
+    ORDINALS,
+    PARTS,
+    PEOPLE,
+    PLACE_NOUNS,
+    PREPOSITIONS,
+    SIDES,
+    WORN,
+    is_action,
+    is_thing,
+    word_set,
+)
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
+# Beside a side word ("up left"), or after the subject ("the cat up"); not in "standing up".
+ADVERBS = {"up": "top", "down": "bottom"}
+HEIGHTS = {"up": "high", "down": "low"}
+# What is up where it opens, or where somebody holds it.
+MOVED = BODY | WORN | word_set("hood lid seat window zipper umbrella stem board sun batter batters")
 
-def word_set(words: str) -> frozenset[str]:
-    """The words of a string."""
-    return frozenset(words.split())
-
-
-SIDES = {
-    word: side
-    for side, words in {
-        "left": "left leftmost lefthand leftside",
-        "right": "right rightmost righthand rightside",
-        "top": "top topmost upper uppermost",
-        "bottom": "bottom bottommost lower lowermost",
-    }.items()
-    for word in words.split()
-}
-ADVERBS = {"up": "top", "down": "bottom"}  # beside a side word only: "up left", not "standing up"
-
-# A place goes on over these: "left-hand side", "bottom middle right", "top corner".
-LINKS = word_set("- / most hand middle center centre back front")
-PLACE_NOUNS = word_set("side corner edge end half part area section portion row column border")
-# They may stand between the place and what leads to it: "to the very far left".
-DEGREES = word_set(
-    "the a very far extreme furthest farthest way most middle center centre mid back front rear "
-    "just immediate slightly outer more"
-)
-PREPOSITIONS = word_set("on at to in from near by toward towards along of with into inside")
-
-FRAME_NOUNS = word_set("picture pic photo photograph image img frame screen shot scene view page")
-# Nouns for a place in the picture, or for who looks at it, rather than for a thing in it.
-NOT_THINGS = (
-    FRAME_NOUNS
-    | PLACE_NOUNS
-    | word_set(
-        "group line bunch pair middle center centre front back rear background foreground way"
-    )
-    | word_set("camera viewer us me you")
-)
 # What holds two things apart, so that a place named after it is that of the second thing.
 APART = word_set(
     "next beside besides near by behind under underneath beneath above below between against front "
     "to past around across over than looking facing watching chasing following feeding petting"
 )
+ACTS = word_set("looking facing watching chasing following feeding petting")
 # After "right" in the sense of "just": "right next to him", "right there".
-NEARNESS = APART | word_set("before after inside outside here there now up at")
+NEARNESS = (APART - ACTS) | word_set("before after inside outside here there now up at")
 # What one does towards a side, wherever one is.
 DIRECTED = word_set(
     "looking look looks facing faces turning turned turns turn pointing points leaning leans "
     "heading headed gazing staring glancing walking walk walks going go goes moving move moves "
     "running driving flying swimming tilting tilted bending bent reaching aiming angled"
 )
+FACING = word_set("looking facing faces pointing pointed turned")
 OTHERS = word_set("his her hers its their whose")
-BODY = word_set(
-    "arm arms hand hands leg legs foot feet eye ear shoulder knee elbow wrist fist head hair tail"
-)
-WORN = word_set(
-    "shirt tshirt t tee dress jacket coat hat cap suit pants shorts jeans skirt tie sweater hoodie "
-    "helmet uniform jersey vest outfit glasses scarf hair"
-)
-COLOURS = word_set(
-    "red orange yellow green blue purple pink brown black white grey gray tan beige blond blonde "
-    "striped plaid"
-)
 # Before "top": something to wear, or the top of something.
 TOP_OF = COLOURS | word_set("tank crop halter tube bikini table desk counter roof mountain tree")
-NOUN = ("NOUN", "PROPN")
+# But these may themselves be at the top.
+FRUIT_OR_FURNITURE = word_set("orange table desk counter roof mountain tree")
+# A place after these is one on what the subject has: "a boat with a red bottom", "bread on top".
+HAVING = word_set("with without w has have having no")
 
 
 def orientation(doc: Doc, start: int = 0) -> str:
@@ -102,12 +86,6 @@ def orientation(doc: Doc, start: int = 0) -> str:
     return " ".join(side for side in ("left", "right", "top", "bottom") if side in said)
 
 
-def is_thing(token: Token) -> bool:
-    """Whether a word names a thing or a person in the picture, and no place."""
-    named = token.pos_ in NOUN or token.tag_ == "PRP" or token.text in ("one", "ones")
-    return named and token.is_alpha and token.text not in NOT_THINGS | SIDES.keys()
-
-
 def _places(doc: Doc, start: int) -> list[_Place]:
     """Every run of side words with what belongs to it: "upper left-hand corner", "top"."""
     places = []
@@ -126,28 +104,51 @@ def _places(doc: Doc, start: int) -> list[_Place]:
             or (doc[end - 1].text == "hand" and (end == len(doc) or doc[end].pos_ not in NOUN))
         ):
             end -= 1
-        if end - i > 1 and doc[i].text == "top" and i > start and doc[i - 1].text in TOP_OF:
+        if end - i > 1 and doc[i].text == "top" and _is_worn_top(doc, i, start):
             i += 1  # "girl in pink top left": she wears a top
         if end > i:
-            places.append(_Place(doc, start, i, end))
+            places.append(_Place(doc, start, i, end, places[:]))
         i = max(end, i + 1)
     return places
 
 
-def _is_side_adverb(doc: Doc, i: int, start: int) -> bool:
-    if doc[i].text not in ADVERBS:
+def _is_worn_top(doc: Doc, i: int, start: int) -> bool:
+    """ "girl in pink *top* left", "cat on table *top* left"; but "orange top right"."""
+    before = [t for t in doc[start:i] if t.pos_ != "DET"]
+    if not before or before[-1].text not in TOP_OF:
         return False
-    before = doc[i - 1].text if i > start else ""
-    if i + 1 == len(doc):
-        return before in SIDES
-    return doc[i + 1].text in SIDES and not before.endswith("ing")  # "standing up left"
+    described = [t.pos_ in ("ADJ", *NOUN) and not is_thing(t) for t in before[:-1]]
+    return not (all(described) and before[-1].text in FRUIT_OR_FURNITURE)
+
+
+def _is_side_adverb(doc: Doc, i: int, start: int) -> bool:
+    """ "chair up left", "the cat up", "toaster down low"; but "standing up left", "arms up"."""
+    word = doc[i].text
+    if word not in ADVERBS:
+        return False
+    before, after = doc[start:i], doc[i + 1 :]
+    previous = before[-1].text if len(before) else ""
+    following = after[0].text if len(after) else ""
+    if following in SIDES and not previous.endswith("ing"):
+        return True
+    if following == HEIGHTS[word]:
+        return True
+    if (following and not after[0].is_punct) or previous.endswith("ing"):
+        return False
+    if previous in SIDES or not previous or previous in ("way", "far"):
+        return True
+    nouns = [t for t in before if t.pos_ in NOUN or t.pos_ == "PRON" or t.text in ("one", "ones")]
+    counted = any(t.text in ORDINALS or t.pos_ == "NUM" for t in before if t.text != "one")
+    return [t.text for t in nouns] == [previous] and previous not in MOVED and not counted
 
 
 class _Place:
     """A place that an expression names, and the rules that say whether the subject is there."""
 
-    def __init__(self, doc: Doc, start: int, begin: int, end: int) -> None:
-        self.doc, self.span = doc, doc[begin:end]
+    def __init__(
+        self, doc: Doc, start: int, begin: int, end: int, earlier: Sequence[_Place]
+    ) -> None:
+        self.doc, self.span, self.earlier = doc, doc[begin:end], earlier
         self.words = [token.text for token in self.span]
         self.sides = {SIDES.get(w) or ADVERBS.get(w) for w in self.words} - {None}
         self.before, self.after = list(doc[start:begin]), list(doc[end:])
@@ -170,11 +171,23 @@ class _Place:
         ):
             return False
         noun = self._modified_noun()
-        if noun is None:
+        is_counted = self._is_counted()
+        if noun is None or (is_counted and self.things):
             return self._is_hosted_by_subject()
         # "left man", but not "left man's hat", "man in the left car", "behind the left tree".
         owner = noun.i + 1 < len(self.doc) and noun.nbor().tag_ == "POS"
-        return not (owner or self.things or self.lead in PREPOSITIONS | APART)
+        if self._is_of_limb() and not is_counted:
+            return False
+        leads_elsewhere = self.lead in PREPOSITIONS | APART and not is_counted
+        return not (owner or self.things or leads_elsewhere)
+
+    def _is_counted(self) -> bool:
+        """ "*second from* left bear", "third one in from the right"."""
+        if self.lead not in ("from", "to"):
+            return False
+        counts = self.leading[-4:-1]
+        numbers = ORDINALS - {"next"}
+        return any(t.text in numbers or (t.pos_ == "NUM" and t.text != "one") for t in counts)
 
     def _has_another_sense(self) -> bool:
         """ "left-handed", "the dog that left", "right behind him", "a red top", "not on left"."""
@@ -217,8 +230,12 @@ class _Place:
         previous = self.before[-1] if self.before else None
         if self.next == "hat" or (previous is not None and previous.text in TOP_OF):
             return True
-        if self.lead in ("in", "with", "wearing", "wears") and self._modified_noun() is None:
-            return True
+        worn = [t.i for t in self.before if t.text in ("in", "with", "wearing", "wears")]
+        between = self.doc[worn[-1] + 1 : self.span.start] if worn else None
+        if between is not None and not any(t.pos_ in ("ADP", "PUNCT") for t in between):
+            is_last = not any(is_thing(t) for t in between if t.text not in TOP_OF)
+            if is_last and self._modified_noun() is None:
+                return True  # "in a top", "wearing a blue colored top"
         return previous is not None and (
             (previous.pos_ == "ADJ" and self.is_led_directly)
             or (previous.pos_ in NOUN and len(self.things) > 1)
@@ -228,6 +245,12 @@ class _Place:
         """ "to his right", "her left shoe"; but "to our left" is the viewer's."""
         return self.lead in OTHERS or (bool(self.leading) and self.leading[-1].tag_ == "POS")
 
+    def _is_of_limb(self) -> bool:
+        """ "the right foot of a man", wherever it is; but "far left foot", "bottom left foot"."""
+        noun = next(filter(is_thing, self.after), None)
+        degrees = [t for t in self.before[len(self.leading) :] if t.text not in ("the", "a")]
+        return not degrees and len(self.sides) == 1 and noun is not None and noun.text in LIMBS
+
     def _is_direction(self) -> bool:
         """ "looking left", "turned to the left"; but "walking on the left"."""
         words = [token.text for token in self.leading]
@@ -236,27 +259,34 @@ class _Place:
             while words and words[-1] in ("off", "over", "up", "down", "out", "away", "and"):
                 words.pop()
         elif not self.is_led_directly:
-            return False
+            return self.lead in FACING  # "facing the left", but "walking far left"
         return bool(words) and words[-1] in DIRECTED
 
     def _is_relative_to_thing(self) -> bool:
         """ "left of the dog"; but "left of the picture", "the left of the two cats"."""
         if self.next not in ("of", "from", "to", "than"):
             return False
-        if self.next == "of" and self.words[-1] == "half" and not self.before:
-            return False  # "left half of the sandwich": the half is the subject
+        if self.next == "of" and self.words[-1] in PARTS and not self.leading:
+            return False  # "the left half of the sandwich": the half is the subject
         relatum = []
         for token in self.after[1:]:
             if token.pos_ in ("ADP", "VERB", "PUNCT", "SCONJ"):
                 break
             relatum.append(token)
+            if token.text in FRAME_NOUNS:
+                break  # "top of photo small fox"
         if self.next != "of":
             return any(is_thing(token) for token in relatum)
+        if relatum and relatum[-1].text in FRAME_NOUNS:
+            return False
         few = any(t.pos_ == "NUM" or t.text in ("both", "all", "these", "them") for t in relatum)
         if few and not self.things:
             return False
         nouns = [token for token in relatum if token.pos_ in NOUN or token.tag_ == "PRP"]
         return not nouns or any(token.text not in NOT_THINGS for token in nouns)
+
+    def _is_beside_thing(self) -> bool:
+        return bool(self.sides & {"left", "right"}) and self._is_relative_to_thing()
 
     def _modified_noun(self) -> Token | None:
         """The noun that the place stands before: "left young *man*", "left side *guy*"."""
@@ -269,11 +299,22 @@ class _Place:
         if head.i < self.span.end or not is_thing(head) or head.dep_ == "appos":
             # The parser may have read "left man jumping" as one who left.
             head = following if following is not None and is_thing(following) else None
-        if head is not None and self.lead in ("on", "at", "to"):
-            # "on left red shirt", "on the right holding hands", "on left man with hat"
-            clipped = head.text in WORN or head.text.endswith("ing") or len(self.leading) == 1
-            return None if clipped else head
+        if head is not None and self.lead in ("on", "at", "to", "from"):
+            return None if self._is_left_off_before(head) else head
         return head
+
+    def _is_left_off_before(self, noun: Token) -> bool:
+        """Whether a comma is missing: "lady on left | teal shirt", "on left | man with hat"."""
+        if len(self.leading) == 1 or noun.text in WORN | COLOURS | {"one", "ones"}:
+            return True
+        if noun.text in BODY:  # "sheep on the right head only", but "ring on the right hand"
+            return noun.text not in LIMBS
+        if is_action(noun) or self.after[0].tag_ == "VBG":  # "on the right | cutting bread"
+            return True
+        if not self.things:
+            return False
+        is_person = self.things[0].text in PEOPLE and self.after[0].text in COLOURS
+        return is_person or self.words[-1] in PLACE_NOUNS
 
     def _is_hosted_by_subject(self) -> bool:
         """Whether nothing holds the thing named last before the place apart from the subject.
@@ -281,7 +322,14 @@ class _Place:
         "man in red on the left", "girl holding umbrella on the right"; not "cat behind the dog on
         the left". Without a preposition the place goes with the whole: "cat behind the dog, left".
         """
-        if len(self.things) < 2 or self.lead not in PREPOSITIONS:
+        if self._is_on_what_it_has():
+            return False
+        if self.lead not in PREPOSITIONS:
+            return True
+        if any(place._is_beside_thing() for place in self.earlier):
+            # "left of the tree on the right": the tree's
+            return any(token.text == "," for token in self.before)
+        if len(self.things) < 2:
             return True
         first, last = self.things[0], self.things[-1]
         if self.lead == "to" and last.text in BODY:
@@ -290,3 +338,16 @@ class _Place:
             return True
         between = self.doc[first.i : last.i]
         return not any(token.text in APART and token.tag_ != "TO" for token in between)
+
+    def _is_on_what_it_has(self) -> bool:
+        """ "a boat with a red bottom", "a suitcase with a hat on top", "without bread on top"."""
+        having = [token for token in self.before if token.text in HAVING]
+        if not having or not self.things or having[-1].i < self.things[0].i:
+            return False
+        between = self.doc[having[-1].i + 1 : self.span.start]
+        held = [t for t in between if is_thing(t) or t.text in SIDES or t.pos_ in ("ADP", "VERB")]
+        if not held:
+            return True
+        if not self.sides <= {"top", "bottom"} or self.lead != "on":
+            return False
+        return self.words in (["top"], ["bottom"])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasnb.datasets.splits import Split, load_split
+from tasnb.datasets.splits import Split, column_name, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
 from tasnb.method.stages import Stages
 from tasnb.models import parsers
-from tasnb.profiles import stem
-from tasnb.settings import Settings, make_settings, short
+from tasnb.profiles import RECIPES
+from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
 
 
@@ -38,7 +38,12 @@ class Pipeline(Stages):
         return changed
 
     def few(self, images: int) -> Pipeline:
-        """The same on the first images of each split only, for what the paper has no table of."""
+        """The same on the first images of each split only, for what the paper has no table of.
+
+        Raises:
+            InputError: Not one image or more.
+        """
+        check_whole("few", images, 1)
         return self.variant(limit=min(self.settings.limit or images, images))
 
     @cached_property
@@ -54,6 +59,12 @@ class Pipeline(Stages):
     def with_other_captioner(self) -> Pipeline:
         """The same with the captions of ``settings.other_captioner`` (Table 6)."""
         return self.variant(captioner=self.settings.other_captioner)
+
+    @cached_property
+    def by_other_recipe(self) -> Pipeline:
+        """The same by the recipe that ``settings.recipe`` is not (``both_recipes``)."""
+        (other,) = RECIPES.keys() - {self.settings.recipe}
+        return self.variant(**self.settings.in_recipe(other).model_dump())
 
     def split(self, dataset: str, split: str) -> Split:
         """The sentences, images and ground truth of one column of the tables."""
@@ -82,7 +93,8 @@ class Pipeline(Stages):
             if not self.is_variant:
                 models = (self.settings.proposal_network, self.settings.captioner, encoder)
                 named = map(short, models)
-                name = "-".join([stem(dataset), split, *named, caption_input, clip_input])
+                column = column_name(self.settings, dataset, split)
+                name = "-".join([column, *named, caption_input, clip_input])
                 with atomic_write(self.settings.out / "scores" / f"{name}.parquet") as path:
                     scored.pairs.to_parquet(path, index=False)
             self._scored[key] = scored

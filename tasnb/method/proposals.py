@@ -109,14 +109,6 @@ def intersections(
     return np.rint(ratio * coco_mask.area(rles)[:, None]).astype(np.int64)
 
 
-def least_area(settings: Settings, height: int, width: int) -> float:
-    """Pixels under which a mask is dropped: absolute, or the same share of a smaller image."""
-    if settings.min_mask_area_of is None:
-        return settings.min_mask_area
-    of_width, of_height = settings.min_mask_area_of
-    return settings.min_mask_area * height * width / (of_width * of_height)
-
-
 def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
     """Which masks of one image survive the refinement (section 4.2).
 
@@ -138,7 +130,8 @@ def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
     order = np.arange(len(area))
     beats = (area[:, None] > area) | ((area[:, None] == area) & (order[:, None] < order))
     redundant = (beats & (shared > settings.subset_overlap)).any(0)
-    large = area >= least_area(settings, int(masks["height"].iloc[0]), int(masks["width"].iloc[0]))
+    size = int(masks["height"].iloc[0]), int(masks["width"].iloc[0])
+    large = area >= settings.pixels_on(settings.min_mask_area, *size)
     return large & ~redundant
 
 

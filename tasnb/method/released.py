@@ -7,12 +7,14 @@ published ones: ``masked_images.masked_image``, ``rectifier.in_region``, ``propo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from tasnb.method.orientation import word_set
+from tasnb.method.words import word_set
+from tasnb.models.parsers import load_tagger
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
@@ -218,21 +220,29 @@ def subject(doc: Doc) -> str:
 def first_noun(doc: Doc) -> str:
     """The first word that is tagged as a noun; "" if there is none.
 
-    The released code asks NLTK's tagger, whose weights no package carries; spaCy's tags are of the
-    same set.
+    The released code asks NLTK's tagger, whose weights no package carries. Where they are not
+    installed spaCy's tags, which are of the same set, take their place.
     """
-    return next((token.text for token in doc if token.tag_.startswith("N")), "")
+    if (tagger := load_tagger()) is None:
+        tagged = [(token.text, token.tag_) for token in doc]
+    else:
+        from nltk.tokenize import word_tokenize
+
+        tagged = tagger.tag(word_tokenize(doc.text, preserve_line=True))
+    return next((word for word, tag in tagged if tag.startswith("N")), "")
 
 
 def are_near_synonyms(noun_a: str, noun_b: str, wordnet: WordNetCorpusReader) -> bool:
-    """Whether two nouns share three synsets, of any part of speech.
+    """Whether at least three pairs of the nouns' synsets have a path similarity above 0.9.
 
-    Three pairs should have a path similarity above 0.9, and only a synset and itself have. So a
-    noun of fewer than three synsets is no synonym of itself, and "" of none.
+    Synsets of any part of speech count. Only a synset and itself are as similar as that, so a noun
+    of fewer than three synsets is no synonym of itself, and "" of none. WordNet may list a synset
+    twice, under a word and under its base form ("dumplings"); then it makes four pairs with itself.
     """
     if not noun_a or not noun_b:
         return False
-    return len(set(wordnet.synsets(noun_a)) & set(wordnet.synsets(noun_b))) >= 3
+    theirs = Counter(wordnet.synsets(noun_b))
+    return sum(theirs[synset] for synset in wordnet.synsets(noun_a)) >= 3
 
 
 def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasnb.settings import check_whole
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -77,6 +79,15 @@ class ScoreTable:
     sentences: pd.DataFrame
     pairs: pd.DataFrame
 
+    def one(self, sentence: int) -> tuple[pd.Series, pd.DataFrame]:
+        """A sentence by its number, from 0, and its pairs.
+
+        Raises:
+            InputError: There is no such sentence.
+        """
+        check_whole("sentence", sentence, 0, len(self.sentences) - 1)
+        return self.sentences.iloc[sentence], self.pairs[self.pairs["sentence"] == sentence]
+
     @cached_property
     def _rank(self) -> npt.NDArray[np.int64]:
         """Position of a pair among its sentence's pairs."""
@@ -114,6 +125,12 @@ class ScoreTable:
         """Masks outside the region that a sentence names; none if the region is empty."""
         region = self._dense(self.pairs["in_region"].to_numpy(), 0).astype(bool)
         return ~region & region.any(1, keepdims=True)
+
+    def acted(self) -> npt.NDArray[np.bool_]:
+        """Whether the rectifier bars some of a sentence's masks and leaves others, (S,)."""
+        inside = self.pairs["in_region"].to_numpy(bool)
+        some, others = (self._dense(those, 0).any(1) for those in (inside, ~inside))
+        return some & others
 
     def total(self, alpha: float, lam: float) -> Floats:
         """S of every pair (Eq. 5)."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasnb.datasets.images import load_image
+from tasnb.datasets.images import ImageFile, load_image
 from tasnb.method import language, proposals, released
 from tasnb.method.masked_images import blur_background, masked_image
 from tasnb.models import captioners, encoders, parsers
@@ -22,7 +22,7 @@ from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
 from tasnb.store.shards import Stage, Store
 
-Images = Mapping[str, "Path | npt.NDArray[np.uint8]"]
+Images = Mapping[str, "ImageFile | Path | npt.NDArray[np.uint8]"]
 """Image key -> its file, or its pixels."""
 
 
@@ -93,9 +93,13 @@ class Stages:
         names = list(captioners.FIELDS)
         model = self.settings.captioner
         if form == "whole":
-            return self.stage("captions-whole", names, model=model)
+            return self.stage("captions-whole", names, model=model, version=captioners.VERSION)
         return self.stage(
-            f"captions-{form}", [*names, *self.on_masks(form)], self.proposal_stage, model
+            f"captions-{form}",
+            [*names, *self.on_masks(form)],
+            self.proposal_stage,
+            model,
+            captioners.VERSION,
         )
 
     def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
@@ -142,7 +146,13 @@ class Stages:
             vectors = encoders.load_encoder(encoder, self.settings).encode_images(pictures)
             return {"rows": rows, "vectors": (vectors, list(rows["key"]))}
 
-        stage = self.stage(f"crops-{form}", self.on_masks(form), self.proposal_stage, encoder)
+        stage = self.stage(
+            f"crops-{form}",
+            self.on_masks(form),
+            self.proposal_stage,
+            encoder,
+            encoders.version_of(encoder),
+        )
         title = f"{short(encoder)}, {form} (images)"
         stage.compute(images, work, self.settings.shard_size, title)
         vectors, _ = stage.read(images, "vectors")
@@ -150,7 +160,7 @@ class Stages:
 
     def on_masks(self, form: str | None = None) -> list[str]:
         """The settings that the refined masks depend on, or masked images of them."""
-        names = ["subset_overlap", "min_mask_area", "min_mask_area_of"]
+        names = ["subset_overlap", "min_mask_area", "areas_of"]
         names += ["crop_rule"] if form else []
         return [*names, "blur_kernel"] if form == "blur" else names
 
@@ -189,7 +199,8 @@ class Stages:
             loaded = encoders.load_encoder(encoder, self.settings)
             return {"vectors": loaded.encode_texts(keys, normalize)}
 
-        stage = self.stage("texts" if normalize else "texts-raw", [], model=encoder)
+        name, version = "texts" if normalize else "texts-raw", encoders.version_of(encoder)
+        stage = self.stage(name, [], model=encoder, version=version)
         stage.compute(texts, work, 1024, f"{short(encoder)} (texts)")
         vectors, keys = stage.read(texts, "vectors")
         return dict(zip(keys, vectors, strict=True))
@@ -201,7 +212,7 @@ class Stages:
         ``settings.negative_rule``.
         """
         texts = sorted(set(texts))
-        published = self._read(texts, language, version=2)
+        published = self._read(texts, language, version=3)
         rules = {"orientation": self.settings.rectifier_rule, "head": self.settings.negative_rule}
         theirs = [name for name, rule in rules.items() if rule == "released"]
         if not theirs:
@@ -216,7 +227,7 @@ class Stages:
             return {"expressions": by.read_expressions(keys, parser)}
 
         name = "expressions" if by is language else "expressions-released"
-        stage = self.stage(name, ["spacy_model"], version=version)
+        stage = self.word_stage(name, version, by is released)
         stage.compute(texts, work, 1024, f"read {name} (texts)")
         return stage.read(texts, "expressions").set_index("key")
 
@@ -231,15 +242,25 @@ class Stages:
             rows = [
                 (key, *phrase) for key, some in zip(keys, found, strict=True) for phrase in some
             ]
-            return {"phrases": pd.DataFrame(rows, columns=["key", "text", "head"])}
+            columns = ["key", "text", "head"] if theirs else ["key", "text", "head", "nouns"]
+            return {"phrases": pd.DataFrame(rows, columns=columns)}
 
-        stage = self.stage("phrases-released" if theirs else "phrases", ["spacy_model"])
+        name, version = ("phrases-released", 1) if theirs else ("phrases", 2)
+        stage = self.word_stage(name, version, theirs)
         stage.compute(texts, work, 1024, "noun phrases (texts)")
         rows = stage.read(texts, "phrases")
         found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
-        for key, text, head in rows[["key", "text", "head"]].itertuples(index=False):
-            found[key].append(language.Phrase(text, head))
+        if theirs:  # that code looks at the first noun only
+            rows = rows.assign(nouns=rows["head"])
+        for key, *phrase in rows[["key", *language.Phrase._fields]].itertuples(index=False):
+            found[key].append(language.Phrase(*phrase))
         return found
+
+    def word_stage(self, name: str, version: int, by_released: bool) -> Stage:
+        """A stage that reads words; the released rules do it with NLTK's tagger if there is one."""
+        tagged = by_released and parsers.installed_tagger() is not None
+        also = {"tagger": parsers.TAGGER} if tagged else {}
+        return self.stage(name, ["spacy_model"], version=version, also=also)
 
     def stage(
         self,
@@ -248,15 +269,21 @@ class Stages:
         inputs: Stage | None = None,
         model: str | None = None,
         version: int = 1,
+        also: Mapping[str, Any] | None = None,
     ) -> Stage:
-        """A stage whose results depend on some settings, a model's weights and another stage."""
+        """A stage whose results depend on some settings, a model's weights and another stage.
+
+        Args:
+            also: What else they depend on, by name.
+        """
         chosen = {field: getattr(self.settings, field) for field in fields}
         if "spacy_model" in chosen:  # what will parse, so that a better one installed later counts
             chosen["spacy_model"] = parsers.installed_parser(self.settings.spacy_model)
+        chosen |= also or {}
         if model:
             chosen |= {"model": model, "weights": model_digest(model, self.settings)}
         return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])
 
 
-def _pixels(image: Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _pixels(image: ImageFile | Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return image if isinstance(image, np.ndarray) else load_image(image)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tasnb.models.checkpoints import loading, model_source, registered
-from tasnb.models.devices import (
-    Batches,
-    compile_tower,
-    device,
-    device_of,
-    few_at_a_time,
-    half,
-    resident,
-)
+from tasnb.models.devices import Batches, compile_tower, device, device_of, resident
+from tasnb.models.processors import load_processor, pixels_of
 from tasnb.settings import InputError, Settings
 from tasnb.store.threads import in_one_thread
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Captioner(Protocol):
@@ -34,18 +30,24 @@ class TransformersCaptions:
     """A captioner of transformers (BLIP-2, GIT ...), prompted with nothing, by beam search."""
 
     def __init__(self, settings: Settings) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         source = model_source(settings.captioner, settings)
-        options: dict[str, Any] = {"dtype": half() if settings.precision == "half" else "float32"}
+        options: dict[str, Any] = {"dtype": dtype_of(settings.precision)}
         if settings.captioner.startswith(EIGHT_BITS):
             options = _eight_bits(settings.captioner)
         instead = "a folder, or an image-to-text model of the hub with a network in reach"
         with loading(settings.captioner, instead):
-            self.processor = AutoProcessor.from_pretrained(source)
-            model = AutoModelForImageTextToText.from_pretrained(source, **options).eval()
+            self.processor = load_processor(source)
+            # Of a .bin, as GIT's, the numbers only: nothing that is pickled in it is run.
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                source, weights_only=True, output_loading_info=True, **options
+            )
+            if info["missing_keys"]:  # else they would stay random, with a warning only
+                raise ValueError(f"no weight {min(info['missing_keys'])}")
+            model.eval()
         self.model = model if "device_map" in options else model.to(device())
         if settings.compile and hasattr(model, "vision_model"):
             compile_tower(model.vision_model)
@@ -60,12 +62,7 @@ class TransformersCaptions:
         """Captions of a batch."""
         import torch
 
-        pixels = torch.cat(
-            [
-                self.processor(images=some, return_tensors="pt")["pixel_values"]
-                for some in few_at_a_time(images)
-            ]
-        )
+        pixels = pixels_of(self.processor, images)
         with torch.inference_mode():
             tokens = self.model.generate(
                 pixel_values=pixels.to(device_of(self.model), self.model.dtype),
@@ -76,6 +73,21 @@ class TransformersCaptions:
             )
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The type of a captioner's weights: of ``settings.precision``, on this machine.
+
+    "half" is float16 on a GPU, as LAVIS has BLIP-2. transformers then keeps its Q-Former and its
+    queries in float32, which LAVIS does too; with "bfloat16" it does not. Without a GPU "half" is
+    float32, since most processors compute 16 bits many times slower. The store takes the captions
+    of both for the same, so that a machine without a GPU reads what one with a GPU has computed.
+    """
+    import torch
+
+    if precision == "half":
+        return torch.float16 if device().type == "cuda" else torch.float32
+    return {"full": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 EIGHT_BITS = "blip2-8bit:"
@@ -112,6 +124,10 @@ CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {
 
 FIELDS = ("num_beams", "max_new_tokens", "precision")
 """The settings, but for its name, that a captioner's captions depend on."""
+
+VERSION = 2
+"""Of what a captioner says, in the fingerprint of its captions. 1: images resized by torchvision,
+those 1, 3 or 4 pixels high with their rows taken for channels; bfloat16 for half precision."""
 
 
 def load_captioner(settings: Settings) -> Captioner:

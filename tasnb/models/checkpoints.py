@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 EMBEDDED = "embedded/"
+
+# Of a repository that has only a .bin, transformers would have a thread fetch somebody's conversion
+# of it besides, gigabytes that nothing reads.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 T = TypeVar("T")
 Network = TypeVar("Network", bound="nn.Module")
@@ -106,13 +112,15 @@ def loading(
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The weights in a file that torch has written, alone or beside what a training keeps.
 
+    Nothing in the file is run: only numbers, and containers of them, are taken from it.
+
     Raises:
         ValueError: There are none in it.
         Exception: Any of ``DAMAGED``.
     """
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _numbers_in(path)
     for inner in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(inner), Mapping):
             content = content[inner]
@@ -121,6 +129,40 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     ):
         raise ValueError(f"{path.name} holds no weights")
     return dict(content)
+
+
+class _Ignored:
+    """What stands in the place of an object of a class that torch does not take for harmless."""
+
+    def __new__(cls, *_args: object, **_named: object) -> _Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *_args: object, **_named: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _numbers_in(path: Path) -> Any:
+    """The content of a file, with ``_Ignored`` for what is no number and no plain container.
+
+    Training programs put whatever they have beside the weights, as the schedule of the learning
+    rate; torch then refuses all of the file, whose weights are fine.
+    """
+    import torch
+    from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        if not zipfile.is_zipfile(path):
+            raise
+        foreign = [name.rpartition(".") for name in get_unsafe_globals_in_checkpoint(path)]
+        # torch looks a class up by its name, and finds one of these under it.
+        stand_ins = [type(name, (_Ignored,), {"__module__": m}) for m, _, name in foreign]
+        with safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def convert(path: Path) -> Path:

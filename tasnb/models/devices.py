@@ -68,14 +68,6 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def half() -> torch.dtype:
-    """The 16-bit type that this device computes with best: bfloat16 unless its GPU is too old."""
-    import torch
-
-    old = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.float16 if old else torch.bfloat16
-
-
 def device_of(model: nn.Module) -> torch.device:
     """Where a model's weights are, and its input should be."""
     return next(model.parameters()).device

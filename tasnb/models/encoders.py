@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from tasnb.models.checkpoints import (
     checkpoint_folder,
@@ -24,101 +20,13 @@ from tasnb.models.checkpoints import (
     placed,
     registered,
 )
-from tasnb.models.devices import (
-    Batches,
-    device,
-    device_of,
-    few_at_a_time,
-    resident,
-    to_numpy,
-)
+from tasnb.models.devices import Batches, device, device_of, resident
+from tasnb.models.dual_encoders import BertTowers, Encoder, Pixels, Towers
+from tasnb.models.processors import load_processor, pixels_of
 from tasnb.settings import Settings, unknown
-from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-Embeddings = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
-
-
-class Encoder(Protocol):
-    """Two towers into one space."""
-
-    def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
-        """E_v: unit vectors of RGB images (H, W, 3): (N, D), or (N, Q, D) where a model has several
-        of one image, the nearest of which counts (BLIP-2)."""
-
-    def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
-        """E_t: vectors (N, D) of texts, of unit length if ``normalize``."""
-
-    def warn_of_cuts(self, texts: Sequence[str]) -> None:
-        """Warns of every text that is longer than the text tower reads."""
-
-
-class Towers(ABC):
-    """What all encoders have in common; they differ in how a batch goes through each tower.
-
-    Attributes:
-        model: With both towers.
-        batches: Images or texts at a time.
-        room: Tokens of a text that are read, without its start and its end.
-    """
-
-    model: nn.Module
-    batches: Batches
-    room: int
-
-    @cached_property
-    def width(self) -> int:
-        """D, found by asking: not every text tower has a projection to look it up from."""
-        import torch
-
-        with torch.inference_mode():
-            return self._texts(["a"]).shape[-1]
-
-    @in_one_thread
-    def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
-        return self._batched(images, self._images)
-
-    @in_one_thread
-    def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
-        from torch.nn.functional import normalize as unit
-
-        self.warn_of_cuts(texts)
-        return self._batched(
-            texts, lambda some: unit(self._texts(some), dim=-1) if normalize else self._texts(some)
-        )
-
-    @in_one_thread
-    def warn_of_cuts(self, texts: Sequence[str]) -> None:
-        for text in texts:
-            count = self._count_tokens(text)
-            if count > self.room:
-                warnings.warn(
-                    f"the text encoder reads {self.room} tokens; cut: {text[:60]!r} "
-                    f"({count} tokens)",
-                    stacklevel=1,  # one place, so that Python prints the same cut once
-                )
-
-    def _batched(self, items: Sequence[Any], encode: Callable[[Any], Tensor]) -> Embeddings:
-        import torch
-
-        with torch.inference_mode():
-            parts = self.batches.run(items, lambda some: to_numpy(encode(some)))
-        return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
-
-    @abstractmethod
-    def _images(self, images: Sequence[Pixels]) -> Tensor:
-        """Unit vectors of a batch."""
-
-    @abstractmethod
-    def _texts(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of a batch, as they come out of the tower."""
-
-    @abstractmethod
-    def _count_tokens(self, text: str) -> int:
-        """Of a text alone, without start and end."""
+    from torch import Tensor
 
 
 class OpenClip(Towers):
@@ -162,20 +70,28 @@ class OpenClip(Towers):
         return len(self.tokenizer.encode(text))
 
 
-class Blip2Itc(Towers):
-    """Image-text contrast of BLIP-2: every image is as many vectors as the Q-Former has queries."""
+class Blip2Itc(BertTowers):
+    """Image-text contrast of BLIP-2: every image is as many vectors as the Q-Former has queries.
+
+    Texts go through it as through LAVIS's ``blip2_image_text_matching``: in lower case, with spaces
+    for the marks that its ``blip_caption`` processor takes out (no comma, apostrophe, question mark
+    or hyphen), and cut at 32 tokens. That processor's own limit of 50 words is never reached.
+    """
+
+    TOKENS = 32
+    PUNCTUATION = str.maketrans(dict.fromkeys('.!"()*#:;~', " "))
 
     def __init__(self, name: str, settings: Settings) -> None:
-        from transformers import AutoProcessor, Blip2ForImageTextRetrieval
+        from transformers import Blip2ForImageTextRetrieval
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         source = model_source(name, settings)
         instead = "a folder, or a BLIP-2 for retrieval of the hub with a network in reach"
         with loading(name, instead):
-            processor = AutoProcessor.from_pretrained(source)
+            processor = load_processor(source)
             model, info = Blip2ForImageTextRetrieval.from_pretrained(
-                source, dtype="float32", output_loading_info=True
+                source, dtype="float32", weights_only=True, output_loading_info=True
             )
             if info["missing_keys"]:  # else they would stay random, with a warning only
                 raise ValueError(f"no weight {min(info['missing_keys'])}: not made for retrieval")
@@ -184,33 +100,21 @@ class Blip2Itc(Towers):
         self.model = model.eval().to(device())
         self.image_processor, self.tokenizer = processor.image_processor, processor.tokenizer
         self.batches = Batches(settings.batch_size)
-        self.room = model.config.qformer_config.max_position_embeddings - 2
+        self.room = min(self.TOKENS, model.config.qformer_config.max_position_embeddings) - 2
 
     def _images(self, images: Sequence[Pixels]) -> Tensor:
-        import torch
         from torch.nn.functional import normalize
 
         model = self.model
-        pixels = torch.cat(
-            [
-                self.image_processor(images=some, return_tensors="pt")["pixel_values"]
-                for some in few_at_a_time(images)
-            ]
-        )
-        patches = model.vision_model(pixels.to(device_of(model))).last_hidden_state
+        pixels = pixels_of(self.image_processor, images).to(device_of(model))
+        patches = model.vision_model(pixels).last_hidden_state
         queries = model.query_tokens.expand(len(patches), -1, -1)
         seen = model.qformer(query_embeds=queries, encoder_hidden_states=patches).last_hidden_state
         return normalize(model.vision_projection(seen), dim=-1)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         # Not through the processor, which puts places for an image before the text.
-        words = self.tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.room + 2,
-            return_tensors="pt",
-        ).to(device_of(self.model))
+        words = self._words(texts)
         read = self.model.qformer(
             query_embeds=self.model.embeddings(input_ids=words.input_ids),
             query_length=0,
@@ -218,15 +122,17 @@ class Blip2Itc(Towers):
         )
         return self.model.text_projection(read.last_hidden_state[:, 0])
 
-    def _count_tokens(self, text: str) -> int:
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+class AlbefItc(BertTowers):
+    """Image-text contrast of ALBEF: its authors' file, or the workbook's own checkpoint.
 
-class AlbefItc(Towers):
-    """Image-text contrast of ALBEF: its authors' file, or the workbook's own checkpoint."""
+    Texts go through it as through its authors' ``pre_caption``: in lower case, with spaces for
+    hyphens and slashes, without the marks that it takes out, and cut at 30 tokens, as they train
+    and test. Its own limit of 30 words is never reached.
+    """
 
-    TOKENS = 30  # of a text, start and end included, as its authors train and test
-    PUNCTUATION = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")  # which it never saw
+    TOKENS = 30
+    PUNCTUATION = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
 
     def __init__(self, name: str, settings: Settings) -> None:
         from transformers import AutoTokenizer, BertTokenizer
@@ -269,20 +175,8 @@ class AlbefItc(Towers):
         return self.model.encode_images(((pixels - mean) / std).to(device_of(self.model)))
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        words = self.tokenizer(
-            [self._plain(text) for text in texts],
-            padding=True,
-            truncation=True,
-            max_length=self.TOKENS,
-            return_tensors="pt",
-        ).to(device_of(self.model))
+        words = self._words(texts)
         return self.model.encode_texts(words.input_ids, words.attention_mask)
-
-    def _count_tokens(self, text: str) -> int:
-        return len(self.tokenizer(self._plain(text), add_special_tokens=False)["input_ids"])
-
-    def _plain(self, text: str) -> str:
-        return " ".join(text.lower().translate(self.PUNCTUATION).split())
 
 
 @contextmanager
@@ -321,6 +215,17 @@ ENCODERS: dict[str, Callable[[str, Settings], Encoder]] = {
     "blip2-itc": Blip2Itc,
     "albef": AlbefItc,
 }
+
+
+VERSIONS = {"blip2-itc": 2}
+"""Kind -> version of what it computes, for the fingerprints of its vectors; 1 if it is not here.
+BLIP-2's 1: images resized by torchvision, those 1, 3 or 4 pixels high with their rows taken for
+channels; texts with their punctuation, of up to 512 tokens."""
+
+
+def version_of(name: str) -> int:
+    """Of an encoder such as ``"blip2-itc:embedded/blip2-itc"``, from ``VERSIONS``."""
+    return VERSIONS.get(name.partition(":")[0], 1)
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:

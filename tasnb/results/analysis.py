@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tasnb import profiles
-from tasnb.datasets.splits import Split, columns
+from tasnb.datasets.splits import Split, column_name, columns
 from tasnb.method.language import says
 from tasnb.method.masked_images import masked_images
 from tasnb.method.metrics import difference
@@ -25,7 +24,7 @@ GOOD = 0.5  # IoU from which a proposal is said to cover its target
 
 
 def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
-    """What a perfect choice would score, and masks an image, before and after the refinement."""
+    """What a perfect choice would score, and masks per image, before and after the refinement."""
     found = []
     for dataset, split in columns(pipeline.settings):
         data = pipeline.split(dataset, split)
@@ -34,7 +33,7 @@ def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
             outcome = best_proposals(data.sentences, rows)
             table = tables.rows("upper_bound", name, "", dataset, split, outcome)
             count = len(rows) / len(data.images)
-            extra = ("upper_bound", name, "", dataset, split, "masks an image", count)
+            extra = ("upper_bound", name, "", dataset, split, "masks per image", count)
             table.loc[len(table)] = (*extra, np.nan, len(data.images))
             found.append(table)
     return pd.concat(found, ignore_index=True)
@@ -43,7 +42,7 @@ def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
 def networks(
     pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str
 ) -> pd.DataFrame:
-    """What proposal networks offer on one column: best IoU and masks an image, refined or not.
+    """What proposal networks offer on one column: best IoU and masks per image, refined or not.
 
     Args:
         names: What each is called -> its name in the settings.
@@ -58,14 +57,14 @@ def networks(
             count = len(rows) / len(data.images)
             covered = 100 * (best["iou"] >= GOOD).mean()
             found.append((called, step, count, 100 * best["iou"].mean(), covered))
-    names_ = ["network", "proposals", "masks an image", "best IoU (%)", f"IoU from {GOOD} (%)"]
+    names_ = ["network", "proposals", "masks per image", "best IoU (%)", f"IoU from {GOOD} (%)"]
     return pd.DataFrame(found, columns=names_)
 
 
 def pick_bested(
     pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str, count: int
 ) -> list[Bested]:
-    """Expressions on which the networks differ most, one an image: the first ahead, then behind.
+    """Expressions on which the networks differ most, one per image: the first ahead, then behind.
 
     Args:
         names: What each is called -> its name in the settings, two or more.
@@ -117,14 +116,14 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
 
 
 def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
-    """What the captioners of Table 6 say of the same masks: image, mask_id, a column each."""
+    """What the captioners of Table 6 say of the same masks: image, mask_id, one column each."""
     images = pipeline.split(dataset, split).images
-    ours, theirs = (
-        run.captions(images).rename(columns={"caption": name})
+    found = [
+        run.captions(images).rename(columns={"caption": name}).set_index(["image", "mask_id"])
         for name, method, run in ablations.captioners(pipeline)
         if method == "TAS"
-    )
-    return ours.merge(theirs, on=["image", "mask_id"])
+    ]
+    return pd.concat(found, axis=1).reset_index()
 
 
 def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
@@ -137,7 +136,7 @@ def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
             (dataset, split, count.mean(), 100 * (count == 0).mean(),
              100 * sentences["own_negative"].mean(), len(sentences))
         )  # fmt: skip
-    names = ["dataset", "split", "phrases a sentence", "no phrase left (%)"]
+    names = ["dataset", "split", "phrases per sentence", "no phrase left (%)"]
     return pd.DataFrame(found, columns=[*names, "target among them (%)", "sentences"])
 
 
@@ -148,7 +147,13 @@ def own_negatives(scored: ScoreTable) -> pd.DataFrame:
 
 
 def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """How often the rectifier finds a region, changes the choice, helps and hurts."""
+    """How often the rectifier acts, changes the choice, helps and hurts.
+
+    Returns:
+        dataset, split, and shares of the sentences (percent): which name a place; on which it acted
+        (some masks were barred, not all); whose choice changed; whose IoU rose or fell by more than
+        0.1; then the mIoU gained (points).
+    """
     found = []
     for dataset, split in columns(pipeline.settings):
         scored = pipeline.scored(dataset, split, encoder)
@@ -157,10 +162,10 @@ def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         changed = (before["mask_id"] != after["mask_id"]).to_numpy()
         gain = (after["iou"] - before["iou"]).to_numpy()
         found.append(
-            (dataset, split, 100 * named.mean(), 100 * changed.mean(), 100 * (gain > 0.1).mean(),
-             100 * (gain < -0.1).mean(), 100 * gain.mean())
+            (dataset, split, 100 * named.mean(), 100 * scored.acted().mean(), 100 * changed.mean(),
+             100 * (gain > 0.1).mean(), 100 * (gain < -0.1).mean(), 100 * gain.mean())
         )  # fmt: skip
-    names = ["dataset", "split", "names a place (%)", "choice changed (%)"]
+    names = ["dataset", "split", "names a place (%)", "acted (%)", "changed (%)"]
     return pd.DataFrame(found, columns=[*names, "better (%)", "worse (%)", "mIoU gained"])
 
 
@@ -173,7 +178,10 @@ def _both(
 
 
 def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
-    """A row a sentence: what each method chose, what it scored, and whether the rectifier acted."""
+    """One row per sentence: what each method chose and scored, and what the rectifier did.
+
+    ``acted``: it barred some of the masks; ``changed``: TAS would have chosen another without it.
+    """
     frame = scored.sentences.drop(columns=["ground_truth"])
     frame["best IoU"] = scored.outcome(scored.best_possible())["iou"]
     for method in tables.OWN:
@@ -181,11 +189,12 @@ def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.Dat
         frame[[f"{method} mask", f"{method} IoU"]] = outcome[["mask_id", "iou"]]
         frame[[f"{method} intersection", f"{method} union"]] = outcome[["intersection", "union"]]
     before, after = _both(scored, settings, dataset)
-    return frame.assign(rectified=before["mask_id"] != after["mask_id"])
+    changed = (before["mask_id"] != after["mask_id"]).to_numpy()
+    return frame.assign(acted=scored.acted(), changed=changed)
 
 
 def pick_examples(frame: pd.DataFrame, better: str, worse: str, count: int) -> pd.DataFrame:
-    """Sentences where one method is right and the other is not, one an image, clearest first.
+    """Sentences where one method is right and the other is not, one per image, clearest first.
 
     Args:
         frame: From ``per_sentence``.
@@ -213,7 +222,7 @@ def to_examples(pipeline: Pipeline, split: Split, frame: pd.DataFrame) -> list[E
 def pick_rectified(
     pipeline: Pipeline, scored: ScoreTable, split: Split, count: int
 ) -> list[Rectified]:
-    """Sentences that the rectifier mends most, and last one that it spoils, one an image."""
+    """Sentences that the rectifier mends most, and last one that it spoils, one per image."""
     total = scored.total(pipeline.settings.alpha, pipeline.settings.lambda_of(split.dataset))
     before, after = (scored.choose(total, rectify) for rectify in (False, True))
     frame = scored.sentences.assign(
@@ -288,7 +297,8 @@ def save_per_sentence(pipeline: Pipeline) -> None:
         for encoder in pipeline.settings.encoders:
             scored = pipeline.scored(dataset, split, encoder)
             frame = per_sentence(scored, pipeline.settings, dataset)
-            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}.parquet"
+            column = column_name(pipeline.settings, dataset, split)
+            name = f"{column}-{tables.short(encoder)}.parquet"
             with atomic_write(pipeline.settings.out / "results" / name) as path:
                 frame.to_parquet(path, index=False)
 
@@ -349,7 +359,7 @@ def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
 
 
 def targets(split: Split) -> pd.DataFrame:
-    """A row a ref: image, target, its share of the image, and its sentences."""
+    """One row per ref: image, target, its share of the image, and its sentences."""
     frame = split.sentences.groupby("ref_id", sort=False)
     first = frame.first()
     texts = frame["sentence"].agg(" / ".join)

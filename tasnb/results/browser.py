@@ -6,7 +6,9 @@ where they lie. It needs no network and no server.
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasnb import profiles
-from tasnb.datasets.splits import columns
+from tasnb.datasets.images import ImageFile
+from tasnb.datasets.splits import column_name, columns
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decode
-from tasnb.results import breakdown, tables
+from tasnb.results import breakdown, shown, tables
+from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
 TEMPLATE = Path(__file__).with_name("browser.html")
@@ -29,11 +33,10 @@ TEMPLATE = Path(__file__).with_name("browser.html")
 
 def save(pipeline: Pipeline) -> list[Path]:
     """Writes ``results/<dataset>-<split>-<encoder>.html`` for every column and encoder."""
-    written = []
-    for dataset, split in columns(pipeline.settings):
-        for encoder in pipeline.settings.encoders:
-            name = f"{profiles.stem(dataset)}-{split}-{tables.short(encoder)}"
-            path = pipeline.settings.out / "results" / f"{name}.html"
+    written, settings = [], pipeline.settings
+    for dataset, split in columns(settings):
+        for encoder in settings.encoders:
+            path = settings.out / "results" / file_name(settings, dataset, split, encoder)
             content = page(pipeline, dataset, split, encoder, path.parent)
             with atomic_write(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
@@ -41,9 +44,15 @@ def save(pipeline: Pipeline) -> list[Path]:
     return written
 
 
+def file_name(settings: Settings, dataset: str, split: str, encoder: str) -> str:
+    """What the page of a column and an encoder is called."""
+    return f"{column_name(settings, dataset, split)}-{tables.short(encoder)}.html"
+
+
 def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Path) -> str:
     """The page of one column, as HTML that finds the images from ``folder``."""
     data = pipeline.split(dataset, split)
+    called = profiles.title(dataset, pipeline.settings.datasets)
     scored = pipeline.scored(dataset, split, encoder)
     frame = breakdown.column(pipeline, dataset, split, encoder)
     chosen = {
@@ -62,12 +71,12 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
                 "target": row["target"],
                 "size": round(100 * row["share"], 1),
                 "names": ", ".join(named),
-                "best": round(row["best"], 4),
-                "clip": round(row["CLIP-only iou"], 4),
-                "tas": round(row["TAS iou"], 4),
+                "best": _number(row["best"]),
+                "clip": _number(row["CLIP-only iou"]),
+                "tas": _number(row["TAS iou"]),
                 "cause": row["cause"] or "right",
                 "image": row["image"],
-                "truth": int(sentence["ref_id"]),
+                "truth": str(sentence["ref_id"]),
                 "masks": list(ids.values()),
                 "said": [captions.get((index, mask), "") for mask in ids.values()],
                 "caption": sentence["caption"],
@@ -75,17 +84,42 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
             }
         )
     content = {
-        "title": f"{profiles.title(dataset)} {split}, {tables.short(encoder)}",
-        "about": tables.provenance(pipeline.settings),
+        "title": f"{called} {split}, {tables.short(encoder)}",
+        "about": shown.provenance(pipeline.settings),
+        "links": _links(pipeline, dataset, split, encoder),
+        "example": " ".join(frame["sentence"].iloc[0].split()[:2]) if len(frame) else "",
+        "outcomes": list(dict.fromkeys(row["cause"] for row in rows)),
         "rows": rows,
         "images": _images(pipeline, data, scored.sentences, chosen, folder),
         "truths": {
-            int(ref): outline(data.ground_truth(index))
+            str(ref): outline(data.ground_truth(index))
             for index, ref in data.sentences["ref_id"].drop_duplicates().items()
         },
     }
-    script = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
+    script = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     return TEMPLATE.read_text(encoding="utf-8").replace("/*CONTENT*/", script)
+
+
+def _number(value: float) -> float | None:
+    """An IoU as JSON has it, which knows no NaN."""
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def _links(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> list[tuple[str, str]]:
+    """Text and address of the report, of this column with other encoders, of its neighbours."""
+    settings = pipeline.settings
+    there = columns(settings)
+    at = there.index((dataset, split))
+    found = [("report", "../index.html")]
+    for other in settings.encoders:
+        if other != encoder:
+            name = file_name(settings, dataset, split, other)
+            found.append((f"the same with {tables.short(other)}", quote(name)))
+    for arrow, k in (("←", at - 1), ("→", at + 1)):
+        if 0 <= k < len(there):
+            title = f"{arrow} {profiles.title(there[k][0], settings.datasets)} {there[k][1]}"
+            found.append((title, quote(file_name(settings, *there[k], encoder))))
+    return found
 
 
 def _images(
@@ -103,11 +137,19 @@ def _images(
         outlines = zip(own["mask_id"], map(outline, decode(own)), strict=True)
         first = rows.iloc[0]
         found[str(image)] = {
-            "file": quote(Path(os.path.relpath(data.images[image], folder)).as_posix()),
+            "file": _source(data.images[image], folder),
             "size": [int(first["width"]), int(first["height"])],
             "masks": {int(mask_id): path for mask_id, path in outlines},
         }
     return found
+
+
+def _source(image: ImageFile, folder: Path) -> str:
+    """Where a page finds an image: its file, or its pixels if a browser would turn the file."""
+    if not image.as_stored:
+        return quote(Path(os.path.relpath(image, folder)).as_posix())
+    _, content = cv2.imencode(".jpg", image.load()[..., ::-1])
+    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
 def outline(mask: npt.NDArray[np.bool_]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tasnb import profiles
 from tasnb.method.scores import ScoreTable
 from tasnb.results.figures import CLIP, INK, PAPER, TAS, nothing
 
@@ -18,6 +19,11 @@ BARS = {  # Table 1: activation maps in yellows, regions in greens, then what TA
     "Region Token": "#d8f5a2", "Global-Local (FreeSOLO)": "#94d82d", "Global-Local": "#5c940d",
     "Text-only": "#adb5bd", "CLIP-only": CLIP, "TAS": TAS,
 }  # fmt: skip
+
+
+def _names(frame: pd.DataFrame, between: str = " ") -> pd.Series:
+    """What the columns of the tables are called: "RefScenes val"."""
+    return frame["dataset"].map(profiles.title) + between + frame["split"]
 
 
 def best_iou(frame: pd.DataFrame) -> Figure:
@@ -43,14 +49,16 @@ def best_iou(frame: pd.DataFrame) -> Figure:
 
 
 def columns(frame: pd.DataFrame, metric: str) -> Figure:
-    """Table 1 as bars: a panel an encoder, a group a split, a bar a method; the paper's as ticks.
+    """Table 1 as bars, the paper's numbers as ticks.
+
+    One panel per encoder, one group per split, one bar per method.
 
     Args:
         frame: A tidy table.
     """
     frame = frame[(frame["metric"] == metric) & frame["value"].notna()]
     encoders = sorted(set(frame["encoder"]) - {""})
-    frame = frame.assign(column=frame["dataset"] + "\n" + frame["split"])
+    frame = frame.assign(column=_names(frame, "\n"))
     groups = list(dict.fromkeys(frame["column"]))
     figure, axes = plt.subplots(
         len(encoders),
@@ -82,13 +90,13 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 def ahead(frame: pd.DataFrame, method: str) -> Figure:
-    """How far TAS is ahead of a method in mIoU, with intervals; a colour an encoder.
+    """How far TAS is ahead of a method in mIoU, with intervals; one colour per encoder.
 
     Args:
         frame: From ``comparison.intervals``.
     """
     rows = frame[(frame["method"] == method) & (frame["metric"] == "mIoU")]
-    columns = list(dict.fromkeys(rows["dataset"] + " " + rows["split"]))
+    columns = list(dict.fromkeys(_names(rows)))
     figure, ax = plt.subplots(figsize=(8, 0.7 + 0.38 * len(columns)), layout="constrained")
     encoders = list(dict.fromkeys(rows["encoder"]))
     for k, encoder in enumerate(encoders):
@@ -111,7 +119,7 @@ def causes(frame: pd.DataFrame) -> Figure:
     Args:
         frame: From ``breakdown.causes``.
     """
-    names = frame["dataset"] + " " + frame["split"]
+    names = _names(frame)
     figure, ax = plt.subplots(figsize=(9, 0.9 + 0.34 * len(frame)), layout="constrained")
     left = np.zeros(len(frame))
     colours = (TAS, PAPER, CLIP, "#9c36b5")
@@ -130,7 +138,7 @@ def causes(frame: pd.DataFrame) -> Figure:
 
 
 def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
-    """Seconds an image of each method, by stage, stacked.
+    """Seconds per image of each method, by stage, stacked.
 
     Args:
         frame: From ``speed.measure``.
@@ -141,14 +149,14 @@ def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
     left = dict.fromkeys(methods, 0.0)
     colours = plt.get_cmap("tab10").colors
     for k, (stage, seconds) in enumerate(
-        frame[["stage", "seconds an image"]].itertuples(index=False)
+        frame[["stage", "seconds per image"]].itertuples(index=False)
     ):
         mine = [m for m in methods if m in needed[stage]]
         ax.barh(mine, [seconds] * len(mine), left=[left[m] for m in mine], color=colours[k],
                 label=stage)  # fmt: skip
         left |= {m: left[m] + seconds for m in mine}
     ax.invert_yaxis()
-    ax.set_xlabel("seconds an image, one expression each")
+    ax.set_xlabel("seconds per image, one expression each")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -180,7 +188,7 @@ def sensitivity(frame: pd.DataFrame) -> Figure:
 
 
 def modules(frame: pd.DataFrame) -> Figure:
-    """Table 4 or 5 as bars: ours beside the paper's."""
+    """Table 4 or 5 as bars: ours next to the paper's."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", sharey=True)
     for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
         rows = frame[frame["metric"] == metric].reset_index(drop=True)
@@ -200,7 +208,7 @@ def modules(frame: pd.DataFrame) -> Figure:
 
 
 def swaps(frame: pd.DataFrame) -> Figure:
-    """Table 6 or 7 as bars of mIoU: a panel a column, ours beside the paper's."""
+    """Table 6 or 7 as bars of mIoU: one panel per column, ours next to the paper's."""
     rows = frame[frame["metric"] == "mIoU"]
     panels = list(dict.fromkeys(zip(rows["dataset"], rows["split"], strict=True)))
     several = rows.groupby("method")["encoder"].nunique().max() > 1
@@ -218,7 +226,7 @@ def swaps(frame: pd.DataFrame) -> Figure:
         ax.barh(where - 0.19, mine["value"], 0.36, color=TAS, label="here")
         ax.barh(where + 0.19, mine["paper"], 0.36, color=PAPER, label="the paper, on its own data")
         ax.set(yticks=where, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5), xlabel="mIoU (%)")
-        ax.set_title(f"{dataset} {split}", loc="left", fontsize=9)
+        ax.set_title(f"{profiles.title(dataset)} {split}", loc="left", fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, -1].legend(
         fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2
@@ -227,13 +235,13 @@ def swaps(frame: pd.DataFrame) -> Figure:
 
 
 def steps(frame: pd.DataFrame) -> Figure:
-    """Share of sentences that each module mends (right) and spoils (left), a panel a module.
+    """Share of sentences that each module mends (right) and spoils (left), one panel per module.
 
     Args:
         frame: From ``analysis.steps``.
     """
     names = list(dict.fromkeys(frame["step"]))
-    columns = list(dict.fromkeys(frame["dataset"] + " " + frame["split"]))
+    columns = list(dict.fromkeys(_names(frame)))
     figure, axes = plt.subplots(
         1, len(names), figsize=(11, 0.9 + 0.3 * len(columns)), layout="constrained", sharey=True,
         sharex=True,

@@ -16,14 +16,16 @@ from tasnb.method.metrics import Difference, difference, evaluate, interval
 from tasnb.method.pipeline import Pipeline
 from tasnb.profiles import is_phrases, title
 from tasnb.results import ablations, tables
+from tasnb.settings import Settings
 
 MAPS = ("CLIP Surgery", "Score Map", "Grad-CAM")  # the methods by activation maps
 LITTLE = 2  # points of mIoU under which a difference is called little
+PAPERS_INPUTS = ("blur", "crop")  # what the captioner and CLIP see of a mask
 SMALL = 0.04  # share of the image under which a target is called small
 
 
 def intervals(pipeline: Pipeline) -> pd.DataFrame:
-    """Every number of Tables 1 and 2 with its interval, and what TAS has beyond that method.
+    """Every number of Tables 1 and 2 with its interval, and how far TAS is ahead of that method.
 
     Returns:
         method, encoder, dataset, split, metric, value, low, high (95 % interval); ``TAS ahead by``
@@ -53,16 +55,32 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
     A claim is held if the 95 % interval of the difference that it is about lies on the claimed
     side, not held if it lies on the other, and undecided in between. Claims about Tables 3 to 5 are
     about the first split with the last encoder, those about Tables 6 and 7 about the two columns of
-    these, as in the paper; they are left out where the run has not all of the columns.
+    these, as in the paper; ``left_out`` says which of them the run has no data for.
     """
-    found: list[tuple[str, str, str]] = []
-    for encoder in pipeline.settings.encoders:
+    found: list[Row] = []
+    there = columns(pipeline.settings)
+    compared = bool(_of_table1(pipeline.settings))
+    for encoder in pipeline.settings.encoders if compared else ():
         found += _against_others(pipeline, encoder)
-    found += _modules(pipeline) + _weights(pipeline) + _inputs(pipeline)
-    if set(ablations.swapped(pipeline.settings)) <= set(columns(pipeline.settings)):
+    if ablated(pipeline.settings) in there:
+        found += _modules(pipeline) + _weights(pipeline) + _inputs(pipeline)
+    if set(ablations.swapped(pipeline.settings)) <= set(there):
         found += _captioners(pipeline) + _encoders(pipeline)
-    found += _small_targets(pipeline)
+    found += _small_targets(pipeline) if compared else []
     return pd.DataFrame(found, columns=["the paper says", "measured here", "verdict"])
+
+
+def left_out(settings: Settings) -> list[str]:
+    """Which claims a run has no data for, and which columns it lacks; empty if it has all."""
+    there = columns(settings)
+    wanted = {"Tables 3 to 5": [ablated(settings)], "Tables 6 and 7": ablations.swapped(settings)}
+    found = [] if _of_table1(settings) else ["Table 1, since this run has none of its columns"]
+    for name, some in wanted.items():
+        lacking = [f"{title(dataset)} {split}" for dataset, split in some
+                   if (dataset, split) not in there]  # fmt: skip
+        if lacking:
+            found.append(f"{name}, since this run does not have {' and '.join(lacking)}")
+    return found
 
 
 Row = tuple[str, str, str]
@@ -79,20 +97,22 @@ def _is_little(d: Difference) -> str:
     return "not held" if d.low > LITTLE or d.high < -LITTLE else "undecided"
 
 
-def _of_table1(pipeline: Pipeline) -> list[tuple[str, str]]:
+def _of_table1(settings: Settings) -> list[tuple[str, str]]:
     """The run's columns but PhraseCut's, which are Table 2's."""
-    return [column for column in columns(pipeline.settings) if not is_phrases(column[0])]
+    return [column for column in columns(settings) if not is_phrases(column[0])]
 
 
 def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
     """A method's outcome over all columns of Table 1."""
-    parts = [tables.outcome(pipeline, method, encoder, *column) for column in _of_table1(pipeline)]
+    there = _of_table1(pipeline.settings)
+    parts = [tables.outcome(pipeline, method, encoder, *column) for column in there]
     return pd.concat(parts, ignore_index=True)
 
 
 def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
     name = tables.short(encoder)
     others = tables.methods(pipeline, encoder, extra=False)
+    others = [method for method in others if method not in tables.BY_RECIPE.values()]
     pooled = {method: _pooled(pipeline, method, encoder) for method in others}
     tas = pooled.pop("TAS")
     alone = pooled.pop("CLIP-only")
@@ -120,9 +140,10 @@ def _columns_ahead(pipeline: Pipeline, method: str, encoder: str) -> str:
     gaps = [
         tables.outcome(pipeline, "TAS", encoder, *column)["iou"].mean()
         - tables.outcome(pipeline, method, encoder, *column)["iou"].mean()
-        for column in _of_table1(pipeline)
+        for column in _of_table1(pipeline.settings)
     ]
-    return f"ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)} columns"
+    noun = "column" if len(gaps) == 1 else "columns"
+    return f"ahead in {sum(gap > 0 for gap in gaps)} of {len(gaps)} {noun}"
 
 
 def module_gains(pipeline: Pipeline) -> pd.DataFrame:
@@ -145,7 +166,7 @@ def module_gains(pipeline: Pipeline) -> pd.DataFrame:
             ):
                 gain = difference(after, before, "mIoU")
                 step = "+ " + name.rpartition("+ ")[2]
-                key = (tables.short(encoder), title(dataset), step)
+                key = (tables.short(encoder), title(dataset, pipeline.settings.datasets), step)
                 found.append((*key, gain.value, gain.low, gain.high, len(after)))
     names = ["encoder", "dataset", "step", "mIoU gained", "at least", "at most", "sentences"]
     return pd.DataFrame(found, columns=names)
@@ -185,16 +206,40 @@ def _weights(pipeline: Pipeline) -> list[Row]:
     ]
 
 
-def _inputs(pipeline: Pipeline) -> list[Row]:
+def _by_inputs(pipeline: Pipeline) -> dict[tuple[str, str], pd.DataFrame]:
+    """The outcomes of Table 5: (what the captioner sees, what CLIP sees) -> a row per sentence."""
     encoder, column = pipeline.settings.encoders[-1], ablated(pipeline.settings)
     outcomes = {}
     for caption_input, clip_input in ablations.INPUTS:
         scored = pipeline.scored(*column, encoder, caption_input, clip_input)
         chosen = tables.choose("TAS", scored, pipeline.settings, column[0])
         outcomes[caption_input, clip_input] = tables.by_image(scored, chosen)
+    return outcomes
+
+
+def inputs(pipeline: Pipeline) -> pd.DataFrame:
+    """The rows of Table 5 less the paper's choice, blur for the captioner and crop for CLIP.
+
+    Returns:
+        inputs, mIoU, mIoU gained over the paper's choice (points) with its 95 % interval (``at
+        least``, ``at most``) and p; NaN for the choice itself.
+    """
+    outcomes, found = _by_inputs(pipeline), []
+    for (caption_input, clip_input), own in outcomes.items():
+        gap = (float("nan"),) * 4
+        if (caption_input, clip_input) != PAPERS_INPUTS:
+            gap = difference(own, outcomes[PAPERS_INPUTS], "mIoU")
+        value = evaluate(own["intersection"], own["union"])["mIoU"]
+        found.append((f"captioner {caption_input}, CLIP {clip_input}", value, *gap))
+    names = ["inputs", "mIoU", "mIoU gained", "at least", "at most", "p"]
+    return pd.DataFrame(found, columns=names)
+
+
+def _inputs(pipeline: Pipeline) -> list[Row]:
+    outcomes = _by_inputs(pipeline)
     pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = (
-        ("blur beats crop for the captioner", ("blur", "crop"), ("crop", "crop")),
-        ("crop beats blur for CLIP", ("blur", "crop"), ("blur", "blur")),
+        ("blur beats crop for the captioner", PAPERS_INPUTS, ("crop", "crop")),
+        ("crop beats blur for CLIP", PAPERS_INPUTS, ("blur", "blur")),
     )
     found = []
     for claim, one, other in pairs:
@@ -214,10 +259,13 @@ def _swapped(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
 
 def _captioners(pipeline: Pipeline) -> list[Row]:
     found = []
-    first, other = ablations.captioners(pipeline)[1:]
+    _, first, *others = ablations.captioners(pipeline)
+    if not others:
+        return []
+    other = others[0]
     for encoder in pipeline.settings.encoders:
-        ours, others = (_swapped(run, how, encoder) for _, how, run in (first, other))
-        gap = difference(ours, others, "mIoU")
+        ours, theirs = (_swapped(run, how, encoder) for _, how, run in (first, other))
+        gap = difference(ours, theirs, "mIoU")
         name = tables.short(encoder)
         text = f"{first[0]} less {other[0]}: {_points(gap)}; little is under {LITTLE}"
         claim = f"the captioner matters little with {name} (Table 6)"
@@ -246,7 +294,8 @@ def _encoders(pipeline: Pipeline) -> list[Row]:
 
 def _small_targets(pipeline: Pipeline) -> list[Row]:
     encoder = pipeline.settings.encoders[-1]
-    shares = [pipeline.split(*column).sentences["share"] for column in _of_table1(pipeline)]
+    there = _of_table1(pipeline.settings)
+    shares = [pipeline.split(*column).sentences["share"] for column in there]
     small = (pd.concat(shares) < SMALL).to_numpy()
     tas = _pooled(pipeline, "TAS", encoder)
     if small.all() or not small.any():

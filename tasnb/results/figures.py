@@ -22,7 +22,12 @@ Masks = npt.NDArray[np.bool_]
 
 TRUTH, CLIP, TAS = "#2f9e44", "#e8590c", "#1971c2"
 INK, PAPER = "#343a40", "#ced4da"  # lines and words; what is only there to compare with
-COLOURS = np.array(plt.get_cmap("tab20").colors)
+COLOURS = (
+    "#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b", "#2f6bff",
+    "#b6ff00", "#a3004f", "#00897b", "#8d5524",
+)  # fmt: skip
+"""Of masks side by side: brighter than things are, and neighbours in the list far apart."""
+HALO, LINE = (17, 17, 17), (255, 255, 255)  # of an outline that shows on grass as on snow
 
 
 def save(figure: Figure, name: str, out: Path) -> Figure:
@@ -36,15 +41,17 @@ def save(figure: Figure, name: str, out: Path) -> Figure:
 def paint_mask(
     image: Image, mask: npt.NDArray[np.bool_], colour: Sequence[float] | str, strength: float = 0.55
 ) -> Image:
-    """The image (H, W, 3) with a mask tinted and outlined in a colour."""
+    """The image (H, W, 3) with a mask tinted in a colour, its outline white between dark lines."""
     rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
     out = image.copy()
     values = np.arange(256)[:, None]  # what becomes of each, so that no picture of floats is made
     tinted = ((1 - strength) * values + strength * rgb).astype(np.uint8)
     for channel in range(3):
         out[mask, channel] = tinted[image[mask, channel], channel]
-    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(out, lines, -1, [int(c) for c in rgb], max(1, image.shape[1] // 250))
+    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    thin = max(1, image.shape[1] // 400)
+    cv2.drawContours(out, lines, -1, HALO, thin + 2)
+    cv2.drawContours(out, lines, -1, LINE, thin)
     return out
 
 
@@ -279,7 +286,8 @@ def activation_maps(
             _show(ax, image, method)
             large = cv2.resize(values.astype(np.float32), (width, height))
             ax.imshow(large, cmap="inferno", alpha=0.65)
-            ax.contour(truth, [0.5], colors=TRUTH, linewidths=1.6)
+            for colour, width in (("white", 3.2), (TRUTH, 1.6)):
+                ax.contour(truth, [0.5], colors=colour, linewidths=width)
     return figure
 
 

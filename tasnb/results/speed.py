@@ -1,4 +1,4 @@
-"""Seconds an image and memory, by stage (last paragraph of section 4.5); nothing stored counts."""
+"""Seconds per image and memory, by stage (last paragraph of section 4.5); nothing stored counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -17,8 +17,9 @@ import pandas as pd
 from tasnb.baselines import scoring
 from tasnb.datasets.splits import Split, ablated
 from tasnb.method.pipeline import Pipeline
+from tasnb.models import proposal_networks
 from tasnb.models.devices import forget, wait
-from tasnb.results import tables
+from tasnb.results import ablations, tables
 from tasnb.settings import InputError, Settings
 
 STAGES = {
@@ -33,6 +34,21 @@ STAGES = {
 """What is done for an image and one expression, and which methods need it."""
 
 
+MODELS = {
+    "mask proposals": ("proposal_network",),
+    "crops through CLIP": ("proposal_network",),
+    "global and local features": ("proposal_network",),
+    "captions of the masks": ("proposal_network", "captioner"),
+    "caption of the image": ("captioner",),
+    "words: parse, phrases": ("captioner",),
+    "texts through CLIP, scores": ("proposal_network", "captioner"),
+}
+"""Which of the models that variants exchange a stage's time depends on."""
+
+ROUNDS = 3
+COLUMNS = ["seconds per image", "fastest", "slowest", "peak memory (GB)"]
+
+
 @dataclass
 class Cost:
     """Of one stage."""
@@ -41,18 +57,93 @@ class Cost:
     peak_gb: float = 0.0
 
 
-def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
-    """Runs every stage on some images with one expression each, in an empty store.
+def measure(
+    settings: Settings, encoder: str, count: int, rounds: int = ROUNDS
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Times every stage on some images with one expression each, and TAS with cheaper parts.
 
-    Models are loaded, and tried on one image more, before the clock starts.
+    What is compared is run in turn, several rounds of it, each time in an empty store with models
+    that are loaded and tried on one image more before the clock starts. A stage that two variants
+    share is one stage: its seconds are the median of all its timings, so that no table contradicts
+    another.
 
     Args:
         count: Images, drawn from the column of the ablations with ``settings.seed``.
+        rounds: How often everything is timed.
 
     Returns:
-        A row a stage: stage, seconds an image, peak memory (GB, of the process; of the GPU where
+        ``stages``: a row per stage of the methods as they are: stage, seconds per image (median of
+        its timings), ``fastest`` and ``slowest``, peak memory (GB, of the process; of the GPU where
         there is one).
+        ``variants``: a row per variant of TAS: the same, or NaN and what is lacking.
     """
+    changed: dict[str, Settings] = {"TAS": settings}
+    lacking: dict[str, str] = {}
+    for name, change in cheaper(settings).items():
+        changed[name] = Pipeline(settings).variant(**change).settings
+    timings: dict[tuple[str, ...], list[float]] = {}
+    peaks: dict[str, dict[str, float]] = {name: {} for name in changed}
+    for _ in range(max(1, rounds)):
+        for name, own in changed.items():
+            wanted = [s for s in STAGES if name == "TAS" or "TAS" in STAGES[s]]
+            try:
+                costs = {} if name in lacking else _once(own, encoder, count, wanted)
+            except InputError as error:
+                if name == "TAS":
+                    raise
+                lacking[name], costs = str(error), {}
+            for stage, cost in costs.items():
+                timings.setdefault(_key(stage, own), []).append(cost.seconds)
+                peaks[name][stage] = max(cost.peak_gb, peaks[name].get(stage, 0))
+    stages = pd.DataFrame(
+        [
+            (stage, *_spread([timings[_key(stage, settings)]]), peaks["TAS"][stage])
+            for stage in STAGES
+        ],
+        columns=["stage", *COLUMNS],
+    )
+    found = []
+    for name, own in changed.items():
+        parts = [] if name in lacking else [s for s in STAGES if "TAS" in STAGES[s]]
+        times = [timings[_key(stage, own)] for stage in parts]
+        peak = max((peaks[name][stage] for stage in parts), default=np.nan)
+        found.append((name, *_spread(times), peak, lacking.get(name, "")))
+    return stages, pd.DataFrame(found, columns=["variant", *COLUMNS, "cannot run here"])
+
+
+def cheaper(settings: Settings) -> dict[str, dict[str, str]]:
+    """The variants of TAS that the end of section 4.5 proposes, and those with our other parts."""
+    network = proposal_networks.title(settings.other_network)
+    captioner = ablations.captioner(settings.other_captioner)
+    kind, _, name = settings.captioner.partition(":")
+    found = {
+        "TAS on FastSAM": {"proposal_network": "fastsam:FastSAM-x"},
+        f"TAS on {network}": {"proposal_network": settings.other_network},
+        f"TAS, {captioner}": {"captioner": settings.other_captioner},
+    }
+    if kind == "blip2":
+        found["TAS, BLIP-2 in 8 bits"] = {"captioner": f"blip2-8bit:{name}"}
+    return {
+        called: change
+        for called, change in found.items()
+        if any(getattr(settings, field) != value for field, value in change.items())
+    }
+
+
+def _key(stage: str, settings: Settings) -> tuple[str, ...]:
+    """What the time of a stage depends on: variants with the same key share its timings."""
+    return stage, *(getattr(settings, name) for name in MODELS[stage])
+
+
+def _spread(timings: list[list[float]]) -> tuple[float, float, float]:
+    """Median, fastest and slowest of each stage, added up over the stages; NaN for none."""
+    if not timings:
+        return (np.nan,) * 3
+    return tuple(sum(float(of(times)) for times in timings) for of in (np.median, min, max))
+
+
+def _once(settings: Settings, encoder: str, count: int, wanted: Sequence[str]) -> dict[str, Cost]:
+    """One timing of some stages; the seconds are per image."""
     forget()  # no model of an earlier call in the memory that is measured
     with tempfile.TemporaryDirectory(prefix="tasnb-speed-") as folder:
         pipeline = Pipeline(settings).variant(store=folder, limit=0)
@@ -60,12 +151,11 @@ def measure(settings: Settings, encoder: str, count: int) -> pd.DataFrame:
         once = split.sentences.drop_duplicates("image")
         picked = np.random.default_rng(settings.seed).permutation(len(once))[: count + 1]
         rows = once.iloc[picked]
-        _run(pipeline, part(split, rows.iloc[:1]), encoder)
+        _run(pipeline, part(split, rows.iloc[:1]), encoder, wanted)
         timed = part(split, rows.iloc[1:])
-        costs = _run(pipeline, timed, encoder)
+        costs = _run(pipeline, timed, encoder, wanted)
     images = max(1, len(timed.images))
-    found = [(name, cost.seconds / images, cost.peak_gb) for name, cost in costs.items()]
-    return pd.DataFrame(found, columns=["stage", "seconds an image", "peak memory (GB)"])
+    return {name: Cost(cost.seconds / images, cost.peak_gb) for name, cost in costs.items()}
 
 
 def part(split: Split, rows: pd.DataFrame) -> Split:
@@ -74,8 +164,8 @@ def part(split: Split, rows: pd.DataFrame) -> Split:
     return replace(split, sentences=rows.reset_index(drop=True), images=images)
 
 
-def _run(pipeline: Pipeline, split: Split, encoder: str) -> dict[str, Cost]:
-    """Every stage in order; what a stage has stored, the next ones only read."""
+def _run(pipeline: Pipeline, split: Split, encoder: str, wanted: Sequence[str]) -> dict[str, Cost]:
+    """Stages in order; what a stage has stored, the next ones only read."""
     sentences = split.sentences["sentence"]
 
     def words() -> None:
@@ -94,9 +184,9 @@ def _run(pipeline: Pipeline, split: Split, encoder: str) -> dict[str, Cost]:
         "texts through CLIP, scores": lambda: pipeline.score(split, encoder),
     }
     costs = {}
-    for name, stage in work.items():
+    for name in wanted:
         with clock() as cost:
-            stage()
+            work[name]()
         costs[name] = cost
     return costs
 
@@ -151,41 +241,8 @@ def machine() -> str:
     return ", ".join(parts)
 
 
-def variants(settings: Settings, encoder: str, count: int, stages: pd.DataFrame) -> pd.DataFrame:
-    """TAS with cheaper parts, as the end of section 4.5 proposes, where they can run.
-
-    Args:
-        count: Images, as in ``measure``.
-        stages: From ``measure``: what TAS costs as it is.
-
-    Returns:
-        A row a variant: seconds an image and peak memory, or NaN and what is lacking.
-    """
-    name = settings.captioner.partition(":")[2]
-    changes = {
-        "TAS on FastSAM": {"proposal_network": "fastsam:FastSAM-x"},
-        "TAS on FreeSOLO": {"proposal_network": settings.other_network},
-        "TAS, BLIP-2 in 8 bits": {"captioner": f"blip2-8bit:{name}"},
-        "TAS, GIT": {"captioner": settings.other_captioner},
-    }
-    found = [_of_tas("TAS", stages)]
-    for called, change in changes.items():
-        changed = Pipeline(settings).variant(**change).settings
-        try:
-            found.append(_of_tas(called, measure(changed, encoder, count)))
-        except InputError as error:
-            found.append((called, np.nan, np.nan, str(error)))
-    names = ["variant", "seconds an image", "peak memory (GB)", "cannot run here"]
-    return pd.DataFrame(found, columns=names)
-
-
-def _of_tas(called: str, stages: pd.DataFrame) -> tuple[str, float, float, str]:
-    row = by_method(stages).set_index("method").loc["TAS"]
-    return called, row["seconds an image"], row["peak memory (GB)"], ""
-
-
 def by_method(stages: pd.DataFrame) -> pd.DataFrame:
-    """Seconds an image and peak memory of CLIP-only, Global-Local and TAS, beside the paper's.
+    """Seconds per image and peak memory of CLIP-only, Global-Local and TAS, and the paper's.
 
     Args:
         stages: From ``measure``.
@@ -195,15 +252,23 @@ def by_method(stages: pd.DataFrame) -> pd.DataFrame:
     for method in ("CLIP-only", "Global-Local", "TAS"):
         mine = stages[[method in STAGES[name] for name in stages["stage"]]]
         key = ("speed", method, "", "", "")
-        found.append(
-            (
-                method,
-                mine["seconds an image"].sum(),
-                known.get((*key, "seconds"), np.nan),
-                mine["peak memory (GB)"].max(),
-                known.get((*key, "GB"), np.nan),
-            )
-        )
-    names = ["method", "seconds an image", "the paper's seconds", "peak memory (GB)"]
-    names.append("the paper's memory (GB)")
+        theirs = [known.get((*key, name), np.nan) for name in ("seconds", "GB")]
+        seconds = [mine[name].sum() for name in COLUMNS[:3]]
+        found.append((method, *seconds, theirs[0], mine[COLUMNS[3]].max(), theirs[1]))
+    names = ["method", *COLUMNS[:3], "the paper's seconds", COLUMNS[3], "the paper's memory (GB)"]
     return pd.DataFrame(found, columns=names)
+
+
+def images_to_time(settings: Settings, asked: int) -> int:
+    """How many images are timed: as many as asked for (0: the profile's), and all but one."""
+    there = Pipeline(settings).variant(limit=0).split(*ablated(settings)).images
+    return max(1, min(asked or settings.timed_images, len(there) - 1))
+
+
+def about(count: int, rounds: int) -> str:
+    """What is written under the tables of notebook 7."""
+    times = "once" if rounds <= 1 else f"{rounds} times, medians"
+    return (
+        f"{count} images with one expression each, timed {times} (fastest and slowest beside "
+        f"them), on {machine()}."
+    )

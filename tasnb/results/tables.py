@@ -1,16 +1,14 @@
-"""Tables 1 and 2 as tidy frames, each number beside the paper's; and any table as Markdown."""
+"""Tables 1 and 2 as tidy frames, each number next to the paper's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from tasnb import profiles
 from tasnb.baselines import scoring
@@ -19,30 +17,20 @@ from tasnb.method.metrics import evaluate
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
 from tasnb.settings import Settings, short
-from tasnb.store.files import atomic_write
 
 COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
 
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
+BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.RECIPES}
+"""Recipe -> the row of TAS by it, where the run itself has the other one (``both_recipes``)."""
 METHODS = (
     *("Text-only", "CLIP Surgery", "Score Map", "Grad-CAM", "Region Token"),
-    *(FREESOLO, "Global-Local", "CLIP-only", "TAS"),
+    *(FREESOLO, "Global-Local", "CLIP-only", "TAS", *BY_RECIPE.values()),
 )
 """Rows of Table 1, in the paper's order; those between are of `tasnb.baselines.scoring`."""
 EXTRA = ("CLIP Surgery", "Score Map", "Grad-CAM")  # with a ViT: rows that the paper does not have
 MODULES = ("V", "V + P", "V + P + N", "V + P + N + spatial")
-
-
-MISPRINTS = {
-    "table1": "In the paper Grad-CAM's mIoU on RefCOCO+ testA (25.66) stands out from its "
-    "neighbours, and TSEG's numbers stand under oIoU though they read like mIoU.",
-    "table2": "The paper gives no lambda for PhraseCut; it is 0.7 here.",
-    "table6": "The paper prints 46.62 as the mIoU of the ViT without captions on RefCOCOg; its "
-    "Tables 1 and 7 have 42.66.",
-}
-"""What is doubtful in the paper's own numbers, by table."""
-
 
 ENCODERS = ("RN50", "ViT-B/32", "")
 """The paper's visual encoders of CLIP, in its order; "" for all others."""
@@ -78,13 +66,15 @@ def choose(
 def outcome(
     pipeline: Pipeline, method: str, encoder: str, dataset: str, split: str
 ) -> pd.DataFrame:
-    """What any method of Tables 1, 2 and 4 scores, a row a sentence.
+    """What any method of Tables 1, 2 and 4 scores, one row per sentence.
 
     Returns:
         ``ScoreTable.outcome`` with the sentence's image.
     """
     if method == FREESOLO:
         return outcome(pipeline.on_other_network, "Global-Local", encoder, dataset, split)
+    if method in BY_RECIPE.values():
+        return outcome(pipeline.by_other_recipe, "TAS", encoder, dataset, split)
     key = (method, encoder, dataset, split)
     if key not in pipeline.outcomes:
         if method in scoring.METHODS:
@@ -120,10 +110,10 @@ def rows(
         outcome: From ``ScoreTable.outcome``.
     """
     values = evaluate(outcome["intersection"], outcome["union"])
-    known = paper_numbers()
+    known, printed = paper_numbers(), "TAS" if method in BY_RECIPE.values() else method
     found = []
     for metric, value in values.items():
-        where = (table, method, counterpart(encoder), profiles.counterpart(dataset), split)
+        where = (table, printed, counterpart(encoder), profiles.counterpart(dataset), split)
         paper = known.get((*where, metric), np.nan)
         row = (table, method, short(encoder), dataset, split, metric, value, paper, len(outcome))
         found.append(row)
@@ -149,7 +139,7 @@ def table2(pipeline: Pipeline) -> pd.DataFrame:
 
     Global-Local's number in the paper is cited from its authors, without its encoder.
     """
-    wanted = ("Global-Local", "TAS")
+    wanted = ("Global-Local", "TAS", *BY_RECIPE.values())
     found = _main_table(
         pipeline,
         "table2",
@@ -161,7 +151,7 @@ def table2(pipeline: Pipeline) -> pd.DataFrame:
 
 def table2_extra(pipeline: Pipeline) -> pd.DataFrame:
     """The other methods of Table 1 on the data of Table 2."""
-    wanted = ("Global-Local", "TAS")
+    wanted = ("Global-Local", "TAS", *BY_RECIPE.values())
     return _main_table(
         pipeline,
         "table2_extra",
@@ -176,6 +166,8 @@ def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list
     there = [*scoring.methods_of(encoder, settings), *OWN]
     if "Global-Local" in there:
         there.append(FREESOLO)
+    if settings.both_recipes:
+        there += [row for recipe, row in BY_RECIPE.items() if recipe != settings.recipe]
     rows = [m for m in METHODS if m in there]
     if encoder != settings.encoders[-1]:
         rows.remove("Text-only")  # no image tower in it: one row, with the last text tower
@@ -212,93 +204,3 @@ def _cited(method: str, beside: pd.DataFrame) -> pd.DataFrame:
     )
     found = found.assign(method=f"{method} (cited)", value=np.nan, n=0)
     return found[COLUMNS] if len(found) else pd.DataFrame(columns=COLUMNS)
-
-
-def layout(frame: pd.DataFrame) -> pd.DataFrame:
-    """A tidy table in the paper's own layout, each cell "ours (the paper's)".
-
-    Table 1 has a row a metric, encoder and method and a column a split; the others a row a method
-    and a column a metric.
-    """
-    frame = frame[frame["metric"].isin(["oIoU", "mIoU"])].copy()
-    if frame.empty:
-        return frame
-    paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
-    ours = frame["value"].map(lambda x: "" if pd.isna(x) else f"{x:.2f}")
-    frame["cell"] = (ours + paper).str.strip()
-    frame["column"] = frame["dataset"].map(profiles.title) + " " + frame["split"]
-    one = frame["column"].nunique() == 1
-    index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
-    measured = frame.groupby("encoder")["value"].count().to_dict()
-    orders: dict[str, Callable[[str], Any]] = {
-        "metric": ("oIoU", "mIoU").index,
-        # The paper's order; then others as they come; rows that are only cited last.
-        "encoder": lambda e: (not measured[e], e != "", ENCODERS.index(counterpart(e))),
-        "method": lambda m: METHODS.index(m) if m in METHODS else -1,
-    }
-    for name in [*index, "column", "metric"]:  # else the order of first appearance
-        values = list(dict.fromkeys(frame[name]))
-        values = sorted(values, key=orders[name]) if name in orders else values
-        frame[name] = pd.Categorical(frame[name], values, ordered=True)
-    wide = frame.pivot(index=index, columns="metric" if one else "column", values="cell")
-    return wide.reset_index().rename_axis(columns=None).astype(object).fillna("")
-
-
-def provenance(settings: Settings) -> str:
-    """Which models and data the numbers are from, in a sentence."""
-    images = f"the first {settings.limit} images a split" if settings.limit else "all images"
-    return (
-        f"Profile {settings.profile}, recipe {settings.recipe}, {images}; "
-        f"{settings.proposal_network}, {settings.captioner}, {', '.join(settings.encoders)}."
-    )
-
-
-def note(settings: Settings, table: str = "") -> str:
-    """What stands under a table: what the numbers in parentheses are, and where ours are from."""
-    of_paper = [d for d in settings.datasets if profiles.counterpart(d)]
-    theirs = all(profiles.title(d) == profiles.counterpart(d) for d in of_paper)
-    also = f"In parentheses the paper's{'' if theirs else ', on other data'}." if of_paper else ""
-    others = {
-        "table1": [settings.other_network],
-        "table6": [settings.other_captioner],
-        "table7": settings.other_encoders,
-    }.get(table, ())
-    beside = f"Beside them {', '.join(others)}." if others else ""
-    doubts = MISPRINTS.get(table, "") if of_paper else ""
-    return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
-
-
-def to_markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table."""
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [
-        ["" if pd.isna(cell) else str(cell).replace("|", "\\|") for cell in row]
-        for row in frame.itertuples(index=False)
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def save(frame: pd.DataFrame, name: str, out: Path, note: str = "") -> pd.DataFrame:
-    """Writes ``tables/<name>`` as csv, parquet and, in the paper's layout, Markdown.
-
-    Returns:
-        The frame in that layout, to be shown.
-    """
-    shown = layout(frame) if "paper" in frame else frame.round(2)
-    with atomic_write(out / "tables" / f"{name}.csv") as path:
-        frame.to_csv(path, index=False, float_format="%.4f")
-    with atomic_write(out / "tables" / f"{name}.parquet") as path:
-        frame.to_parquet(path, index=False)
-    with atomic_write(out / "tables" / f"{name}.md") as path:
-        path.write_text(to_markdown(shown) + (f"\n{note}\n" if note else ""), encoding="utf-8")
-    return shown
-
-
-def compact(shown: pd.DataFrame) -> Styler:
-    """A wide table in small print, so that a page holds all of its columns."""
-    small = [("font-size", "10px"), ("padding", "1px 4px")]
-    styles = [
-        {"selector": "th", "props": [*small, ("white-space", "normal")]},
-        {"selector": "td", "props": [*small, ("white-space", "nowrap")]},
-    ]
-    return shown.style.hide(axis="index").set_table_styles(styles)

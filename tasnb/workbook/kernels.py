@@ -17,6 +17,9 @@ from typing import Any, TextIO
 from tasnb.settings import InputError
 
 KERNEL = "python3"
+RUN = "TASNB_RUN"
+"""Variable of the environment that says "1" in kernels started here; elsewhere a notebook is run by
+hand, and `tasnb.workbook.start` keeps it out of finished runs."""
 CELL_SECONDS = 12 * 3600  # a cell on the paper's data may take hours, a hung one must end
 
 
@@ -64,7 +67,7 @@ def execute(
     def literal(path: Path) -> str:  # papermill fills in {...} of a path
         return str(path).replace("{", "{{").replace("}", "}}")
 
-    with _away_from_terminal() as terminal:
+    with _away_from_terminal() as terminal, _environment({RUN: "1"}):
         return papermill.execute_notebook(
             literal(source),
             literal(target),
@@ -79,6 +82,21 @@ def execute(
             stderr_file=ProgressBars(terminal),
             coalesce_streams=True,  # a bar's last state is what the saved notebook keeps
         )
+
+
+@contextmanager
+def _environment(names: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for the processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -1,77 +1,39 @@
-"""The pages of a run: each executed notebook as HTML, and one index of tables and figures."""
+"""The report of a run: index.html, with its main result first and everything else behind it."""
 
 from __future__ import annotations
 
-import copy
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tasnb.settings import Settings
+from tasnb.profiles import title as dataset_title
+from tasnb.settings import ROOT, Settings
 from tasnb.store.files import atomic_write
+from tasnb.workbook import headline, records
+from tasnb.workbook.titles import title
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1d2733; background: #fff;
-  max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.25rem; margin: 2.6rem 0 .8rem; padding-bottom: .3rem;
-  border-bottom: 2px solid #d9e0e8; }
-h3 { font-size: 1.02rem; margin: 1.6rem 0 .4rem; }
-a { color: #0b5cad; }
-p.about, .files { color: #5a6775; margin: .2rem 0; }
-.files { font-size: .85rem; }
-nav a { margin-right: 1.1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums;
-  margin: .5rem 0; }
-th, td { padding: .28rem .5rem; border-bottom: 1px solid #e3e8ee; text-align: left;
-  vertical-align: top; }
-thead th { border-bottom: 2px solid #9fb0c2; background: #f4f7fa; }
-tbody tr:hover { background: #f4f7fa; }
-td code, pre { font-size: .85em; overflow-wrap: anywhere; }
-.figures { display: grid; gap: 1.2rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
-figure { margin: 0; padding: .6rem; border: 1px solid #e3e8ee; border-radius: .4rem; }
-figure img { width: 100%; height: auto; display: block; }
-figcaption { font-size: .85rem; color: #5a6775; padding-top: .4rem; }
-"""
+KEY_FIGURES = ("05_ahead", "04_overview")
+"""Shown at once, where a run has them."""
 
-
-def write_html(notebook: Any, path: Path, title: str) -> None:
-    """Writes an executed notebook (an nbformat node) as a page, with its code."""
-    from nbconvert import HTMLExporter
-
-    notebook = _without_bars(notebook)
-    exporter = HTMLExporter(template_name="lab")
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def _without_bars(notebook: Any) -> Any:
-    """A copy without progress bars, which on a page are half a screen of the past."""
-    notebook = copy.deepcopy(notebook)
-    for cell in notebook.cells:
-        kept = []
-        for output in cell.get("outputs", ()):
-            if output.output_type == "stream" and output.name == "stderr":
-                lines = re.split(r"[\r\n]+", output.text)
-                output.text = "\n".join(line for line in lines if not _BAR.search(line)).strip()
-                if not output.text:
-                    continue
-            kept.append(output)
-        if "outputs" in cell:
-            cell.outputs = kept
-    return notebook
-
-
-_BAR = re.compile(r"\d+%\||TqdmWarning|from \.autonotebook")
-"""tqdm's bars, and its warning that they could be widgets."""
+_MANY = 15  # rows from which a table is folded
+_STYLE = Path(__file__).with_name("report.css")
+_NOTHING = "<p>None were written.</p>"
+_OPEN = """\
+"use strict";
+const open = () => {
+  const name = decodeURIComponent(location.hash.slice(1));
+  const target = name && document.getElementById(name);
+  for (let box = target; box; box = box.parentElement) if ("open" in box) box.open = true;
+  if (target) target.scrollIntoView();
+};
+addEventListener("hashchange", open);
+open();
+"""  # a link to a folded part unfolds it
 
 
 def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
@@ -79,44 +41,160 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
 
     Args:
         settings: of the run; `out` says where.
-        record: of the run, as in its run.json (finished, seconds, versions).
+        record: of the run, as in its run.json (finished, seconds, versions; code: its digest;
+            earlier: notebooks of earlier runs -> how they differ from this one).
     """
     out = settings.out
-    tables = _by_number(out.glob("tables/*.csv"))
-    tables.sort(key=lambda csv: not csv.stem.startswith("table"))  # the paper's first
-    figures = _by_number(out.glob("figures/*.png"))
-    pages = _by_number(out.glob("notebooks/*.html"))
-    sentences = _by_number(out.glob("results/*.html"))
-    changed = settings.model_dump(mode="json")
-    sections = {
-        "Tables": "".join(map(_table, tables)) or "<p>None were written.</p>",
-        "Figures": f'<div class="figures">{"".join(map(_figure, figures))}</div>'
-        if figures
-        else "<p>None were written.</p>",
-        "Sentences": _list(_link(page, escape(page.stem)) for page in sentences),
-        "Notebooks": _list(map(_link, pages)),
-        "Settings": _pairs(("setting", "value"), changed.items()),
-        "Checkpoints": _pairs(("checkpoint", "SHA-256"), _checkpoints(settings)),
-        "Versions": _pairs(("package", "version"), record["versions"].items()),
+    earlier = record.get("earlier", {})
+    parts = {
+        "summary": ("Summary", _summary(out)),
+        "table1": ("Table 1", _table1(out)),
+        **_notebooks(out, earlier),
+        "sentences": ("Sentences", _sentences(out)),
+        "settings": ("Settings", _settings(settings)),
+        "versions": ("Versions and checkpoints", _versions(settings, record)),
     }
-    links = " ".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
+    parts = {name: part for name, part in parts.items() if part[1]}
+    links = "".join(f'<a href="#{name}">{text}</a> ' for name, (text, _) in parts.items())
     body = "".join(
-        f'<section id="{name.lower()}"><h2>{name}</h2>{content}</section>'
-        for name, content in sections.items()
+        f'<section id="{name}"><h2>{text}</h2>{content}</section>'
+        if name in ("summary", "table1")
+        else f'<details id="{name}"><summary>{text}</summary><div class="inside">{content}</div>'
+        "</details>"
+        for name, (text, content) in parts.items()
     )
+    changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed.items())
+    name = ", ".join(filter(None, [settings.profile, _other_recipe(settings), changed]))
+    main = headline.headline(out)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>TAS: {escape(settings.profile)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>TAS: {escape(name)}</title>"
+        f"<style>{_STYLE.read_text(encoding='utf-8')}</style></head><body>"
         f"<h1>TAS: zero-shot referring image segmentation</h1>"
-        f'<p class="about">profile {escape(settings.profile)}, recipe {escape(settings.recipe)}, '
-        f"finished {escape(str(record['finished']))} after {record['seconds']:.0f} s</p>"
-        f"<nav>{links}</nav>{body}</body></html>\n"
+        + (f'<p class="headline">{escape(main)}</p>' if main else "")
+        + _about(settings, record)
+        + _warning(earlier)
+        + f"<nav>{links}</nav>{body}<script>{_OPEN}</script></body></html>\n"
     )
     index = out / "index.html"
     with atomic_write(index) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return index
+
+
+def _plain(value: Any) -> str:
+    values = value if isinstance(value, list | tuple) else [value]
+    return " ".join("none" if one is None else str(one) for one in values)
+
+
+def _other_recipe(settings: Settings) -> str:
+    return "" if settings.recipe == "published" else f"recipe {settings.recipe}"
+
+
+def _about(settings: Settings, record: Mapping[str, Any]) -> str:
+    """What the run was: data, models, all settings that are not the profile's, when, with what."""
+    datasets = ", ".join(dataset_title(dataset) for dataset in settings.datasets)
+    splits = ", ".join(settings.splits) or "all splits"
+    images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
+    models = (settings.proposal_network, settings.captioner, *settings.encoders)
+    changed = "; ".join(f"{name} = {_plain(value)}" for name, value in settings.changed.items())
+    versions = record["versions"]
+    libraries = ("tasnb", "python", "torch", "transformers")
+    used = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
+    finished = str(record["finished"]).replace("T", " ", 1)
+    lines = [
+        f"Profile {settings.profile}, recipe {settings.recipe}, on {datasets}: {splits}, {images}.",
+        f"Models: {', '.join(models)}.",
+        f"Settings that differ from the profile: {changed or 'none'}.",
+        f"Finished {finished} after {record['seconds']:.0f} s"
+        + (f" with {used}" if used else "")
+        + (f"; code {record['code'][:12]}, data {record['data'][:12]}" if "code" in record else "")
+        + ".",
+    ]
+    out = settings.out
+    place = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
+    command = "python -m tasnb run --check" + (
+        "" if out == ROOT / "runs" / settings.profile else f" --out {shlex.quote(str(place))}"
+    )
+    if settings.profile != "embedded":
+        command += f" --profile {settings.profile}"
+    return (
+        "".join(f'<p class="about">{escape(line)}</p>' for line in lines)
+        + f'<p class="about">This page does not change by itself: <code>{escape(command)}</code> '
+        "says whether code, data, notebooks or tables have changed since.</p>"
+    )
+
+
+def _warning(earlier: Mapping[str, list[str]]) -> str:
+    """Which notebooks below are from an earlier run, and how they differ."""
+    if not earlier:
+        return ""
+    lines = "".join(
+        f"<li>{escape(name)}: {escape('; '.join(reasons[:4]))}</li>"
+        for name, reasons in earlier.items()
+    )
+    return (
+        '<div class="stale"><b>Not from this run.</b> These notebooks were not run again, and what '
+        f"they wrote would come out differently now:<ul>{lines}</ul></div>"
+    )
+
+
+def _summary(out: Path) -> str:
+    tiles = "".join(
+        f"<div><b>{escape(number)}</b><span>{escape(words)}</span></div>"
+        for number, words in headline.numbers(out)
+    )
+    figures = [out / "figures" / f"{name}.png" for name in KEY_FIGURES]
+    return (f'<div class="numbers">{tiles}</div>' if tiles else "") + _figures(
+        file for file in figures if file.is_file()
+    )
+
+
+def _table1(out: Path) -> str:
+    """The rows in mIoU; those in oIoU are with the notebook's other tables."""
+    file = out / "tables" / "table1.md"
+    if not file.is_file():
+        return ""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("| oIoU "))
+    return f'<div class="scroll">{_markdown(text)}</div>'
+
+
+def _notebooks(out: Path, earlier: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """For each notebook its page, figures and tables; last those that no notebook owns."""
+    tables, figures = _by_number(out.glob("tables/*.csv")), _by_number(out.glob("figures/*.png"))
+    tables.sort(key=lambda csv: not csv.stem.startswith("table"))  # the paper's first
+    pages = {page.stem: page for page in _by_number(out.glob("notebooks/*.html"))}
+    parts = {}
+    for name, page in pages.items():
+        record = records.read(page.with_suffix(".run.json")) or {}
+        own = record.get("outputs", {})
+        mine = [file for file in tables if f"tables/{file.name}" in own]
+        drawn = [f for f in figures if f"figures/{f.name}" in own or f.stem[:3] == name[:3]]
+        tables = [file for file in tables if file not in mine]
+        figures = [file for file in figures if file not in drawn]
+        links = [_link(page, "the notebook, with its outputs")]
+        if page.with_suffix(".ipynb").is_file():
+            links.append(_link(page.with_suffix(".ipynb"), "as .ipynb"))
+        note = '<p class="stale">From an earlier run, see above.</p>' if name in earlier else ""
+        content = f"<p>{' · '.join(links)}</p>{note}{_figures(drawn)}{''.join(map(_table, mine))}"
+        parts[f"notebook-{name}"] = (escape(_heading(page)), content)
+    if tables or figures:
+        content = _figures(figures) + "".join(map(_table, tables))
+        parts["others"] = ("Other tables and figures", content)
+    return parts or {"notebooks": ("Notebooks", _NOTHING)}
+
+
+def _heading(page: Path) -> str:
+    """A notebook's first heading, "5 · The full evaluation", or its name without underscores."""
+    try:
+        cells = json.loads(page.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
+        lines = "".join(cells[0]["source"]).splitlines() if cells else []
+    except (OSError, ValueError, KeyError, TypeError):
+        lines = []
+    found = [line.removeprefix("# ").strip() for line in lines if line.startswith("# ")]
+    return found[0] if found else page.stem.replace("_", " ")
 
 
 def _by_number(files: Iterable[Path]) -> list[Path]:
@@ -133,51 +211,25 @@ def _by_number(files: Iterable[Path]) -> list[Path]:
     )
 
 
-CAPTIONS = {
-    "01_best_iou": "How good the best proposal is, and by the size of the target",
-    "01_networks": "The best proposal of three networks (Figure 3 of the paper)",
-    "01_proposals": "All of SAM's masks, and those that the refinement keeps",
-    "02_captions": "Captions of masked crops and of blurred ones",
-    "02_whole_captions": "Captions of whole images",
-    "03_scores": "V, P, N and S of every mask for one expression",
-    "03_separation": "How far each score lifts the target above the other masks",
-    "04_overview": "TAS on one expression (Figure 2 of the paper)",
-    "04_rectifier": "The rectifier: centres, the part that is kept, before and after",
-    "05_ahead": "TAS less CLIP-only, with intervals",
-    "05_causes": "What becomes of the sentences",
-    "05_failures": "Where CLIP-only is right and TAS wrong",
-    "05_maps": "Activation maps of one expression",
-    "05_successes": "Where TAS is right and CLIP-only wrong (Figures 1 and 4 of the paper)",
-    "05_table1_miou": "Table 1, mIoU",
-    "05_table1_oiou": "Table 1, oIoU",
-    "06_grid": "mIoU and oIoU over alpha and lambda",
-    "06_recipes": "What each difference of the released code is worth",
-    "06_steps": "Sentences that each module mends and spoils",
-    "06_table3": "Table 3: the weights",
-    "06_table4": "Table 4: the modules",
-    "06_table5": "Table 5: crop or blur",
-    "06_table6": "Table 6: captioners",
-    "06_table7": "Table 7: encoders",
-    "07_speed": "Seconds an image and memory, by stage",
-}
-"""Stem of a figure's file -> what the report writes under it."""
+def _link(file: Path, text: str) -> str:
+    return f'<a href="{quote(f"{file.parent.name}/{file.name}")}">{text}</a>'
 
 
-def _title(file: Path) -> str:
-    """A caption from a file's name: table1_extra -> Table 1 extra."""
-    if file.suffix == ".png" and file.stem in CAPTIONS:
-        return escape(CAPTIONS[file.stem])
-    words = re.sub(r"(?<=[a-z])(?=\d)", " ", file.stem.replace("_", " "))
-    return escape(words[:1].upper() + words[1:])
+def _sentences(out: Path) -> str:
+    pages = _by_number(out.glob("results/*.html"))
+    lines = "".join(f"<li>{_link(page, escape(page.stem))}</li>" for page in pages)
+    return (
+        "<p>Every sentence of a split with its picture and what was chosen, to be sorted and "
+        f'searched.</p><ul class="pages">{lines}</ul>'
+        if lines
+        else ""
+    )
 
 
-def _link(file: Path, text: str | None = None) -> str:
-    return f'<a href="{quote(f"{file.parent.name}/{file.name}")}">{text or _title(file)}</a>'
+def _markdown(text: str) -> str:
+    from nbconvert.filters import markdown2html
 
-
-def _list(links: Iterable[str]) -> str:
-    lines = "".join(f"<li>{link}</li>" for link in links)
-    return f"<ul>{lines}</ul>" if lines else "<p>None were written.</p>"
+    return markdown2html(text)
 
 
 def _table(csv: Path) -> str:
@@ -185,39 +237,71 @@ def _table(csv: Path) -> str:
     markdown = csv.with_suffix(".md")
     links = [_link(csv, "csv")]
     if markdown.is_file():
-        from nbconvert.filters import markdown2html
-
         links.append(_link(markdown, "md"))
-        content = markdown2html(markdown.read_text(encoding="utf-8"))
+        content = _markdown(markdown.read_text(encoding="utf-8"))
     else:
         import pandas as pd
 
         content = pd.read_csv(csv).to_html(index=False, border=0, na_rep="")
-    return (
-        f'<h3>{_title(csv)}</h3><div class="scroll">{content}</div>'
-        f'<p class="files">{" · ".join(links)}</p>'
-    )
+    rows = content.count("<tr") - 1
+    table = f'<div class="scroll">{content}</div><p class="files">{" · ".join(links)}</p>'
+    if rows > _MANY:
+        table = f"<details><summary>{rows} rows</summary>{table}</details>"
+    return f"<h3>{escape(title(csv))}</h3>{table}"
+
+
+def _figures(files: Iterable[Path]) -> str:
+    drawn = "".join(map(_figure, files))
+    return f'<div class="figures">{drawn}</div>' if drawn else ""
 
 
 def _figure(png: Path) -> str:
-    source, title = quote(f"{png.parent.name}/{png.name}"), _title(png)
+    from PIL import Image
+
+    source, words = quote(f"{png.parent.name}/{png.name}"), escape(title(png))
+    try:
+        with Image.open(png) as picture:
+            width, height = picture.size
+        size = f' width="{width}" height="{height}"'
+        wide = ' class="wide"' if width > 1.5 * height else ""
+    except OSError:
+        size = wide = ""
     return (
-        f'<figure><a href="{source}"><img src="{source}" alt="{title}" loading="lazy"></a>'
-        f"<figcaption>{title}</figcaption></figure>"
+        f'<figure{wide}><a href="{source}"><img src="{source}" alt="{words}"{size} loading="lazy">'
+        f"</a><figcaption>{words}</figcaption></figure>"
     )
 
 
-def _pairs(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+def _settings(settings: Settings) -> str:
+    changed = settings.changed
+    rows = [
+        (name, value, "differs from the profile" if name in changed else "")
+        for name, value in settings.model_dump(mode="json").items()
+    ]
+    return _rows(("setting", "value", ""), rows)
+
+
+def _versions(settings: Settings, record: Mapping[str, Any]) -> str:
+    checkpoints = _checkpoints(settings)
+    digests = {name: record[name] for name in ("code", "data") if name in record}
+    return _rows(("package", "version"), record["versions"].items()) + _rows(
+        ("what", "SHA-256"), [*digests.items(), *checkpoints]
+    )
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
     def text(value: Any) -> str:
         return escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
     body = "".join(
-        f"<tr><td>{escape(name)}</td><td><code>{text(value)}</code></td></tr>"
-        for name, value in rows
+        f"<tr><td>{escape(name)}</td><td><code>{text(value)}</code></td>"
+        f"{''.join(f'<td>{escape(more)}</td>' for more in others)}</tr>"
+        for name, value, *others in rows
     )
+    columns = "".join(f"<th>{name}</th>" for name in head)
     return (
-        f"<table><thead><tr><th>{head[0]}</th><th>{head[1]}</th></tr></thead>"
-        f"<tbody>{body}</tbody></table>"
+        f'<div class="scroll"><table><thead><tr>{columns}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

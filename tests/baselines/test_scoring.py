@@ -21,9 +21,9 @@ RN, VIT = "open_clip:embedded/clip-rn", "open_clip:embedded/clip-vit"
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    folder = tmp_path_factory.mktemp("baselines")
-    return Pipeline(make_settings(limit=2, store=str(folder / "store"), out=str(folder / "out")))
+def pipeline(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    out = tmp_path_factory.mktemp("baselines")
+    return Pipeline(make_settings(limit=2, store=str(shared_store), out=str(out)))
 
 
 def scored(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:

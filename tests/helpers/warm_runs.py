@@ -109,7 +109,7 @@ def _table(place: Path, **overrides: Any) -> None:
     import pandas as pd
 
     from tasnb.method.pipeline import Pipeline
-    from tasnb.results import tables
+    from tasnb.results import shown, tables
 
     pipeline = Pipeline(_settings(store=place / "store", out=place / "out", **overrides))
     rows = [
@@ -118,7 +118,7 @@ def _table(place: Path, **overrides: Any) -> None:
         )
         for name in tables.OWN
     ]
-    tables.save(pd.concat(rows, ignore_index=True), "table1", pipeline.settings.out)
+    shown.save(pd.concat(rows, ignore_index=True), "table1", pipeline.settings)
 
 
 def _letters(place: Path, shard_size: int = 2) -> None:
@@ -156,7 +156,7 @@ def _load() -> None:
     from tasnb.method import language
     from tasnb.models import captioners, encoders, parsers
     from tasnb.models.proposal_networks import load_proposal_network
-    from tasnb.results import tables  # noqa: F401
+    from tasnb.results import shown, tables  # noqa: F401
 
     torch.set_num_threads(1)  # a process that has threads must not be forked
     settings = _settings()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from tasnb.method.metrics import THRESHOLDS, difference, evaluate, interval
+from tasnb.method.metrics import THRESHOLDS, difference, evaluate, evaluate_generalized, interval
 
 
 def test_by_hand() -> None:
@@ -71,6 +71,72 @@ def test_against_a_slow_loop(pairs: list[tuple[int, int]]) -> None:
 def test_errors(intersection: list[int], union: list[int]) -> None:
     with pytest.raises(ValueError, match="at least one sentence and positive unions"):
         evaluate(intersection, union)
+
+
+# --- With sentences that mean nothing
+
+
+def by_its_authors(samples: list[tuple[int, int, bool, bool]]) -> dict[str, float]:
+    """gRefCOCO's metrics one sentence at a time, in the words of its definition."""
+    ious, inter, whole = [], 0, 0
+    right = {True: [], False: []}
+    for shared, either, no_target, answered in samples:
+        right[no_target].append(answered != no_target)
+        if no_target:
+            ious.append(0.0 if answered else 1.0)
+            whole += either if answered else 0
+        else:
+            ious.append(shared / either)
+            inter, whole = inter + shared, whole + either
+
+    def mean(values: list) -> float:
+        return 100 * float(np.mean(values)) if values else np.nan
+
+    return {"gIoU": mean(ious), "cIoU": 100 * inter / whole if whole else np.nan,
+            "N-acc": mean(right[True]), "T-acc": mean(right[False])}  # fmt: skip
+
+
+def test_sentences_without_a_target_by_hand() -> None:
+    """Two targets, IoU 0.5 and unanswered; two without, one answered with 25 pixels."""
+    values = evaluate_generalized(
+        [30, 0, 0, 0], [60, 40, 25, 0], [False, False, True, True], [True, False, True, False]
+    )
+    assert values == {
+        "gIoU": pytest.approx(100 * (0.5 + 0 + 0 + 1) / 4),
+        "cIoU": pytest.approx(100 * 30 / 125),
+        "N-acc": 50.0,
+        "T-acc": 50.0,
+    }
+
+
+samples = st.builds(
+    lambda shared, rest, no_target, answered: (
+        (0, (shared + rest) * answered, True, answered) if no_target
+        else (shared * answered, shared + rest, False, answered)
+    ),
+    st.integers(0, 90), st.integers(1, 90), st.booleans(), st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(samples, min_size=1))
+def test_generalized_metrics_against_a_slow_loop(samples: list) -> None:
+    values = evaluate_generalized(*zip(*samples, strict=True))
+    assert values == pytest.approx(by_its_authors(samples), nan_ok=True)
+
+
+@given(st.lists(samples.filter(lambda s: not s[2]), min_size=1))
+def test_without_such_sentences_they_are_the_plain_metrics(samples: list) -> None:
+    inter, union, *_ = zip(*samples, strict=True)
+    plain, values = evaluate(inter, union), evaluate_generalized(*zip(*samples, strict=True))
+    assert (values["gIoU"], values["cIoU"]) == pytest.approx((plain["mIoU"], plain["oIoU"]))
+    assert np.isnan(values["N-acc"])
+
+
+def test_a_method_that_always_answers() -> None:
+    values = evaluate_generalized([5, 0], [5, 9], [False, True], [True, True])
+    assert values["N-acc"] == 0 and values["T-acc"] == 100 and values["gIoU"] == 50
+    with pytest.raises(ValueError, match="positive unions"):
+        evaluate_generalized([0], [0], [False], [False])
 
 
 # --- How sure a number is

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasnb.method.language import _parse, read_expressions
-from tasnb.method.orientation import SIDES
+from tasnb.method.language import read_expressions
+from tasnb.method.words import SIDES, parses
 from tasnb.models.parsers import load_parser
 
 TABLE = Path(__file__).parents[1] / "data" / "orientation.tsv"
@@ -48,7 +48,7 @@ def test_marked_expressions_are_misparsed(table, parser) -> None:
     """As the head of the table says, in the parse that the rules see."""
     marked = table[table["note"] == "misparsed"]
     for (doc, start), region in zip(
-        _parse(marked["expression"], parser), marked["region"], strict=True
+        parses(marked["expression"], parser), marked["region"], strict=True
     ):
         sides = [token for token in doc[start:] if SIDES.get(token.text) in region.split()]
         assert any(

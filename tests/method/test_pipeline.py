@@ -12,28 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from quick import ENCODER, QUICK, pipeline
 
 from tasnb.method.pipeline import Pipeline
 from tasnb.results import tables
-from tasnb.settings import make_settings
-
-ENCODER = "open_clip:embedded/clip-vit"
-QUICK = {
-    "limit": 3,
-    "shard_size": 1,
-    "encoders": [ENCODER],
-    "datasets": ["refscenes"],
-    "splits": ["val"],
-}
+from tasnb.settings import InputError, make_settings
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
-
-
-def pipeline(store: Path, **overrides) -> Pipeline:
-    return Pipeline(make_settings(store=store, out=store / "out", **{**QUICK, **overrides}))
 
 
 def shards(store: Path) -> dict[str, int]:
@@ -105,7 +93,7 @@ def test_mirroring_scene_and_words_mirrors_the_choice(tmp_path):
 
 SCRIPT = """
 import sys
-from tests.test_pipeline import ENCODER, pipeline
+from quick import pipeline
 from pathlib import Path
 from tasnb.results import tables
 tables.table1(pipeline(Path(sys.argv[1]))).to_csv(sys.argv[2], index=False)
@@ -118,7 +106,11 @@ def test_a_killed_run_goes_on_where_it_was(store, tmp_path, after):
     undisturbed = tables.table1(pipeline(store))
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "s"), str(tmp_path / "t.csv")]
-    process = subprocess.Popen(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests' / 'helpers'}"},
+    )
     deadline = time.monotonic() + 300
     while not list((tmp_path / "s").glob(f"{after}/*/shard-*.json")):
         assert process.poll() is None, "the run ended before it could be killed"
@@ -145,3 +137,9 @@ def test_only_a_run_s_own_scores_are_written(store, tmp_path):
     scored = own.scored(*column, ENCODER)
     (file,) = (tmp_path / "out" / "scores").iterdir()
     pd.testing.assert_frame_equal(pd.read_parquet(file), scored.pairs)
+
+
+@pytest.mark.parametrize("images", [0, -1])
+def test_no_images_are_not_all_images(images):
+    with pytest.raises(InputError, match=f"^few = {images}: should be a whole number of 1 or more"):
+        Pipeline(make_settings()).few(images)

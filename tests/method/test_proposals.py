@@ -17,7 +17,6 @@ from tasnb.method.proposals import (
     decode,
     intersections,
     intersections_with_truth,
-    least_area,
     mask_centers,
     propose,
     refine,
@@ -59,7 +58,7 @@ def table(*masks: Masks) -> pd.DataFrame:
 
 
 def absolute(least: float) -> Settings:
-    return make_settings(min_mask_area=least, min_mask_area_of=None)
+    return make_settings(min_mask_area=least, areas_of=None)
 
 
 # --- the mask table
@@ -123,10 +122,10 @@ def test_small_masks_go_and_nothing_may_be_left() -> None:
 
 def test_the_least_area_is_absolute_or_a_share_of_the_image() -> None:
     scaled = make_settings()
-    assert least_area(scaled, 480, 640) == 2000
-    assert least_area(scaled, 240, 320) == 500
-    assert least_area(scaled, 640, 480) == 2000
-    assert least_area(absolute(2000), 240, 320) == 2000
+    assert scaled.pixels_on(2000.0, 480, 640) == 2000
+    assert scaled.pixels_on(2000.0, 240, 320) == 500
+    assert scaled.pixels_on(2000.0, 640, 480) == 2000
+    assert absolute(2000).pixels_on(2000.0, 240, 320) == 2000
     # 120 pixels of 640 x 480 is 3/64 of a pixel here: everything stays; absolute, nothing
     masks = table(box(0, 0, 1, 1))
     assert refine(masks, make_settings(min_mask_area=120.0)).all()
@@ -155,7 +154,7 @@ def test_refinement_is_the_double_loop(masks: Masks, least: int, subset: tuple[i
     masks = masks[masks.any((1, 2))]
     image = np.zeros((*masks.shape[1:], 3), np.uint8)
     settings = make_settings(
-        min_mask_area=float(least), min_mask_area_of=None, subset_overlap=subset[0] / subset[1]
+        min_mask_area=float(least), areas_of=None, subset_overlap=subset[0] / subset[1]
     )
     assert refine(propose(image, Given(masks)), settings).tolist() == slowly(masks, least, subset)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tasnb.method.metrics import evaluate
 from tasnb.method.scores import ScoreTable, n_score, p_score, total_score, v_score
+from tasnb.settings import InputError
 
 CROPS = np.array([[1, 0], [0, 1], [0.6, 0.8]])  # three masks
 ASKED = np.array([[0.8, 0.6], [0, -1]])  # two expressions
@@ -89,6 +90,17 @@ def score_table(
     return ScoreTable(pd.DataFrame({"truth_area": truth}), pairs.assign(**columns))
 
 
+def test_a_sentence_by_its_number() -> None:
+    table = score_table([2, 0, 3], truth_area=[21, 22, 23])
+    for number, masks in enumerate((2, 0, 3)):
+        sentence, pairs = table.one(number)
+        assert sentence["truth_area"] == 21 + number
+        assert len(pairs) == masks and set(pairs["sentence"]) <= {number}
+    for number in (3, -1, 99999):
+        with pytest.raises(InputError, match=rf"^sentence = {number}: should be .* from 0 to 2$"):
+            table.one(number)
+
+
 def test_s_of_every_pair() -> None:
     table = score_table([2], V=[0.5, 0.1], P=[0.2, 0.4], N=[-0.3, 0.1])
     np.testing.assert_allclose(table.total(0.1, 0.7), [0.31, 0.21])
@@ -109,6 +121,16 @@ def test_the_choice(score: list, region: list, free: int, rectified: int) -> Non
     table = score_table([0, 3, 0], in_region=[bool(r) for r in region])
     assert table.choose(np.array(score), rectify=False).tolist() == [-1, free, -1]
     assert table.choose(np.array(score), rectify=True).tolist() == [-1, rectified, -1]
+
+
+def test_the_rectifier_acts_where_it_bars_some_masks_and_leaves_some() -> None:
+    """Not on a sentence without masks, nor where all or none are in the region."""
+    regions = {"some": [1, 0], "all": [1, 1], "none": [0, 0], "one": [1], "last": [0, 0, 1]}
+    table = score_table(
+        [0, *map(len, regions.values())],
+        in_region=[bool(r) for region in regions.values() for r in region],
+    )
+    assert table.acted().tolist() == [False, True, False, False, False, True]
 
 
 def test_sentences_do_not_mix() -> None:

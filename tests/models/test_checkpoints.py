@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -147,6 +148,52 @@ def test_torchscript_is_converted_once(tmp_path: Path) -> None:
     assert found.keys() == {"inner.weight", "inner.bias"}
     assert torch.equal(found["inner.weight"], model.inner.weight)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["RN50.pt", "RN50.safetensors"]
+
+
+class Schedule:
+    """What a training may keep beside its weights: an object of a class that only it has."""
+
+    def __init__(self) -> None:
+        self.rates = [1e-4, 1e-5]
+
+
+class Program:
+    """What an attacker may: an object that is made by running something."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return eval, (f"open({str(self.mark)!r}, 'w')",)
+
+
+def test_weights_beside_objects_of_a_training(tmp_path: Path) -> None:
+    """The numbers are read; nothing that is pickled beside them is made, let alone run."""
+    mark, weights = tmp_path / "run", {"a": torch.arange(3.0), "b": torch.ones(2, 2).half()}
+    for beside in ([Schedule()], [Schedule(), Program(mark)], [Path("x"), {1: np.float64(3)}]):
+        content = {"model": weights, "lr_scheduler": beside, "optimizer": {"state": {}}, "epoch": 3}
+        torch.save(content, tmp_path / "ALBEF.pth")
+        found = load_weights(tmp_path / "ALBEF.pth")
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[key], weights[key]) for key in weights)
+    assert not mark.exists()
+    torch.save({"model": weights, "x": Program(mark)}, tmp_path / "ALBEF.pth")
+    torch.load(tmp_path / "ALBEF.pth", weights_only=False)
+    assert mark.exists()  # it is a program indeed
+    with pytest.raises(Exception, match="Weights only load failed"):  # and torch forgets it again
+        torch.load(tmp_path / "ALBEF.pth", weights_only=True)
+
+
+def test_weights_that_are_made_by_a_program_are_none(tmp_path: Path) -> None:
+    mark = tmp_path / "run"
+    for content in ({"model": {"a": Program(mark)}}, Program(mark)):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(ValueError, match=r"a\.pth holds no weights"):
+            load_weights(tmp_path / "a.pth")
+    torch.save(Program(mark), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(Exception, match="Weights only load failed"):  # the old layout
+        load_weights(tmp_path / "a.pth")
+    assert not mark.exists()
 
 
 def test_what_is_no_torchscript(tmp_path: Path) -> None:

@@ -168,14 +168,6 @@ def test_masks_and_captions_of_translated_networks() -> None:
     assert same_texts == texts
 
 
-def test_half_precision_captions(tmp_path) -> None:
-    """16 bits a weight: half the memory, and another fingerprint."""
-    full, half = make_settings(), make_settings(precision="half")
-    one, other = load_captioner(full), load_captioner(half)
-    assert bytes_of(other) * 2 == bytes_of(one)
-    assert other.model.dtype == devices.half()
-
-
 # --- on a GPU that is not there: torch's fake tensors know devices and have no values
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tasnb.method.scores import similarity
 from tasnb.models.checkpoints import model_digest
-from tasnb.models.encoders import Encoder, _hub_model, load_encoder
+from tasnb.models.encoders import Encoder, _hub_model, load_encoder, version_of
+from tasnb.models.processors import pixels_of
 from tasnb.settings import InputError, make_settings
 
 NAMES = (*make_settings().encoders, *make_settings().other_encoders)
@@ -51,6 +52,13 @@ def test_images(encoders: dict[int, Encoder]) -> None:
     np.testing.assert_allclose(backwards[::-1], whole, atol=1e-5)
     flat = whole.reshape(8, -1)
     assert abs(flat[:, None] - flat[None]).max(2)[~np.eye(8, dtype=bool)].min() > 1e-3
+
+
+def test_an_image_may_be_of_any_height(encoders: dict[int, Encoder]) -> None:
+    """Of 1, 3 or 4 rows too, as many as there are channels in one kind of image or another."""
+    reds = [np.full((n, n, 3), (255, 0, 0), np.uint8) for n in (1, 3, 4, 5)]
+    vectors = encoders[64].encode_images(reds)
+    np.testing.assert_allclose(vectors, np.broadcast_to(vectors[3], vectors.shape), atol=1e-5)
 
 
 def test_both_towers_meet_in_one_space(encoders: dict[int, Encoder]) -> None:
@@ -232,7 +240,7 @@ def tiny_blip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     qformer = Blip2QFormerConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
         num_attention_heads=2, encoder_hidden_size=16, use_qformer_text_input=True,
-        max_position_embeddings=32, pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     torch.manual_seed(0)
     model = Blip2ForImageTextRetrieval(
@@ -260,11 +268,47 @@ def test_towers_apart_say_what_blip2_says_of_a_pair(tiny_blip2: Path) -> None:
     model = Blip2ForImageTextRetrieval.from_pretrained(tiny_blip2).eval()
     processor = AutoProcessor.from_pretrained(tiny_blip2)
     words = processor.tokenizer(TEXTS, padding=True, return_tensors="pt")
-    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    pixels = pixels_of(encoder.image_processor, pictures)
     with torch.inference_mode():
         joint = model(pixels, words.input_ids, words.attention_mask).logits_per_text
     found = similarity(vectors, encoder.encode_texts(TEXTS))
     np.testing.assert_allclose(found, joint.numpy(), atol=1e-5)
+
+
+def as_lavis_does(text: str) -> str:
+    """Its processor `blip_caption`, by regular expressions."""
+    import re
+
+    text = re.sub(r'[.!"()*#:;~]', " ", text.lower())
+    words = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ").split(" ")
+    return " ".join(words[:50])
+
+
+def test_texts_are_spelt_and_cut_as_blip2s_authors_do(tiny_blip2: Path) -> None:
+    encoder = load_encoder(f"blip2-itc:{tiny_blip2}", make_settings())
+    assert encoder.room == 30  # of 32 tokens, though it has places for 512
+    texts = [
+        'A "red" car (old); left!', "the man's hat, isn't it?", "half-open door...",
+        "#7 on ~ top: x", "", ".", "cat " * 40,
+    ]  # fmt: skip
+    found = encoder._words(texts)
+    plain = [as_lavis_does(text) for text in texts]
+    expected = encoder.tokenizer(
+        plain, padding=True, truncation=True, max_length=32, return_tensors="pt"
+    )
+    assert found.input_ids.tolist() == expected.input_ids.tolist()
+    assert found.input_ids.shape[1] == 32
+    with pytest.warns(UserWarning, match=r"reads 30 tokens; cut: 'cat cat .* \(40 tokens\)"):
+        cut = encoder.encode_texts(["cat " * 40, "cat " * 30])
+    np.testing.assert_array_equal(*cut)
+    same = encoder.encode_texts(["Left cat!", "left cat", "left cat?"])
+    np.testing.assert_allclose(same[0], same[1], atol=1e-6)
+    assert abs(same[2] - same[1]).max() > 1e-3  # a question mark stays
+
+
+def test_what_has_changed_has_another_version() -> None:
+    assert version_of("blip2-itc:embedded/blip2-itc") == 2
+    assert version_of("open_clip:embedded/clip-vit") == version_of("albef:ALBEF.pth") == 1
 
 
 def test_a_blip2_without_its_text_side_is_refused(tiny_blip2: Path, tmp_path: Path) -> None:

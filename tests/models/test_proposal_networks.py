@@ -11,6 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline
+from tasnb.datasets.images import load_image
 from tasnb.method.proposals import decode, propose
 from tasnb.models.proposal_networks import FastSam, load_proposal_network, title
 from tasnb.results import analysis, figures
@@ -106,7 +107,7 @@ def test_bad_files_of_masks(tmp_path: Path) -> None:
         [{"image_id": 1, "segmentation": compressed(np.ones((4, 4), bool))}],
     )
     network = load_proposal_network(make_settings(proposal_network=small))
-    with pytest.raises(InputError, match=r"has size \[4, 4\], the image \[48, 64\]"):
+    with pytest.raises(InputError, match=r"size \[4, 4\], but its picture is \[48, 64\]"):
         network.propose(picture(), "000001-0123456789ab")
 
 
@@ -158,7 +159,7 @@ def test_networks_side_by_side(tmp_path: Path) -> None:
     assert (table.loc["all", "best IoU (%)"] == 100).all()
     same = [row["segmentation"] == rows[0]["segmentation"] for row in rows]
     assert table.loc[("one", "all"), "best IoU (%)"] == pytest.approx(100 * np.mean(same), abs=8)
-    assert table.loc[("one", "all"), "masks an image"] == pytest.approx(1 / 3)
+    assert table.loc[("one", "all"), "masks per image"] == pytest.approx(1 / 3)
     found = analysis.pick_bested(pipeline, names, "refscenes", "val", 4)
     assert len({one.image.tobytes() for one in found}) == len(found) == 3
     for one in found:
@@ -237,6 +238,46 @@ def test_sam_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold
     settings = make_settings(proposal_network="sam:vit_b", data=str(tmp_path))
     own = load_proposal_network(settings).generator.predictor.model.state_dict()
     assert all(torch.equal(own[key], value) for key, value in saved.items())
+
+
+def small_regions(mask: np.ndarray, least: float) -> int:
+    """Holes and islands of a mask with fewer pixels than that, by 8 neighbours as in SAM's code."""
+    import cv2
+
+    found = 0
+    for part in (mask, ~mask):
+        _, _, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        only = part is mask and len(areas) == 1  # a small mask is no island
+        found += 0 if only else int((areas < least).sum())
+    return found
+
+
+def test_holes_and_islands_go_in_proportion_to_the_image() -> None:
+    """800 pixels of 640 x 480 are 200 of an embedded picture; 0 leaves all of them."""
+    (path,) = Pipeline(make_settings(limit=1)).split("refscenes", "val").images.values()
+    image = load_image(path)
+    assert image.shape[:2] == (240, 320)
+    count = {}
+    for name, change in {
+        "all stay": {"min_mask_region_area": 0.0},
+        "as it is": {},
+        "absolute": {"areas_of": None},
+    }.items():
+        masks = load_proposal_network(make_settings(**change)).propose(image, "")[0]
+        count[name] = [sum(small_regions(mask, least) for mask in masks) for least in (200, 800)]
+    assert count["all stay"][0] > 0
+    assert count["as it is"][0] == 0 < count["as it is"][1]
+    assert count["absolute"] == [0, 0]
+
+
+def test_proposals_are_stored_under_all_that_they_depend_on(tmp_path: Path) -> None:
+    def fingerprint(**changes: object) -> str:
+        return Pipeline(make_settings(store=str(tmp_path), **changes)).proposal_stage.fingerprint
+
+    changes = ({"min_mask_region_area": 0.0}, {"areas_of": None}, {"points_per_side": 4})
+    assert len({fingerprint(), *(fingerprint(**change) for change in changes)}) == 4
+    assert fingerprint(alpha=0.5) == fingerprint(min_mask_area=9.0) == fingerprint()
 
 
 # --- FastSAM

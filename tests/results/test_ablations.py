@@ -12,7 +12,7 @@ from tasnb.method.masked_images import masked_images
 from tasnb.method.metrics import evaluate
 from tasnb.method.proposals import best_proposals, decode
 from tasnb.models.encoders import load_encoder
-from tasnb.results import ablations, tables
+from tasnb.results import ablations, analysis, comparison, tables
 from tasnb.settings import make_settings
 
 RN, VIT = make_settings().encoders
@@ -20,9 +20,9 @@ SWAPPED = (("refscenes+", "testA"), ("refscenesg", "val(U)"))
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    folder: Path = tmp_path_factory.mktemp("ablations")
-    return Pipeline(make_settings(limit=2, store=str(folder / "store"), out=str(folder / "out")))
+def pipeline(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    out = tmp_path_factory.mktemp("ablations")
+    return Pipeline(make_settings(limit=2, store=str(shared_store), out=str(out)))
 
 
 def value(pipeline: Pipeline, method: str, encoder: str, column: tuple[str, str]) -> float:
@@ -91,6 +91,78 @@ def test_both_towers_of_an_encoder_stand_in(pipeline: Pipeline, name: str) -> No
     np.testing.assert_allclose(pairs["P"], p, atol=1e-5)
     assert len(away) > 0
     np.testing.assert_allclose(pairs["N"], -np.mean(away, 0), atol=1e-5)
+
+
+def test_both_recipes_side_by_side(tmp_path: Path) -> None:
+    """The row of the other recipe is what a run by that recipe gets; all else stays as it was."""
+    few = {
+        "limit": 2, "datasets": ["refscenesg", "phrasescenes"], "splits": ["val(U)", "test"],
+        "encoders": [VIT], "store": str(tmp_path / "store"), "out": str(tmp_path / "out"),
+    }  # fmt: skip
+    by = {name: Pipeline(make_settings(recipe=name, **few)) for name in ("published", "released")}
+    seen = set()
+    for recipe, other in (("published", "released"), ("released", "published")):
+        run = Pipeline(make_settings(recipe=recipe, both_recipes=True, **few))
+        names = ["TAS", f"TAS ({other})"]
+        assert tables.methods(run, VIT)[-2:] == names
+        for table, column in (
+            (tables.table1, ("refscenesg", "val(U)")),
+            (tables.table2, ("phrasescenes", "test")),
+        ):
+            rows = table(run).query("metric == 'mIoU'").set_index("method").loc[names]
+            expected = [value(by[name], "TAS", VIT, column) for name in (recipe, other)]
+            assert rows["value"].tolist() == expected
+            assert rows["paper"].nunique() == 1 and rows["paper"].notna().all()
+            seen.add(tuple(expected))
+        assert "TAS (" not in str(comparison.claims(run).to_numpy())
+    assert any(first != second for first, second in seen)  # or this says nothing
+
+
+def test_acted_and_changed_are_two_things(pipeline: Pipeline) -> None:
+    """Counted per sentence from the masks themselves, and the same in every table."""
+    column = ("refscenes", "val")
+    scored, settings = pipeline.scored(*column, VIT), pipeline.settings
+    rows = analysis.per_sentence(scored, settings, column[0])
+    total = scored.total(settings.alpha, settings.lam)
+    for index, row in rows.iterrows():
+        pairs = scored.pairs[scored.pairs["sentence"] == index]
+        inside = pairs["in_region"].to_numpy()
+        free = total[pairs.index].argmax()
+        assert row["acted"] == (inside.any() and not inside.all())
+        assert row["changed"] == (row["acted"] and not inside[free])
+    assert rows["acted"].sum() > rows["changed"].sum()
+    effect = analysis.rectifier_effect(pipeline, VIT).set_index(["dataset", "split"]).loc[column]
+    for name in ("acted", "changed"):
+        assert effect[f"{name} (%)"] == pytest.approx(100 * rows[name].mean())
+
+
+def test_a_captioner_that_is_its_own_alternative_has_one_row(pipeline: Pipeline) -> None:
+    """As in the profile `lite`, where both are GIT."""
+    same = pipeline.variant(other_captioner=pipeline.settings.captioner)
+    assert [name for name, _, _ in ablations.captioners(same)] == ["no captioner", "BLIP-2"]
+    assert comparison._captioners(same) == []
+    said = analysis.two_captioners(same, *SWAPPED[0])
+    assert list(said.columns) == ["image", "mask_id", "BLIP-2"] and len(said)
+
+
+def test_a_run_with_nothing_but_phrases(pipeline: Pipeline) -> None:
+    """Neither Table 1 nor a claim about any table, and no model to find that out."""
+    run = pipeline.variant(datasets=["phrasescenes"], proposal_network="sam:nowhere")
+    assert tables.table1(run).empty and tables.table1_extra(run).empty
+    claims = comparison.claims(run)
+    assert claims.empty and list(claims.columns) == ["the paper says", "measured here", "verdict"]
+    few = pipeline.variant(splits=["testA"], proposal_network="sam:nowhere")
+    assert tables.table2(few).empty and tables.table2_extra(few).empty
+
+
+def test_table_5_row_by_row_against_the_papers_choice(pipeline: Pipeline) -> None:
+    found = comparison.inputs(pipeline).set_index("inputs")
+    table = ablations.table5(pipeline, VIT).query("metric == 'mIoU'")
+    assert found["mIoU"].tolist() == pytest.approx(table["value"].tolist())
+    choice = found.loc["captioner blur, CLIP crop"]
+    others, gap = found.drop(choice.name), found["mIoU"] - choice["mIoU"]
+    assert choice[["mIoU gained", "at least", "at most", "p"]].isna().all()
+    assert others["mIoU gained"].tolist() == pytest.approx(gap[others.index].tolist())
 
 
 def test_global_local_on_freesolo_has_all_of_its_masks(pipeline: Pipeline) -> None:

@@ -50,7 +50,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     monkeypatch.setattr(tables, "outcome", outcome)
     towers = {"clip-rn": ("Global-Local",), "clip-vit": ("Region Token", "Global-Local")}
     monkeypatch.setattr(
-        tables.baselines, "methods_of", lambda encoder, _: towers[encoder.rpartition("/")[2]]
+        tables.scoring, "methods_of", lambda encoder, _: towers[encoder.rpartition("/")[2]]
     )
     return FakePipeline()
 
@@ -107,7 +107,7 @@ def test_activation_maps_and_columns_ahead(
     made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        tables.baselines, "methods_of", lambda *_: ("Score Map", "Grad-CAM", "Global-Local")
+        tables.scoring, "methods_of", lambda *_: ("Score Map", "Grad-CAM", "Global-Local")
     )
     rows = comparison._against_others(made_up, made_up.settings.encoders[0])
     assert rows[0][1].endswith("ahead in 9 of 9 columns")  # 0.5 against 0.4

@@ -1,9 +1,13 @@
-"""Figures when there is nothing to draw, as on a small dataset of one's own."""
+"""Figures: masks that show on anything, and what is drawn when there is nothing to draw."""
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from tasnb.results import figures
 
@@ -14,3 +18,55 @@ def test_nothing_to_show(draw, tmp_path) -> None:
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["none to show"]
     figure.savefig(tmp_path / "a.png")
     plt.close(figure)
+
+
+def luminance(colour) -> float:
+    """Relative luminance (WCAG 2), of sRGB from 0 to 1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other) -> float:
+    """From 1 to 21; 3 is what WCAG asks of graphics."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+GRASS, SNOW, NIGHT, SKY = (
+    (0.36, 0.55, 0.20),
+    (0.95, 0.96, 0.97),
+    (0.05, 0.05, 0.08),
+    (0.6, 0.8, 0.95),
+)
+
+
+@pytest.mark.parametrize("ground", [GRASS, SNOW, NIGHT, SKY, to_rgb(figures.TRUTH)])
+@pytest.mark.parametrize("colour", [figures.TRUTH, figures.CLIP, figures.TAS])
+def test_outlines_show_on_any_ground(ground, colour) -> None:
+    """Somewhere along every line across the outline the contrast to the ground is 3 or more."""
+    image = np.broadcast_to(np.array(ground) * 255, (60, 80, 3)).astype(np.uint8)
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:50] = True
+    painted = figures.paint_mask(image, mask, colour)
+    for y in range(22, 38):
+        assert max(contrast(ground, painted[y, x] / 255) for x in range(26, 34)) >= 3
+    assert (painted[:15] == image[:15]).all() and (image[20:40, 30:50] == image[0, 0]).all()
+
+
+def test_holes_are_outlined_and_not_tinted() -> None:
+    image = np.full((60, 80, 3), 120, np.uint8)
+    mask = np.zeros((60, 80), bool)
+    mask[10:50, 10:70] = True
+    mask[20:40, 30:50] = False
+    painted = figures.paint_mask(image, mask, figures.TAS)
+    assert (painted[30, 40] == 120).all()
+    assert (painted[15, 20] != 120).any()
+    assert (painted[30, 24:36] == 255).all(-1).any()
+
+
+def test_masks_side_by_side_have_colours_apart() -> None:
+    colours = [np.array(to_rgb(colour)) for colour in figures.COLOURS]
+    for one, other in itertools.pairwise(colours):
+        assert np.linalg.norm(one - other) > 0.6
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(one - other) > 0.25

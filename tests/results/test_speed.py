@@ -5,50 +5,87 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from tasnb import Pipeline
+from tasnb.models import proposal_networks
 from tasnb.results import speed
-from tasnb.settings import make_settings
+from tasnb.settings import Settings, make_settings
 
 
-def test_every_stage_is_computed_in_a_store_of_its_own(tmp_path: Path) -> None:
+def test_tables_of_one_notebook_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything in a store of its own, in rounds; a shared stage has one median in all tables."""
+    monkeypatch.setattr(proposal_networks, "find_spec", lambda name: None)
     settings = make_settings(store=str(tmp_path / "store"), out=str(tmp_path / "out"))
-    stages = speed.measure(settings, settings.encoders[-1], 2)
+    ran: list[tuple[str, str, float]] = []
+    once = speed._once
+
+    def noted(own: Settings, *asked: object) -> dict[str, speed.Cost]:
+        costs = once(own, *asked)
+        models = own.proposal_network, own.captioner
+        ran.extend((*models, stage, cost.seconds) for stage, cost in costs.items())
+        return costs
+
+    monkeypatch.setattr(speed, "_once", noted)
+    stages, variants = speed.measure(settings, settings.encoders[-1], 1, rounds=2)
     assert stages["stage"].tolist() == list(speed.STAGES)
-    assert (stages["seconds an image"] > 0).all() and (stages["peak memory (GB)"] > 0.1).all()
-    by = stages.set_index("stage")["seconds an image"]
+    assert (stages["seconds per image"] > 0).all() and (stages["peak memory (GB)"] > 0.1).all()
+    by = stages.set_index("stage")["seconds per image"]
     assert by["mask proposals"] > by["caption of the image"]  # computed, not read
     assert not (tmp_path / "store").exists()
 
+    sam = [
+        seconds
+        for network, _, stage, seconds in ran
+        if (network, stage) == (settings.proposal_network, "mask proposals")
+    ]
+    assert len(sam) == 4  # TAS and TAS with GIT, in two rounds
+    row = stages.set_index("stage").loc["mask proposals"]
+    assert row["seconds per image"] == pytest.approx(np.median(sam))
+    assert (row["fastest"], row["slowest"]) == (min(sam), max(sam))
+    variants = variants.set_index("variant")
+    methods = speed.by_method(stages).set_index("method")
+    for name in speed.COLUMNS[:3]:
+        assert variants.loc["TAS", name] == pytest.approx(methods.loc["TAS", name])
+    assert (variants["seconds per image"].dropna() > 0).all()
+    assert variants.loc["TAS, GIT", "seconds per image"] > row["seconds per image"]
 
-def test_cheaper_parts_are_timed_where_they_can_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasnb.models import proposal_networks
-
-    monkeypatch.setattr(proposal_networks, "find_spec", lambda name: None)
-    settings = make_settings(store=str(tmp_path / "store"), out=str(tmp_path / "out"))
-    stages = pd.DataFrame(
-        {"stage": list(speed.STAGES), "seconds an image": 1.0, "peak memory (GB)": 2.0}
-    )
-    found = speed.variants(settings, settings.encoders[-1], 1, stages).set_index("variant")
-    assert found.loc["TAS", ["seconds an image", "peak memory (GB)"]].tolist() == [6, 2]
-    assert found["seconds an image"].isna().tolist() == [False, True, False, True, False]
-    lacking = found.loc[found["seconds an image"].isna(), "cannot run here"]
+    assert variants["seconds per image"].isna().to_dict() == {
+        "TAS": False, "TAS on FastSAM": True, "TAS on FreeSOLO": False, "TAS, GIT": False,
+        "TAS, BLIP-2 in 8 bits": True,
+    }  # fmt: skip
+    lacking = variants.loc[variants["seconds per image"].isna(), "cannot run here"]
     assert lacking["TAS on FastSAM"].startswith("fastsam:FastSAM-x needs ultralytics")
     assert lacking["TAS, BLIP-2 in 8 bits"].startswith("blip2-8bit:embedded/blip2 needs")
 
 
+def test_what_is_no_variant_is_not_timed_twice() -> None:
+    """In `lite` the other captioner is the captioner, and 8 bits are BLIP-2's."""
+    assert list(speed.cheaper(make_settings("lite"))) == ["TAS on FastSAM", "TAS on Felzenszwalb"]
+
+
+def test_how_many_images_are_timed() -> None:
+    settings = make_settings()
+    assert speed.images_to_time(settings, 0) == settings.timed_images == 12
+    assert speed.images_to_time(settings, 3) == 3
+    there = len(Pipeline(settings).split("refscenes", "val").images)
+    assert speed.images_to_time(settings.model_copy(update={"limit": 2}), 10**6) == there - 1
+    assert "timed 3 times" in speed.about(12, 3) and "timed once" in speed.about(12, 1)
+
+
 def test_methods_are_sums_of_their_stages() -> None:
-    seconds = [1.0, 0.1, 0.2, 0.5, 0.03, 0.02, 0.01]
+    seconds = np.array([1.0, 0.1, 0.2, 0.5, 0.03, 0.02, 0.01])
     stages = pd.DataFrame(
-        {"stage": list(speed.STAGES), "seconds an image": seconds, "peak memory (GB)": range(7)}
-    )
+        {"stage": list(speed.STAGES), "seconds per image": seconds, "fastest": 0.5 * seconds,
+         "slowest": 2 * seconds, "peak memory (GB)": range(7)}
+    )  # fmt: skip
     found = speed.by_method(stages).set_index("method")
-    assert found["seconds an image"].to_dict() == pytest.approx(
-        {"CLIP-only": 1.11, "Global-Local": 1.21, "TAS": 1.66}
-    )
+    expected = {"CLIP-only": 1.11, "Global-Local": 1.21, "TAS": 1.66}
+    assert found["seconds per image"].to_dict() == pytest.approx(expected)
+    assert (2 * found["fastest"]).to_dict() == pytest.approx(expected)
+    assert (found["slowest"] / 2).to_dict() == pytest.approx(expected)
     assert found["the paper's seconds"].tolist() == [1.88, 2.01, 3.63]
     assert found.loc["TAS", "the paper's memory (GB)"] == 22
 

@@ -1,10 +1,8 @@
-"""The paper's numbers, and our tables beside them in its layout."""
+"""The paper's numbers, and our rows beside them."""
 
 from __future__ import annotations
 
-import re
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -188,129 +186,15 @@ def test_the_grid_is_table_3_where_they_meet(scored: ScoreTable) -> None:
     assert (grid[["oIoU", "mIoU"]] == 100).all(axis=None)
 
 
-# --- the paper's layout
-
-
-def main_table(columns: list[tuple[str, str]]) -> pd.DataFrame:
-    """IoU 1/2 and 3/4 for every method of Table 1 on some columns."""
-    found = []
-    for (dataset, split), encoder in product(columns, (RN, VIT)):
-        for method in tables.OWN:
-            if method == "Text-only" and encoder == RN:
-                continue
-            name = "" if method == "Text-only" else encoder
-            cells = outcome((1, 2), (3, 4))
-            found.append(tables.rows("table1", method, name, dataset, split, cells))
-    return pd.concat(found, ignore_index=True)
-
-
-def test_table_1_in_the_papers_layout() -> None:
-    wide = tables.layout(main_table([("refscenes", "val"), ("refscenesg", "test(G)")]))
-    assert list(wide.columns) == [
-        "metric", "encoder", "method", "RefScenes val", "RefScenesg test(G)"
-    ]  # fmt: skip
-    methods = [("", "Text-only"), *product(["clip-rn", "clip-vit"], ["CLIP-only", "TAS"])]
-    assert wide[["metric", "encoder", "method"]].values.tolist() == [
-        [metric, *row] for metric in ("oIoU", "mIoU") for row in methods
-    ]
-    assert wide["RefScenes val"][:3].tolist() == ["66.67 (18.65)", "66.67 (23.41)", "66.67 (29.75)"]
-    assert wide["RefScenesg test(G)"][9] == "62.50 (48.05)"
-
-
-def test_rows_stand_in_the_papers_order() -> None:
-    """Whatever the order in which they were computed; what is only cited comes last."""
-    names = [
-        (VIT, "TAS"), (VIT, "Region Token"), (RN, "TAS"), (RN, "Grad-CAM"), (RN, "CLIP Surgery"),
-        ("", "Text-only"), (RN, "Global-Local"), (RN, "Score Map"), (RN, "CLIP-only"),
-    ]  # fmt: skip
-    cells = outcome((1, 2))
-    found = [tables.rows("table1", m, e, "refscenes", "val", cells) for e, m in names]
-    frame = pd.concat(found)
-    frame = pd.concat([frame, tables._cited("TSEG", frame)])
-    wide = tables.layout(frame)
-    assert wide[["encoder", "method"]].values.tolist() == [
-        ["", "Text-only"],
-        *(["clip-rn", m] for m in ("CLIP Surgery", "Score Map", "Grad-CAM", "Global-Local")),
-        ["clip-rn", "CLIP-only"], ["clip-rn", "TAS"], ["clip-vit", "Region Token"],
-        ["clip-vit", "TAS"], ["ViT-S/16", "TSEG (cited)"],
-    ]  # fmt: skip
-    assert wide["oIoU"].iloc[-1] == "(25.95)" and wide["mIoU"].iloc[-1] == ""
-
-
 def test_what_is_cited_has_no_value_of_ours() -> None:
-    columns = main_table([("refscenes", "val"), ("refscenes", "testA"), ("refscenesg", "val(U)")])
-    tseg = tables._cited("TSEG", columns)
+    columns = [("refscenes", "val"), ("refscenes", "testA"), ("refscenesg", "val(U)")]
+    rows = pd.concat([tables.rows("table1", "TAS", VIT, *c, outcome((1, 2))) for c in columns])
+    tseg = tables._cited("TSEG", rows)
     assert tseg["value"].isna().all() and (tseg["n"] == 0).all()
     assert tseg[["dataset", "split", "metric", "paper"]].values.tolist() == [
         ["refscenes", "val", "oIoU", 25.95],
         ["refscenesg", "val(U)", "oIoU", 23.41],
     ]
-    phrases = columns.iloc[:1].assign(table="table2", dataset="phrasescenes", split="test")
+    phrases = rows.iloc[:1].assign(table="table2", dataset="phrasescenes", split="test")
     assert tables._cited("Global-Local", phrases)["paper"].tolist() == [23.64]
     assert tables._cited("TSEG", phrases).empty
-
-
-def test_one_column_has_the_metrics_across(scored: ScoreTable) -> None:
-    wide = tables.layout(ablations.table4(scored, VIT, make_settings()))
-    assert list(wide.columns) == ["encoder", "method", "oIoU", "mIoU"]
-    assert wide["method"].tolist() == list(tables.MODULES)
-    assert wide.iloc[3].tolist() == [
-        "clip-vit",
-        tables.MODULES[3],
-        "100.00 (29.53)",
-        "100.00 (39.84)",
-    ]
-    phrases = tables.rows("table2", "CLIP-only", VIT, "phrasescenes", "test", outcome((1, 4)))
-    assert tables.layout(phrases).iloc[0].tolist() == ["clip-vit", "CLIP-only", "25.00", "25.00"]
-
-
-def test_a_missing_cell_is_blank() -> None:
-    frame = main_table([("refscenes", "val"), ("refscenes", "testA")])
-    frame = frame[(frame["method"] != "Text-only") | (frame["split"] != "testA")]
-    assert tables.layout(frame)["RefScenes testA"].tolist()[0::5] == ["", ""]
-
-
-def test_markdown() -> None:
-    frame = pd.DataFrame({"a": ["x", ""], "b": [1.5, np.nan]})
-    assert tables.to_markdown(frame) == "| a | b |\n| --- | --- |\n| x | 1.5 |\n|  |  |\n"
-
-
-@pytest.mark.parametrize("columns", [[("refscenes", "val")], []], ids=["some", "empty"])
-def test_saved_tables(columns: list[tuple[str, str]], tmp_path: Path) -> None:
-    frame = main_table(columns) if columns else pd.DataFrame(columns=tables.COLUMNS)
-    shown = tables.save(frame, "table1", tmp_path, note="Embedded.")
-    folder = tmp_path / "tables"
-    assert sorted(p.name for p in folder.iterdir()) == ["table1.csv", "table1.md", "table1.parquet"]
-    read = pd.read_csv(folder / "table1.csv", keep_default_na=False, na_values={"paper": [""]})
-    assert list(read.columns) == tables.COLUMNS and len(read) == len(frame)
-    if len(frame):
-        assert read["value"].tolist() == pytest.approx(frame["value"].tolist(), abs=5e-5)
-        assert read["paper"].equals(frame["paper"])
-    assert len(pd.read_parquet(folder / "table1.parquet")) == len(frame)
-    text = (folder / "table1.md").read_text()
-    assert text == tables.to_markdown(shown) + "\nEmbedded.\n"
-    assert len(re.findall(r"^\|", text, re.M)) == len(shown) + 2
-
-
-def test_a_frame_of_another_kind_is_saved_as_it_is(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"claim": ["a", "b"], "verdict": ["held", "not held"]})
-    pd.testing.assert_frame_equal(tables.save(frame, "claims", tmp_path), frame)
-    assert (tmp_path / "tables" / "claims.md").read_text() == tables.to_markdown(frame)
-
-
-def test_a_compact_table_shows_every_cell_and_no_index() -> None:
-    shown = tables.layout(main_table([("refscenes", "val"), ("refscenesg", "test(G)")]))
-    html = tables.compact(shown).to_html()
-    assert all(str(cell) in html for cell in shown.to_numpy().ravel())
-    assert "row_heading" not in html and "font-size" in html
-
-
-def test_what_stands_under_a_table(tmp_path) -> None:
-    (tmp_path / "instances.json").write_text("{}")
-    own, misprint = str(tmp_path), "stands out from its neighbours"
-    said = tables.note(make_settings(), "table1")
-    assert said.startswith("In parentheses the paper's, on other data.") and misprint in said
-    said = tables.note(make_settings("paper"), "table1")
-    assert said.startswith("In parentheses the paper's. ") and misprint in said
-    said = tables.note(make_settings(datasets=[own]), "table1")
-    assert said.startswith("Profile embedded") and misprint not in said

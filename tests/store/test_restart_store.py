@@ -30,7 +30,7 @@ from on_disk import (
 )
 from warm_runs import Warm, warm
 
-from tasnb.results import tables
+from tasnb.results import shown
 from tasnb.settings import InputError, make_settings
 from tasnb.store.files import atomic_write
 from tasnb.store.shards import Store
@@ -237,12 +237,12 @@ def test_a_full_disk_is_one_line_from_every_library(tmp_path: Path) -> None:
 def test_a_half_written_table_is_none(tmp_path: Path) -> None:
     """A run killed while it wrote a table or figure leaves a temporary file with its suffix."""
     settings = make_settings(out=str(tmp_path), data=str(tmp_path / "data"))
-    tables.save(pd.DataFrame({"method": ["TAS"]}), "table1", tmp_path)
+    shown.save(pd.DataFrame({"method": ["TAS"]}), "table1", settings)
     (tmp_path / "figures").mkdir()
     for half in ("tables/.tmp-12345678-table2.csv", "figures/.tmp-12345678-01_proposals.png"):
         (tmp_path / half).write_bytes(b"")
     page = write_index(settings, {"finished": "now", "seconds": 1.0, "versions": {}}).read_text()
-    assert re.findall("<h3>(.*?)</h3>", page) == ["Table 1"]
+    assert re.findall("<h3>(.*?)</h3>", page) == ["Table 1: every method on the RefCOCO family"]
     assert ".tmp-" not in page and "12345678" not in page
 
 

@@ -28,11 +28,12 @@ KEY = ["table", "method", "encoder", "dataset", "split", "metric"]
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
+def out(shared_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     command = [sys.executable, "-m", "tasnb", "run", "--limit", "2"]
     command += ["--datasets", "refscenes,refscenesg,phrasescenes", "--splits", "val,test(G),test"]
-    command += ["--out", str(folder / "out"), "--store", str(folder / "store"), "-p", "images", "2"]
+    command += ["--out", str(folder / "out"), "--store", str(shared_store), "-p", "images", "2"]
+    command += ["-p", "rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "report: " in done.stdout.splitlines()[-1]
@@ -88,12 +89,12 @@ def test_notebooks_define_nothing_and_hold_no_outputs():
                 assert not any(line.startswith(("def ", "class ")) for line in lines)
 
 
-def test_plain_papermill_works_too(out, tmp_path):
+def test_plain_papermill_works_too(out, shared_store, tmp_path):
     command = [sys.executable, "-m", "papermill", "notebooks/05_full_eval.ipynb"]
     command += [str(tmp_path / "out.ipynb"), "--no-progress-bar", "--cwd", "notebooks"]
     for name, value in (("split", "val"), ("limit", "2"), ("out", str(tmp_path / "o"))):
         command += ["-p", name, value]
-    command += ["-p", "store", str(out.parent / "store"), "-y", "datasets: [refscenes]"]
+    command += ["-p", "store", str(shared_store), "-y", "datasets: [refscenes]"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     mine = pd.read_csv(tmp_path / "o" / "tables" / "table1.csv")

@@ -178,7 +178,7 @@ def test_a_setting_that_no_notebook_declares_goes_into_changes(notebook, open_no
         "lam_g": "0.5",
         "captioner": "git:embedded/git",
         "encoders": "open_clip:a,open_clip:b",
-        "min_mask_area_of": "null",
+        "areas_of": "null",
         "changes": '{"num_beams": 2}',
         "alpha": "0.3",
     }
@@ -188,7 +188,7 @@ def test_a_setting_that_no_notebook_declares_goes_into_changes(notebook, open_no
         "lam_g": 0.5,
         "captioner": "git:embedded/git",
         "encoders": ["open_clip:a", "open_clip:b"],
-        "min_mask_area_of": None,
+        "areas_of": None,
     }
     assert found == {"changes": changes, "alpha": 0.3}
     assert parameters_of(open_notebook, found) == found

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tasnb.settings import InputError
 from tasnb.workbook.kernels import ProgressBars, check_kernel
-from tasnb.workbook.runner import NotebookFailed, run, select
+from tasnb.workbook.runner import NotebookFailed, check, run, select
 
 COMMON = 'out: str = ""\nstore: str = ""\n'
 TABLE = """\
@@ -86,7 +86,7 @@ def test_run_skips_what_is_up_to_date(place, tmp_path, capfd):
     assert list(record["outputs"]) == ["tables/table1.csv", "figures/alpha_0.1.png"]
     whole = json.loads((out / "run.json").read_text())
     assert list(whole["notebooks"]) == ["01_table", "02_other"]
-    assert "01 table" in (out / "index.html").read_text()
+    assert "notebooks/01_table.html" in (out / "index.html").read_text()
     assert sorted(os.listdir(out / "notebooks")) == [
         f"{name}.{end}"
         for name in ("01_table", "02_other")
@@ -237,3 +237,80 @@ def test_bars_are_lines_elsewhere():
         "  masks: 100%",
         "  texts: 100%",
     ]
+
+
+# --- what has changed since
+
+
+def test_check_says_what_has_changed(place, tmp_path):
+    folder, where = place
+    parameters = COMMON + "alpha: float = 0.1\nchanges: dict = {}\n"
+    make(folder / "01_table.ipynb", TABLE, parameters=parameters)
+    make(folder / "02_other.ipynb", "print(6 * 7)")
+    out = tmp_path / "{out} put"
+
+    def found(**overrides):
+        return check(select(folder=folder), {**where, **overrides})
+
+    assert found() == {name: ["has not run to its end"] for name in ("01_table", "02_other")}
+    run(select(folder=folder), {**where, "alpha": 0.2})
+    index = (out / "index.html").stat().st_mtime_ns
+    assert found() == {"01_table": [], "02_other": []}  # alpha as it was
+    assert found(alpha=0.3)["01_table"] == ["ran with alpha 0.2, now 0.3"]
+    (out / "tables/table1.csv").write_text("altered")
+    (out / "figures/alpha_0.2.png").unlink()
+    make(folder / "02_other.ipynb", "print(7 * 7)")
+    assert found() == {
+        "01_table": ["tables/table1.csv is not as written", "figures/alpha_0.2.png is missing"],
+        "02_other": ["the notebook changed"],
+    }
+    (tmp_path / "data/embedded/checkpoints/sam/card.json").write_text('{"files": {"a": "b"}}')
+    record = json.loads((out / "notebooks/02_other.run.json").read_text())
+    record["versions"]["torch"] = "1.0"
+    (out / "notebooks/02_other.run.json").write_text(json.dumps(record))
+    first, *others = found()["02_other"]
+    assert first.startswith("ran on torch 1.0, now ") and others == [
+        "the notebook changed",
+        "the data changed",
+    ]
+    assert (out / "index.html").stat().st_mtime_ns == index  # nothing has run
+
+
+def test_the_report_names_notebooks_of_earlier_runs(place, tmp_path):
+    folder, where = place
+    make(folder / "01_table.ipynb", TABLE, parameters=COMMON + "alpha: float = 0.1\n")
+    make(folder / "02_other.ipynb", "print(6 * 7)")
+    make(folder / "03_gone.ipynb", "print(6 * 7)")
+    run(select(folder=folder), where)
+    (folder / "03_gone.ipynb").unlink()
+    index = run(select(["02"], folder), {**where, "alpha": 0.2})
+    earlier = json.loads((tmp_path / "{out} put/run.json").read_text())["earlier"]
+    assert earlier == {
+        "01_table": ["ran with alpha 0.1, now 0.2"],
+        "03_gone": ["its notebook is no longer there"],
+    }
+    assert "01_table: ran with alpha 0.1, now 0.2" in index.read_text()
+    (folder / "03_gone.ipynb").write_text((folder / "02_other.ipynb").read_text())
+    assert "Not from this run" not in run(select(["02", "03"], folder), where).read_text()
+
+
+def test_kernels_know_that_they_are_the_runner_s(place, tmp_path):
+    folder, where = place
+    cell = (
+        "import os\nfrom pathlib import Path\nPath(out, 'said').write_text(os.environ['TASNB_RUN'])"
+    )
+    make(folder / "01_x.ipynb", cell)
+    run(select(folder=folder), where)
+    assert (tmp_path / "{out} put/said").read_text() == "1"
+    assert "TASNB_RUN" not in os.environ
+
+
+def test_pages_of_sentences_of_an_earlier_choice_go(place, tmp_path):
+    """A page of a split that is no longer part of the run would be linked in its report."""
+    folder, where = place
+    cell = "from pathlib import Path\nPath(out, 'results').mkdir(exist_ok=True)\n"
+    cell += "Path(out, f'results/{split}.html').write_text('')"
+    make(folder / "01_x.ipynb", cell, parameters=COMMON + 'split: str = "val"\n')
+    run(select(folder=folder), where)
+    run(select(folder=folder), {**where, "split": "testA"})
+    assert os.listdir(tmp_path / "{out} put/results") == ["testA.html"]

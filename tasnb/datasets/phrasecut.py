@@ -1,0 +1,56 @@
+"""PhraseCut's layout: one file of phrases, with polygons of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from tasnb.datasets.expressions import check_expression
+from tasnb.datasets.reading import read
+from tasnb.datasets.refer import Picture
+from tasnb.datasets.segmentations import Rle, polygon_corners
+
+
+class PhraseCut:
+    """``refer_<split>.json``: refs of one sentence, with polygons of their own."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._file = folder / f"refer_{split}.json"
+        self.refs = [self._ref(task) for task in read(self._file)]
+
+    def _ref(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        owner = f"{self._file}: the phrase of task {task['task_id']}"
+        return {
+            "ref_id": task["task_id"],
+            "image_id": task["image_id"],
+            "target": task["phrase_structure"]["name"],
+            "polygons": [polygon for instance in task["Polygons"] for polygon in instance],
+            "sentences": [
+                {"sent_id": task["task_id"], "sent": check_expression(task["phrase"], owner)}
+            ],
+        }
+
+    def picture(self, image_id: int) -> Picture:
+        return Picture(f"{image_id}.jpg")
+
+    def target(self, ref: Mapping[str, Any]) -> str:
+        return str(ref["target"])
+
+    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle:
+        """All polygons of a phrase as one mask, as PhraseCut's authors fill them: corners cut to
+        whole pixels, outlines drawn; a polygon of two points is a line, one of one is nothing."""
+        from PIL import Image, ImageDraw
+
+        owner = f"{self._file}: task {ref['ref_id']}"
+        canvas = Image.new("1", (width, height))
+        draw = ImageDraw.Draw(canvas)
+        for polygon in ref["polygons"]:
+            corners = polygon_corners(polygon, height, width, owner, pairs=True)
+            if len(corners) > 1:
+                whole = [(int(x), int(y)) for x, y in corners.tolist()]
+                draw.polygon(whole, fill=1, outline=1)
+        return coco_mask.encode(np.asfortranarray(canvas, dtype=np.uint8))

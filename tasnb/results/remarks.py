@@ -1,0 +1,274 @@
+"""Sentences with numbers in them, made from the numbers: what notebooks say of their own tables.
+
+Each function takes a table of this package and returns Markdown, so that what is said holds for
+whatever was run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from tasnb import profiles
+from tasnb.datasets.splits import ablated, columns
+from tasnb.method.pipeline import Pipeline
+from tasnb.method.scores import ScoreTable
+from tasnb.results import ablations, comparison
+from tasnb.results.tables import OWN
+from tasnb.settings import Settings, short
+
+
+def refinement(settings: Settings, height: int, width: int) -> Markdown:
+    """Which masks this run drops, in pixels of an image of its own."""
+    region, least = (
+        settings.pixels_on(area, height, width)
+        for area in (settings.min_mask_region_area, settings.min_mask_area)
+    )
+    return Markdown(
+        f"In this run a mask is kept from a predicted IoU of {settings.pred_iou_thresh:g} and a "
+        f"stability of {settings.stability_score_thresh:g}. On an image of {width} × {height} "
+        f"pixels SAM fills holes and drops islands under {region:,.0f} pixels. The refinement "
+        f"drops masks under {least:,.0f} pixels, and the smaller of two masks that share more "
+        f"than {100 * settings.subset_overlap:g} % of it."
+    )
+
+
+def networks(frame: pd.DataFrame) -> Markdown:
+    """What the networks offer before the refinement, and what it costs each.
+
+    Args:
+        frame: From ``analysis.networks``.
+    """
+    best = next(name for name in frame if name.startswith("best IoU"))
+    lines = []
+    for name, rows in frame.groupby("network", sort=False):
+        every, refined = (rows[rows["proposals"] == step].iloc[0] for step in ("all", "refined"))
+        lines.append(
+            f"* {name}: {every['masks per image']:.1f} masks per image with a best IoU of "
+            f"{every[best]:.1f} %; after the refinement {refined['masks per image']:.1f} with "
+            f"{refined[best]:.1f} %, {_signed(refined[best] - every[best])} points."
+        )
+    return Markdown("\n".join(lines))
+
+
+def spread(scored: ScoreTable, alpha: float, lam: float) -> Markdown:
+    """How far each weighted term moves from mask to mask of a sentence."""
+    by = scored.pairs.groupby("sentence")
+    spans = {name: (by[name].max() - by[name].min()).median() for name in "VPN"}
+    return Markdown(
+        "From the best mask of a sentence to its worst (median over the sentences) V spans "
+        f"{spans['V']:.3f}, {alpha:g} P {alpha * spans['P']:.3f} and {lam:g} N "
+        f"{lam * spans['N']:.3f}."
+    )
+
+
+def table1(frame: pd.DataFrame) -> Markdown:
+    """In how many columns TAS is ahead of the others in mIoU, by encoder.
+
+    Args:
+        frame: From ``tables.table1``.
+    """
+    wide = _miou(frame)
+    lines = []
+    for encoder in dict.fromkeys(encoder for encoder, method in wide.index if method == "TAS"):
+        tas, alone = wide.loc[(encoder, "TAS")], wide.loc[(encoder, "CLIP-only")]
+        gain = (tas - alone).dropna()
+        said = f"With {encoder} TAS is ahead of CLIP-only {_in_columns(gain > 0)} (mIoU): "
+        if len(gain) > 1:
+            said += f"from {_signed(gain.min())} on {gain.idxmin()} to "
+        said += f"{_signed(gain.max())} points on {gain.idxmax()}."
+        others = {
+            method: row - tas
+            for (own, method), row in wide.iterrows()
+            if own == encoder and method not in OWN
+        }
+        ahead = [
+            f"{method} {_in_columns(gap.dropna() > 0)}"
+            for method, gap in others.items()
+            if (gap > 0).any()
+        ]
+        if ahead:
+            said += f" Ahead of TAS: {'; '.join(ahead)}."
+        elif others:
+            said += " No other method is ahead of TAS in any column."
+        lines.append(f"* {said}")
+    return Markdown("\n".join(lines))
+
+
+def against_tas(extra: pd.DataFrame, main: pd.DataFrame) -> Markdown:
+    """Mean mIoU of some methods over their columns, and TAS's over the same.
+
+    Args:
+        extra: From ``tables.table1_extra`` or ``table2_extra``.
+        main: The table with TAS, of the same columns.
+    """
+    if extra.empty:
+        return Markdown("")
+    means = _miou(extra).mean(axis=1).sort_values(ascending=False)
+    tas = _miou(main[main["method"] == "TAS"]).mean(axis=1)
+    others = ", ".join(f"{_with(*key)} {value:.1f}" for key, value in means.items())
+    own = ", ".join(f"{_with(*key)} {value:.1f}" for key, value in tas.items())
+    return Markdown(f"Mean mIoU over the columns of this run: {others}; {own}.")
+
+
+def size(pipeline: Pipeline) -> Markdown:
+    """How many sentences and images the columns of a run have."""
+    splits = [pipeline.split(*column) for column in columns(pipeline.settings)]
+    counts = [[len(s.sentences) for s in splits], [len(s.images) for s in splits]]
+    sentences, images = (
+        f"{min(some):,}" if min(some) == max(some) else f"{min(some):,} to {max(some):,}"
+        for some in counts
+    )
+    each = f"Each of the {len(splits)} columns" if len(splits) > 1 else "The column of this run"
+    return Markdown(f"{each} has {sentences} sentences about {images} images.")
+
+
+def claims(settings: Settings) -> Markdown:
+    """Which of the paper's claims this run says nothing about."""
+    left_out = comparison.left_out(settings)
+    if not left_out:
+        return Markdown("This run has all the columns that the claims are about.")
+    return Markdown("\n".join(f"* Left out: {line}" for line in left_out))
+
+
+def measured_on(settings: Settings) -> Markdown:
+    """Which columns and encoders stand for the paper's in Tables 3 to 7."""
+    swapped = " and ".join(_column(*column) for column in ablations.swapped(settings))
+    return Markdown(
+        f"In this run: Tables 3 to 5 on {_column(*ablated(settings))} with "
+        f"{short(settings.encoders[-1])}; Tables 6 and 7 on {swapped}."
+    )
+
+
+def modules(frame: pd.DataFrame) -> Markdown:
+    """Where each module of Table 4 helps, where it hurts, and where that is undecided.
+
+    Args:
+        frame: From ``comparison.module_gains``.
+    """
+    lines = []
+    for step, rows in frame.groupby("step", sort=False):
+        parts = {
+            "helps": rows[rows["at least"] > 0],
+            "hurts": rows[rows["at most"] < 0],
+        }
+        said = [
+            f"{verb} " + "; ".join(_gain_on(row) for _, row in some.iterrows())
+            for verb, some in parts.items()
+            if len(some)
+        ]
+        undecided = len(rows) - sum(map(len, parts.values()))
+        if undecided:
+            cases = f"{undecided} of {len(rows)} cases" if len(rows) > 1 else "the only case"
+            said.append(f"undecided in {cases}")
+        lines.append(f"* **{step}** {', '.join(said)}.")
+    return Markdown("\n".join(lines))
+
+
+def inputs(frame: pd.DataFrame) -> Markdown:
+    """Which rows of Table 5 differ from the paper's choice by more than chance.
+
+    Args:
+        frame: From ``comparison.inputs``.
+    """
+    others = frame[frame["at least"].notna()]
+    return Markdown(f"Against the paper's choice: {_decided(others['inputs'], others)}.")
+
+
+def captions(frame: pd.DataFrame) -> Markdown:
+    """For how many masks two captioners say the same.
+
+    Args:
+        frame: From ``analysis.two_captioners``.
+    """
+    names = [name for name in frame if name not in ("image", "mask_id")]
+    if len(names) < 2 or frame.empty:
+        return Markdown("This run has only one captioner.")
+    same = 100 * (frame[names[0]] == frame[names[1]]).mean()
+    return Markdown(f"{names[0]} and {names[1]} say the same of {same:.0f} % of the masks.")
+
+
+def recipes(frame: pd.DataFrame) -> Markdown:
+    """Which differences of the released code are worth something, alone and together.
+
+    Args:
+        frame: From ``ablations.recipes``.
+    """
+    single = frame.iloc[1:-1].rename(columns={"low": "at least", "high": "at most"})
+    every = frame.iloc[-1]
+    return Markdown(
+        f"Of the single differences: {_decided(single['recipe'], single, 'gain')}. They add up to "
+        f"{_signed(single['gain'].sum())} points; all of them together are worth "
+        f"{_signed(every['gain'])} [{_signed(every['low'])}, {_signed(every['high'])}]."
+    )
+
+
+def speed(frame: pd.DataFrame) -> Markdown:
+    """How much longer TAS takes than CLIP-only, here and in the paper.
+
+    Args:
+        frame: From ``speed.by_method``.
+    """
+    rows = frame.set_index("method")
+    here, theirs = (
+        rows.loc["TAS", name] / rows.loc["CLIP-only", name]
+        for name in ("seconds per image", "the paper's seconds")
+    )
+    return Markdown(f"TAS takes {here:.1f} times as long as CLIP-only; in the paper {theirs:.1f}.")
+
+
+# --- words
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}"
+
+
+def _column(dataset: str, split: str) -> str:
+    return f"{profiles.title(dataset)} {split}"
+
+
+def _with(encoder: str, method: str) -> str:
+    return f"{method} with {encoder}" if encoder else method
+
+
+def _miou(frame: pd.DataFrame) -> pd.DataFrame:
+    """Our mIoU, a row per encoder and method, a column per split."""
+    rows = frame[(frame["metric"] == "mIoU") & frame["value"].notna()]
+    names = list(map(_column, rows["dataset"], rows["split"]))
+    keys = [rows["encoder"], rows["method"], pd.Series(names, rows.index, dtype=object)]
+    wide = rows["value"].astype(float).groupby(keys, sort=False).first().unstack(sort=False)
+    return wide.reindex(columns=list(dict.fromkeys(names)))
+
+
+def _in_columns(ahead: Iterable[bool]) -> str:
+    found = list(ahead)
+    count, of = int(np.sum(found)), len(found)
+    if of == 1:
+        return "in the only column" if count else "in no column"
+    if count in (0, of):
+        return f"in all {of} columns" if count else f"in none of the {of} columns"
+    return f"in {count} of {of} columns"
+
+
+def _gain_on(row: pd.Series) -> str:
+    return f"with {row['encoder']} on {row['dataset']} ({_signed(row['mIoU gained'])} points)"
+
+
+def _decided(names: Sequence[str], rows: pd.DataFrame, gain: str = "mIoU gained") -> str:
+    """Which rows have an interval (``at least``, ``at most``) on one side of zero."""
+    sure = (rows["at least"] > 0) | (rows["at most"] < 0)
+    found = [
+        f"{name} {_signed(row[gain])} [{_signed(row['at least'])}, {_signed(row['at most'])}]"
+        for name, (_, row) in zip(names, rows.iterrows(), strict=True)
+        if sure[row.name]
+    ]
+    undecided = int((~sure).sum())
+    if not found:
+        return "nothing is decided, every 95 % interval contains zero"
+    are = "is" if undecided == 1 else "are"
+    rest = f"; the other {undecided} {are} undecided" if undecided else ""
+    return f"{'; '.join(found)} points of mIoU{rest}"

@@ -1,0 +1,237 @@
+"""How tables are shown: in the paper's layout, numbers alike, the best in bold, a note below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from pandas.io.formats.style import Styler
+
+from tasnb import profiles
+from tasnb.results.tables import BY_RECIPE, COLUMNS, ENCODERS, METHODS, counterpart
+from tasnb.settings import Settings
+from tasnb.store.files import atomic_write
+
+MISPRINTS = {
+    "table1": "In the paper, Grad-CAM's mIoU on RefCOCO+ testA (25.66) stands out from its "
+    "neighbours, and TSEG's numbers are listed under oIoU although they read like mIoU.",
+    "table2": "The paper gives no lambda for PhraseCut; it is 0.7 here.",
+    "table6": "The paper prints 46.62 as the mIoU of the ViT without captions on RefCOCOg; its "
+    "Tables 1 and 7 have 42.66.",
+}
+"""What is doubtful in the paper's own numbers, by table."""
+
+ABSENT = {
+    "table1": "This run has no split of Table 1: nothing but phrases.",
+    "table1_extra": "This run has no split of Table 1, or no encoder with rows beyond the paper's.",
+    **dict.fromkeys(
+        ("table2", "table2_extra"),
+        "This run has no split of Table 2: neither PhraseCut nor its stand-in, PhraseScenes.",
+    ),
+}
+"""What is said in the place of a table without rows."""
+
+WIDE = 8  # columns above which a table is set in small print
+
+
+# --- cells
+
+
+def text(value: Any, digits: int = 2) -> str:
+    """A cell as it is read: no NaN, no minus zero, lists without brackets."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return ", ".join(text(item, digits) for item in value)
+    if value is None or pd.isna(value):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        return f"{round(float(value), digits) + 0.0:.{digits}f}"
+    return str(value)
+
+
+def presented(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+    """Any frame as text: datasets by their titles, numbers with so many decimals, p with four."""
+    found = frame.copy()
+    if "dataset" in found:
+        found["dataset"] = _titles(found["dataset"])
+    for name in found:
+        places = 4 if name == "p" else digits
+        found[name] = [text(value, places) for value in found[name]]
+    return found.astype(object).reset_index(drop=True)
+
+
+def _titles(datasets: pd.Series) -> pd.Series:
+    """What tables call datasets, folders of the same name told apart; titles stay as they are."""
+    among = list(datasets.unique())
+    named = [d for d in among if d in profiles.DATASETS or Path(str(d)).is_absolute()]
+    return datasets.replace({dataset: profiles.title(dataset, among) for dataset in named})
+
+
+def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
+    """A tidy table in the paper's own layout, each cell "ours (the paper's)".
+
+    Table 1 has a row per metric, encoder and method and a column per split; a table of a single
+    split has a row per method and a column per metric.
+
+    Args:
+        frame: With the columns ``tables.COLUMNS``.
+        best: Whether the best of our numbers of each split and metric is set in bold.
+    """
+    frame = frame[frame["metric"].isin(["oIoU", "mIoU"])].copy()
+    if frame.empty:
+        return pd.DataFrame()
+    frame["column"] = _titles(frame["dataset"]) + " " + frame["split"]
+    ours = frame["value"].map(text)
+    if best:
+        groups = frame["value"].round(2).groupby([frame["metric"], frame["column"]])
+        bold = (frame["value"].round(2) == groups.transform("max")) & (
+            groups.transform("count") > 1
+        )
+        ours = ours.where(~bold, "**" + ours + "**")
+    paper = frame["paper"].map(lambda x: "" if pd.isna(x) else f" ({x:.2f})")
+    frame["cell"] = (ours + paper).str.strip()
+    one = frame["column"].nunique() == 1
+    index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
+    measured = frame.groupby("encoder")["value"].count().to_dict()
+    orders: dict[str, Callable[[str], Any]] = {
+        "metric": ("oIoU", "mIoU").index,
+        # The paper's order; then others as they come; rows that are only cited last.
+        "encoder": lambda e: (not measured[e], e != "", ENCODERS.index(counterpart(e))),
+        "method": lambda m: METHODS.index(m) if m in METHODS else -1,
+    }
+    for name in [*index, "column", "metric"]:  # else the order of first appearance
+        values = list(dict.fromkeys(frame[name]))
+        values = sorted(values, key=orders[name]) if name in orders else values
+        frame[name] = pd.Categorical(frame[name], values, ordered=True)
+    wide = frame.pivot(index=index, columns="metric" if one else "column", values="cell")
+    return wide.reset_index().rename_axis(columns=None).astype(object).fillna("")
+
+
+# --- notes
+
+
+def provenance(settings: Settings) -> str:
+    """Which models and data the numbers are from, and every setting that was changed."""
+    images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
+    about = (
+        f"Profile {settings.profile}, recipe {settings.recipe}, {images}; "
+        f"{settings.proposal_network}, {settings.captioner}, {', '.join(settings.encoders)}."
+    )
+    changed = "; ".join(f"{name} = {value}" for name, value in changes(settings).items())
+    return f"{about} Changed from the profile: {changed}." if changed else about
+
+
+def changes(settings: Settings) -> dict[str, str]:
+    """``settings.changed`` as text."""
+
+    def shown(value: Any) -> str:
+        if isinstance(value, tuple):
+            return ", ".join(map(shown, value)) or "none"
+        return "none" if value is None else str(value)
+
+    return {name: shown(value) for name, value in settings.changed.items()}
+
+
+def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
+    """What is written under a table: what the numbers in parentheses are, and where ours are from.
+
+    Args:
+        table: Its name, as ``table1``.
+        beside_paper: Whether numbers of the paper are in it.
+    """
+    of_paper = [d for d in settings.datasets if profiles.counterpart(d)] if beside_paper else []
+    theirs = all(profiles.title(d) == profiles.counterpart(d) for d in of_paper)
+    also = f"In parentheses the paper's{'' if theirs else ', on other data'}." if of_paper else ""
+    others = {
+        "table1": [settings.other_network],
+        "table6": [settings.other_captioner],
+        "table7": settings.other_encoders,
+    }.get(table, ())
+    beside = f"Alongside: {', '.join(others)}." if others else ""
+    if settings.both_recipes and table in ("table1", "table2"):
+        other = next(recipe for recipe in BY_RECIPE if recipe != settings.recipe)
+        beside = f"{BY_RECIPE[other]} is TAS by the other recipe. {beside}".strip()
+    doubts = MISPRINTS.get(table, "") if of_paper else ""
+    return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
+
+
+# --- as Markdown and as HTML
+
+
+def to_markdown(shown: pd.DataFrame) -> str:
+    """A frame of text as a Markdown table."""
+    lines = [list(map(str, shown.columns)), ["---"] * len(shown.columns)]
+    lines += [
+        [str(cell).replace("|", "\\|") for cell in row] for row in shown.itertuples(index=False)
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def view(frame: pd.DataFrame, digits: int = 2, note: str = "") -> Styler | Markdown:
+    """Any frame as notebooks show it; a sentence where it has no rows.
+
+    Args:
+        frame: Of anything, or of text already.
+        note: What is written under it.
+    """
+    if frame.empty:
+        return Markdown("*Nothing to show in this run.*")
+    size = "10px" if len(frame.columns) > WIDE else "12px"
+    small = [("font-size", size), ("padding", "1px 4px")]
+    styles = [
+        {"selector": "th", "props": [*small, ("white-space", "normal"), ("text-align", "left")]},
+        {"selector": "td", "props": [*small, ("text-align", "left")]},
+        {
+            "selector": "caption",
+            "props": [("caption-side", "bottom"), ("font-size", "10px"), ("text-align", "left")],
+        },
+    ]
+    styled = presented(frame, digits).style.hide(axis="index").set_table_styles(styles)
+    styled = styled.format(lambda cell: re.sub(r"^\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell)))
+    return styled.set_caption(escape(note)) if note else styled
+
+
+def save(
+    frame: pd.DataFrame,
+    name: str,
+    settings: Settings,
+    more: str = "",
+    digits: int = 2,
+    best: bool = True,
+) -> Styler | Markdown:
+    """Writes ``tables/<name>`` below ``settings.out``: csv, parquet and, to be read, Markdown.
+
+    Under the table in Markdown is ``note``: it cannot be forgotten.
+
+    Args:
+        settings: Of the run that made the frame, with whatever ``few`` or ``variant`` changed.
+        more: A sentence to begin the note with.
+        digits: Decimals of a frame that is not in the paper's layout.
+        best: As in ``layout``.
+
+    Returns:
+        What a notebook shows.
+    """
+    folder: Path = settings.out / "tables"
+    tidy = set(COLUMNS) <= set(frame.columns)
+    shown = layout(frame, best) if tidy else presented(frame, digits)
+    beside_paper = tidy and bool(frame["paper"].notna().any())
+    below = " ".join(filter(None, [more, note(settings, name, beside_paper)]))
+    absent = ABSENT.get(name, "Nothing in this run belongs in this table.")
+    table = f"{absent}\n" if shown.empty else to_markdown(shown)
+    floats = frame.select_dtypes("float").columns
+    plain = frame.assign(**{c: frame[c].round(4) + 0.0 for c in floats})  # + 0.0: no minus zero
+    with atomic_write(folder / f"{name}.csv") as path:
+        plain.to_csv(path, index=False, float_format="%.4f")
+    with atomic_write(folder / f"{name}.parquet") as path:
+        frame.to_parquet(path, index=False)
+    with atomic_write(folder / f"{name}.md") as path:
+        path.write_text(f"{table}\n{below}\n", encoding="utf-8")
+    return Markdown(f"*{absent}*") if shown.empty else view(shown, note=below)

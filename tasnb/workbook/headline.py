@@ -1,0 +1,106 @@
+"""The main result of a run in a sentence and a few numbers, made from its tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+_CLAIM = re.compile(r"TAS beats CLIP-only with (\S+)")
+_NUMBER = r"([+-]?\d+(?:\.\d+)?)"
+_POINTS = re.compile(rf"{_NUMBER} \[{_NUMBER}, {_NUMBER}\] points of mIoU")
+_COLUMNS = re.compile(r"ahead in (\d+) of (\d+) columns")
+
+
+class Gain(NamedTuple):
+    """What TAS has beyond CLIP-only with an encoder, in points of mIoU, with its 95 % interval.
+
+    Attributes:
+        ahead, columns: In how many columns of Table 1 TAS is ahead, of how many.
+    """
+
+    encoder: str
+    value: float
+    low: float
+    high: float
+    ahead: int
+    columns: int
+
+
+def gains(out: Path) -> list[Gain]:
+    """A run's gains over all columns of Table 1 together, from its table of claims."""
+    found = []
+    for claim in _read(out, "claims").itertuples(index=False):
+        name, points = _CLAIM.match(str(claim[0])), _POINTS.search(str(claim[1]))
+        columns = _COLUMNS.search(str(claim[1]))
+        if name and points and columns:
+            numbers = map(float, points.groups())
+            found.append(Gain(name[1], *numbers, *map(int, columns.groups())))
+    return found
+
+
+def headline(out: Path) -> str:
+    """One sentence on TAS and CLIP-only; "" for a run without those numbers."""
+    found = gains(out)
+    parts = [_sentence(gain) for gain in found] or _by_column(out)
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def numbers(out: Path) -> list[tuple[str, str]]:
+    """Numbers worth a glance, each with what it is: mean mIoU, gains, sentences."""
+    table = _read(out, "table1")
+    if not {"method", "encoder", "metric", "value", "n", "dataset", "split"} <= set(table):
+        return []
+    found = []
+    table = table[(table["metric"] == "mIoU") & table["value"].notna()]
+    table = table.assign(encoder=table["encoder"].fillna(""))
+    for encoder, rows in table[table["encoder"] != ""].groupby("encoder", sort=False):
+        means = rows.groupby("method")["value"].mean()
+        if {"TAS", "CLIP-only"} <= set(means.index):
+            best = means.drop("TAS").idxmax()
+            words = f"mean mIoU of TAS with {encoder}; CLIP-only {means['CLIP-only']:.1f}"
+            if best != "CLIP-only":
+                words += f", the best other, {best}, {means[best]:.1f}"
+            found.append((f"{means['TAS']:.1f} %", words))
+    columns = table.drop_duplicates(["dataset", "split"])
+    if len(columns):
+        words = f"sentences in {len(columns)} columns of Table 1"
+        found.append((f"{int(columns['n'].sum()):,}", words))
+    return found
+
+
+def _sentence(gain: Gain) -> str:
+    interval = f"95 % interval {gain.low:g} to {gain.high:g}"
+    if gain.low > 0:
+        said = f"TAS is {gain.value:.1f} points of mIoU ahead of CLIP-only ({interval})"
+    elif gain.high < 0:
+        said = f"TAS is {-gain.value:.1f} points of mIoU behind CLIP-only ({interval})"
+    else:
+        said = (
+            f"TAS and CLIP-only cannot be told apart ({gain.value:+.1f} points of mIoU, {interval})"
+        )
+    return f"with {gain.encoder}, {said}, ahead in {gain.ahead} of {gain.columns} columns"
+
+
+def _by_column(out: Path) -> list[str]:
+    """For a run that has not all of the claims' columns: in how many TAS is surely ahead."""
+    table = _read(out, "intervals")
+    if not {"method", "encoder", "metric", "at least", "at most"} <= set(table):
+        return []
+    rows = table[(table["method"] == "CLIP-only") & (table["metric"] == "mIoU")]
+    return [
+        f"with {encoder}, TAS is ahead of CLIP-only in {(mine['at least'] > 0).sum()} of "
+        f"{len(mine)} columns, behind in {(mine['at most'] < 0).sum()}, and the rest is undecided "
+        "(95 % intervals of mIoU)"
+        for encoder, mine in rows.groupby("encoder", sort=False)
+    ]
+
+
+def _read(out: Path, name: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(out / "tables" / f"{name}.csv")
+    except (OSError, ValueError):  # none, an empty one, or no table at all
+        return pd.DataFrame()

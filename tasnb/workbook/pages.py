@@ -1,0 +1,135 @@
+"""Executed notebooks as pages that are whole by themselves: nothing in them comes from elsewhere.
+
+nbconvert's own pages load MathJax, require.js and mermaid from the network, without which formulas
+stay TeX. Here formulas become MathML, which browsers draw themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tasnb.store.files import atomic_write
+
+_TEMPLATE = """\
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block html_head_css -%}
+<style>
+.formula { display: flex; align-items: center; gap: 1rem; margin: .8rem 0; overflow-x: auto; }
+.formula math { flex: 1; }
+math { font-size: 1.08em; }
+@media (max-width: 40rem) {
+  body.jp-Notebook { padding: .5rem; }
+  .jp-InputPrompt, .jp-OutputPrompt { display: none; }
+}
+</style>
+{%- endblock -%}
+"""
+_BAR = re.compile(r"\d+%\|")  # tqdm's
+_VIEW = "application/vnd.jupyter.widget-view+json"
+_ALPHABET = re.compile(r"\\(math[a-z]+) +(\w)")
+_TAG = re.compile(r"\\tag\{([^{}]*)\}")
+
+
+def write_html(notebook: Any, path: Path, title: str) -> None:
+    """Writes an executed notebook (an nbformat node) as a page, with its code."""
+    exporter = _exporter()(raw_template=_TEMPLATE)
+    page, _ = exporter.from_notebook_node(
+        _without_bars(without_widgets(notebook)), {"metadata": {"name": title}}
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def to_mathml(tex: str, display: bool = False) -> str:
+    """A formula as a MathML element; as TeX in a code element if it cannot be read.
+
+    Args:
+        tex: Without its dollar signs; ``\\tag{5}`` numbers a formula on a line of its own.
+        display: On a line of its own.
+    """
+    from latex2mathml.converter import convert
+
+    tags = _TAG.findall(tex)
+    # Only with braces does a letter become one of Unicode's bold ones, as browsers want it.
+    plain = _ALPHABET.sub(r"\\\1{\2}", _TAG.sub("", tex)).strip()
+    try:
+        formula = convert(plain, display="block" if display else "inline")
+    except Exception:  # of many kinds, some of them of Python itself
+        return f"<code>{escape(tex)}</code>"
+    if not display:
+        return formula
+    number = "".join(f"<span>({escape(tag)})</span>" for tag in tags)
+    return f'<span class="formula">{formula}{number}</span>'
+
+
+@cache
+def _exporter() -> type:
+    """nbconvert's exporter of pages with formulas as MathML; made late, its import takes long."""
+    from jinja2 import pass_context
+    from nbconvert.exporters import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_math(self, body: str) -> str:
+            return to_mathml(body)
+
+        def block_math(self, body: str) -> str:
+            return to_mathml(body, display=True)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
+
+    class Exporter(HTMLExporter):
+        @pass_context
+        def markdown2html(self, context: Any, source: str) -> str:
+            attachments = context.get("cell", {}).get("attachments", {})
+            renderer = Renderer(escape=False, attachments=attachments)
+            return MarkdownWithMath(renderer=renderer).render(source)
+
+    return Exporter
+
+
+def without_widgets(notebook: Any) -> Any:
+    """A copy without views of widgets, which show nothing once the kernel has gone.
+
+    What a widget's output has besides (a picture, HTML) stays.
+    """
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" not in cell:
+            continue
+        kept = []
+        for output in cell.outputs:
+            if _VIEW in output.get("data", {}):
+                del output.data[_VIEW]
+                if not output.data.keys() - {"text/plain"}:
+                    continue
+            kept.append(output)
+        cell.outputs = kept
+    return notebook
+
+
+def _without_bars(notebook: Any) -> Any:
+    """The notebook, changed: on a page, progress bars are half a screen of the past."""
+    for cell in notebook.cells:
+        kept = []
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream" and output.name == "stderr":
+                lines = re.split(r"[\r\n]+", output.text)
+                output.text = "\n".join(line for line in lines if not _BAR.search(line)).strip()
+                if not output.text:
+                    continue
+            kept.append(output)
+        if "outputs" in cell:
+            cell.outputs = kept
+    return notebook

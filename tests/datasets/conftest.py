@@ -1,0 +1,5 @@
+"""What the tests of datasets share."""
+
+from own_dataset import own, settings
+
+__all__ = ["own", "settings"]  # fixtures
