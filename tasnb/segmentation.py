@@ -138,16 +138,19 @@ def segment(
 ) -> Segmentation:
     """Finds the mask that an expression denotes (sections 3.2 to 3.4).
 
-    What is computed for the image is stored, so that a second expression is answered at once.
+    What is computed for the image is stored, so that a second expression is answered at once. It
+    may be called from several threads, which take turns at the models.
 
     Args:
-        image: A file, pixels (uint8, (H, W), (H, W, 3) or (H, W, 4)) or a Pillow image.
+        image: A file, pixels (uint8, (H, W), (H, W, 3) or (H, W, 4)) or a Pillow image, whose EXIF
+            orientation is obeyed as that of a file.
         expression: Such as "the left cat".
         profile: Which models.
         **overrides: Other settings; the last of ``encoders`` is used.
 
     Raises:
-        InputError: The image cannot be read, the expression is blank, or a setting is wrong.
+        InputError: The image cannot be read or is too large for the memory, the expression is
+            blank, or a setting is wrong.
     """
     return next(segment_many([(image, expression)], profile, **overrides))
 
@@ -168,8 +171,9 @@ def segment_many(
     Args:
         pairs: Of an image and an expression, each as in ``segment``; any iterable.
         profile: Which models.
-        errors: What happens at a pair with an unreadable image or a blank expression: "raise", or
-            "return" its InputError in the answer's place and go on.
+        errors: What happens at a pair whose image is unreadable or too large for the memory, or
+            whose expression is blank: "raise", or "return" its InputError in the answer's place
+            and go on.
         **overrides: Other settings; the last of ``encoders`` is used.
 
     Returns:

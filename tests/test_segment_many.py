@@ -108,9 +108,10 @@ def test_errors_are_raised_or_returned(quick: dict) -> None:
 def test_a_picture_that_cannot_be_read_is_its_own_error(quick: dict, tmp_path: Path) -> None:
     content = PICTURES[0].read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    pictures = [PICTURES[0], Image.open(tmp_path / "cut.jpg"), tmp_path / "cut.jpg", PICTURES[1]]
-    pairs = [(picture, "the dog") for picture in pictures]
-    first, opened, named, last = tasnb.segment_many(pairs, errors="return", **quick)
+    with Image.open(tmp_path / "cut.jpg") as cut:
+        pictures = [PICTURES[0], cut, tmp_path / "cut.jpg", PICTURES[1]]
+        pairs = [(picture, "the dog") for picture in pictures]
+        first, opened, named, last = tasnb.segment_many(pairs, errors="return", **quick)
     assert first.mask.any() and last.mask.any()
     assert str(opened).startswith("the image is truncated or damaged: ")
     assert str(named).startswith(f"{tmp_path / 'cut.jpg'} is truncated or damaged: ")
@@ -121,9 +122,8 @@ def test_a_photo_is_the_same_by_its_path_and_opened(quick: dict, tmp_path: Path)
     exif[0x0112] = 6
     path = tmp_path / "phone.png"
     Image.open(PICTURES[0]).save(path, exif=exif)
-    named, opened = (
-        tasnb.segment(picture, "the dog", **quick) for picture in (path, Image.open(path))
-    )
+    with Image.open(path) as picture:
+        named, opened = (tasnb.segment(p, "the dog", **quick) for p in (path, picture))
     assert named.mask.shape == load_image(PICTURES[0]).shape[1::-1]
     np.testing.assert_array_equal(named.image, opened.image)
     assert named.record() == opened.record()

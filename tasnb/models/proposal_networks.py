@@ -258,11 +258,10 @@ class MasksFromFile:
         height, width = image.shape[:2]
         owner = f"{self.path}: a mask of image {key}"
         rles = [read_mask(segmentation, height, width, owner) for segmentation, _ in rows]
-        masks = [coco_mask.decode(rle).astype(bool) for rle in rles]
-        masks = np.array(masks, bool).reshape(-1, height, width)
-        some = masks.any((1, 2))
-        scores = np.array([score for _, score in rows], float)
-        return masks[some], scores[some], np.full(some.sum(), np.nan)
+        masks = run_lengths(coco_mask.decode(rle) for rle in rles)  # in the one way to write each
+        some = [(m, row[1]) for m, row in zip(masks, rows, strict=True) if coco_mask.area(m)]
+        scores = np.array([score for _, score in some], float)
+        return [mask for mask, _ in some], scores, np.full(len(some), np.nan)
 
 
 PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {

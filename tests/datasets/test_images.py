@@ -145,11 +145,11 @@ def test_a_pillow_image_is_what_its_file_is(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "x.png", exif=exif)
     wanted = load_image(tmp_path / "x.png")
     assert wanted.shape == (WIDTH, HEIGHT, 3)
-    image = Image.open(tmp_path / "x.png")
-    turned = ImageOps.exif_transpose(image)
-    for same in (image, image.convert("RGB"), image.convert("RGBA"), turned):
-        np.testing.assert_array_equal(to_rgb(same), wanted)
-    assert image.size == (WIDTH, HEIGHT)  # the caller's stays as it was
+    with Image.open(tmp_path / "x.png") as image:
+        turned = ImageOps.exif_transpose(image)
+        for same in (image, image.convert("RGB"), image.convert("RGBA"), turned):
+            np.testing.assert_array_equal(to_rgb(same), wanted)
+        assert image.size == (WIDTH, HEIGHT)  # the caller's stays as it was
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa"])
@@ -241,10 +241,11 @@ def test_pillow_images_that_cannot_be_loaded(tmp_path: Path) -> None:
         pass
     content = (tmp_path / "x.png").read_bytes()
     (tmp_path / "x.png").write_bytes(content[:2000])
-    for image in (closed, Image.open(tmp_path / "x.png")):
-        with pytest.raises(InputError, match=r"^the image is truncated or damaged: ") as error:
-            to_rgb(image)
-        assert "\n" not in str(error.value)
+    with Image.open(tmp_path / "x.png") as cut:
+        for image in (closed, cut):
+            with pytest.raises(InputError, match=r"^the image is truncated or damaged: ") as error:
+                to_rgb(image)
+            assert "\n" not in str(error.value)
 
 
 def test_an_image_that_does_not_fit_into_memory() -> None:

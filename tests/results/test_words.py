@@ -28,7 +28,7 @@ MASK[2:6, 3:9] = True
 @pytest.fixture(autouse=True)
 def own_fonts() -> Iterator[None]:
     with matplotlib.rc_context({"backend": "agg"}), warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         yield
 
 
