@@ -134,7 +134,7 @@ class Settings(BaseModel):
     negative_rule: Rule = "published"
     rectifier_rule: Rule = "published"
 
-    batch_size: Count = 64
+    batch_size: Count = 64  # images at a time; of those larger than 640 x 480, fewer masks, too
     compile: bool = False  # what looks at whole images, in SAM and BLIP-2, by torch.compile
     shard_size: Count = 16  # images a stored shard: what a killed run loses at most
     store: Folder = Path("runs/store")
