@@ -23,6 +23,8 @@ from tasnb.datasets.images import ImageFile, load_image, to_rgb
 from tasnb.datasets.splits import Split
 from tasnb.method import proposals
 from tasnb.method.pipeline import Pipeline
+from tasnb.method.scores import ScoreTable
+from tasnb.models.devices import free, is_out_of_memory
 from tasnb.models.encoders import load_encoder
 from tasnb.settings import InputError, Settings, make_settings
 
@@ -36,7 +38,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 # What goes through the stages together: 64 pictures of 640 x 480, or fewer larger ones, because
-# every mask of a picture becomes a blurred copy of it.
+# those that are no files are kept until they are answered.
 _PIXELS = 20_000_000
 _PAIRS = 1024
 
@@ -136,16 +138,19 @@ def segment(
 ) -> Segmentation:
     """Finds the mask that an expression denotes (sections 3.2 to 3.4).
 
-    What is computed for the image is stored, so that a second expression is answered at once.
+    What is computed for the image is stored, so that a second expression is answered at once. It
+    may be called from several threads, which take turns at the models.
 
     Args:
-        image: A file, pixels (uint8, (H, W), (H, W, 3) or (H, W, 4)) or a Pillow image.
+        image: A file, pixels (uint8, (H, W), (H, W, 3) or (H, W, 4)) or a Pillow image, whose EXIF
+            orientation is obeyed as that of a file.
         expression: Such as "the left cat".
         profile: Which models.
         **overrides: Other settings; the last of ``encoders`` is used.
 
     Raises:
-        InputError: The image cannot be read, the expression is blank, or a setting is wrong.
+        InputError: The image cannot be read or is too large for the memory, the expression is
+            blank, or a setting is wrong.
     """
     return next(segment_many([(image, expression)], profile, **overrides))
 
@@ -166,8 +171,9 @@ def segment_many(
     Args:
         pairs: Of an image and an expression, each as in ``segment``; any iterable.
         profile: Which models.
-        errors: What happens at a pair with an unreadable image or a blank expression: "raise", or
-            "return" its InputError in the answer's place and go on.
+        errors: What happens at a pair whose image is unreadable or too large for the memory, or
+            whose expression is blank: "raise", or "return" its InputError in the answer's place
+            and go on.
         **overrides: Other settings; the last of ``encoders`` is used.
 
     Returns:
@@ -187,14 +193,12 @@ def _answers(
 ) -> Iterator[Any]:
     pipeline = Pipeline(settings)
     for chunk in _chunks(pairs, settings):
-        answered = _answer([asked for asked in chunk if isinstance(asked, _Asked)], pipeline)
+        answers = _answer([asked for asked in chunk if isinstance(asked, _Asked)], pipeline)
         for asked in chunk:
-            if isinstance(asked, _Asked):
-                yield next(answered)
-            elif keep_errors:
-                yield asked
-            else:
-                raise asked
+            answer = next(answers) if isinstance(asked, _Asked) else asked
+            if isinstance(answer, InputError) and not keep_errors:
+                raise answer
+            yield answer
 
 
 def _chunks(
@@ -232,7 +236,9 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
             f"{path or 'the image'} is too thin, {width} x {height} pixels: models see nothing in "
             f"one that is more than {THIN} times as long as it is wide"
         )
-    digest = hashlib.sha256(pixels.tobytes() + bytes(str(pixels.shape), "ascii")).hexdigest()
+    hashed = hashlib.sha256(np.ascontiguousarray(pixels))
+    hashed.update(bytes(str(pixels.shape), "ascii"))
+    digest = hashed.hexdigest()
     key = f"picture-{digest[:16]}"
     if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
@@ -241,16 +247,57 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
     return _Asked("", key, height, width, source)
 
 
-def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation]:
-    """The answers to some pairs, all of which go through each stage together."""
+def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | InputError]:
+    """The answers to some pairs, all of which go through each stage together.
+
+    If memory does not suffice, each picture goes by itself, and an error is the answer to those
+    that are too large even then.
+    """
     if not chunk:
         return
+    images = {asked.key: asked.source for asked in chunk}
+    split = Split("", "", _sentences(chunk), images)
+    try:
+        scored = _score(split, pipeline)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        refused = next(iter(str(error).splitlines()), "") or type(error).__name__
+        scored = None
+    if scored is not None:
+        yield from _chosen(chunk, split, scored, pipeline)
+        return
+    free()  # outside the handler: its traceback holds on to what did not fit
+    if len(images) == 1:
+        yield from (_too_large(asked, refused) for asked in chunk)
+        return
+    alone = {key: _answer([a for a in chunk if a.key == key], pipeline) for key in images}
+    for asked in chunk:
+        yield next(alone[asked.key])
+
+
+def _too_large(asked: _Asked, refused: str) -> InputError:
+    name = "the image" if isinstance(asked.source, np.ndarray) else asked.source
+    return InputError(
+        f"there is not enough memory for {name} ({asked.width} x {asked.height} pixels; "
+        f"{refused[:120]}); scale it down"
+    )
+
+
+def _score(split: Split, pipeline: Pipeline) -> ScoreTable:
+    """All that is computed for some pairs; most of it is stored."""
     settings = pipeline.settings
-    split = Split("", "", _sentences(chunk), {asked.key: asked.source for asked in chunk})
     # a stored text is not encoded again, so this is said here
     encoder = load_encoder(settings.encoders[-1], settings)
-    encoder.warn_of_cuts(list(dict.fromkeys(asked.expression for asked in chunk)))
-    scored = pipeline.score(split, settings.encoders[-1])
+    encoder.warn_of_cuts(list(dict.fromkeys(split.sentences["sentence"])))
+    return pipeline.score(split, settings.encoders[-1])
+
+
+def _chosen(
+    chunk: list[_Asked], split: Split, scored: ScoreTable, pipeline: Pipeline
+) -> Iterator[Segmentation]:
+    """The answers to pairs whose masks have their scores."""
+    settings = pipeline.settings
     pairs = scored.pairs.assign(S=scored.total(settings.alpha, settings.lam))
     chosen = scored.choose(pairs["S"].to_numpy(), rectify=True)
     pairs["chosen"] = np.isin(np.arange(len(pairs)), chosen)

@@ -24,7 +24,10 @@ COLUMNS = [
 """What results.csv says besides the columns of the list; `share` is the mask's of the picture."""
 
 LISTS = (".csv", ".tsv")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".avif", ".dds", ".jp2", ".tga", ".ico", ".ppm", ".pgm"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def rows_of(source: Path, expressions: Sequence[str]) -> tuple[list[Row], int]:
 def read_list(path: str | Path) -> list[Row]:
     """The rows of a CSV file with a header that names the columns `image` and `expression`.
 
-    Commas, semicolons or tabs separate the cells; pictures are found from the file's folder.
+    Commas, semicolons or tabs separate the cells, and spaces after them do not count; pictures are
+    found from the file's folder.
 
     Raises:
         InputError: The file is missing, is not UTF-8, lacks a column or has no rows.
@@ -79,7 +83,12 @@ def read_list(path: str | Path) -> list[Row]:
         raise InputError(f"{path} is not UTF-8; save it as CSV in UTF-8") from None
     head = text.lstrip().partition("\n")[0]
     separator = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        strict=True,
+        skipinitialspace=True,  # else the quotes of `a.jpg, "the cat, left"` are no quotes
+    )
     try:
         lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
@@ -140,8 +149,10 @@ def _is_picture(path: Path) -> bool:
     try:
         with Image.open(path):
             return True
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except OSError:  # nothing that Pillow knows, or not to be read
         return False
+    except Exception:  # a decoder knew it and could not go on: its row will say why
+        return True
 
 
 def segment_list(
@@ -194,9 +205,9 @@ def segment_list(
                 continue
             name = f"{number:0{digits}}_{_short(row.path.stem)}"
             record = {"row": number, "image": row.image, **answer.record()}
+            lines.writerow({**line, **_written(answer, record, folder, name)})
             masks.write(before + json.dumps(record))
             before = ",\n"
-            lines.writerow({**line, **_written(answer, record, folder, name)})
         masks.write("\n]\n")
     return failed
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.models.proposal_networks import ProposalNetwork
+from tasnb.models.proposal_networks import ProposalNetwork, run_lengths
 from tasnb.settings import Settings
 
 COLUMNS = {
@@ -42,7 +42,8 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "
     masks, predicted, stability = network.propose(image, key)
     if not len(masks):
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
-    rles = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    rles = run_lengths(masks) if isinstance(masks, np.ndarray) else masks
+    centers = [mask_centers(coco_mask.decode(rle)[None])[0] for rle in rles]
     boxes = coco_mask.toBbox(rles).astype(int)
     areas = coco_mask.area(rles).astype(int)
     frame = pd.DataFrame(
@@ -55,7 +56,7 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "
             "area": areas,
             "predicted_iou": predicted,
             "stability": stability,
-            **dict(zip(("center_x", "center_y"), mask_centers(masks).T, strict=True)),
+            **dict(zip(("center_x", "center_y"), np.transpose(centers), strict=True)),
         }
     )
     return frame.astype(COLUMNS)
@@ -65,7 +66,7 @@ def mask_centers(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """The mean pixel coordinates of each mask.
 
     Args:
-        masks: (M, H, W) bool.
+        masks: (M, H, W) of 0 and 1.
 
     Returns:
         (M, 2) float, x and y in pixels from the centre of the top left pixel; NaN for a mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pandas as pd
 
 from tasnb.datasets.images import ImageFile, load_image
 from tasnb.method import language, proposals, released
-from tasnb.method.masked_images import masked_images
+from tasnb.method.masked_images import blur_background, masked_image
 from tasnb.models import captioners, encoders, parsers
 from tasnb.models.checkpoints import model_digest
+from tasnb.models.devices import Lazy
 from tasnb.models.proposal_networks import FIELDS, load_proposal_network
 from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
@@ -123,7 +124,7 @@ class Stages:
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             captioner = captioners.load_captioner(self.settings)
-            texts = captioner.caption([_pixels(images[key]) for key in keys])
+            texts = captioner.caption(Lazy(keys, lambda key: _pixels(images[key])))
             return {"captions": pd.DataFrame({"key": keys, "caption": texts})}
 
         stage = self._caption_stage("whole")
@@ -163,20 +164,28 @@ class Stages:
         names += ["crop_rule"] if form else []
         return [*names, "blur_kernel"] if form == "blur" else names
 
-    def _masked(self, images: Images, keys: list[str], form: str) -> tuple[pd.DataFrame, list]:
-        """Rows (key, mask_id) of the refined masks of some images, and the masked images."""
+    def _masked(
+        self, images: Images, keys: list[str], form: str
+    ) -> tuple[pd.DataFrame, Lazy[npt.NDArray[np.uint8]]]:
+        """Rows (key, mask_id) of the refined masks of some images, and the masked images.
+
+        Only one image is in memory at a time, and those masked images that are being looked at.
+        """
         masks = self.refined({key: images[key] for key in keys})
-        pictures: list = []
-        for key, rows in masks.groupby("image", sort=False):
-            decoded = proposals.decode(rows)
-            pictures += masked_images(
-                _pixels(images[str(key)]),
-                decoded,
-                form,
-                self.settings.blur_kernel,
-                self.settings.crop_rule,
-            )
-        return masks.rename(columns={"image": "key"})[["key", "mask_id"]], pictures
+
+        @lru_cache(maxsize=1)
+        def with_background(key: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray | None]:
+            image = _pixels(images[key])
+            kernel = self.settings.blur_kernel
+            return image, blur_background(image, kernel) if form == "blur" else None
+
+        def picture(row: int) -> npt.NDArray[np.uint8]:
+            image, background = with_background(masks["image"].iloc[row])
+            mask = proposals.decode(masks.iloc[[row]])[0]
+            return masked_image(image, mask, background, self.settings.crop_rule)
+
+        rows = masks.rename(columns={"image": "key"})[["key", "mask_id"]]
+        return rows, Lazy(range(len(masks)), picture)
 
     # -- text side -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from tasnb.models.checkpoints import loading, model_source, registered
 from tasnb.models.devices import Batches, compile_tower, device, device_of, resident
 from tasnb.models.processors import load_processor, pixels_of
 from tasnb.settings import InputError, Settings
+from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class TransformersCaptions:
         self.settings = settings
         self.batches = Batches(settings.batch_size)
 
+    @in_one_thread
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
         return [text for texts in self.batches.run(images, self._say) for text in texts]
 

@@ -1,4 +1,5 @@
-"""Where models run and how many are in memory: all small ones at once, large ones by themselves."""
+"""Where models run, how many are in memory (all small ones at once, large ones by themselves) and
+how much they work on at a time."""
 
 from __future__ import annotations
 
@@ -6,9 +7,14 @@ import ctypes
 import gc
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 ROOM = 2_000_000_000
 """Bytes of weights that may stay in memory together: all of the embedded profile's models and of
@@ -66,6 +73,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+@in_one_thread
 def resident(key: Hashable, build: Callable[[], T]) -> T:
     """A model that stays in memory as long as there is room: ``build()``, unless it is there still.
 
@@ -83,10 +91,11 @@ def resident(key: Hashable, build: Callable[[], T]) -> T:
     return _resident[key]
 
 
+@in_one_thread
 def forget() -> None:
     """Drops all models, as before memory is measured."""
     _resident.clear()
-    _free()
+    free()
 
 
 def bytes_of(model: Any) -> int:
@@ -102,10 +111,10 @@ def _make_room(size: int) -> None:
         _resident.popitem(last=False)
         dropped = True
     if dropped:
-        _free()
+        free()
 
 
-def _free() -> None:
+def free() -> None:
     """Gives back what is no longer used, to the GPU and to the system."""
     import torch
 
@@ -114,6 +123,56 @@ def _free() -> None:
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # only glibc keeps what is freed, and has this
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Lazy(Sequence[Item]):
+    """A sequence whose items are made when they are asked for, and not kept: large pictures.
+
+    Args:
+        keys: One of each item.
+        make: An item from its key.
+    """
+
+    def __init__(self, keys: Sequence[Key], make: Callable[[Key], Item]) -> None:
+        self._keys = keys
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> Lazy[Item]: ...
+    def __getitem__(self, place: int | slice) -> Item | Lazy[Item]:
+        if isinstance(place, slice):
+            return Lazy(self._keys[place], self._make)
+        return self._make(self._keys[place])
+
+
+def pixels_at_once(batch_size: int) -> int:
+    """The pixels of a batch of pictures of 640 x 480, for what works in the pictures' own size.
+
+    Of larger pictures fewer are worked on at once, so that memory is a matter of settings.
+    """
+    return batch_size * 640 * 480
+
+
+def few_at_a_time(
+    images: Iterable[npt.NDArray[np.uint8]], most: int = pixels_at_once(64)
+) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    """Images (H, W, 3) in order, with at most so many pixels at a time, but at least one image."""
+    some: list[npt.NDArray[np.uint8]] = []
+    pixels = 0
+    for image in images:
+        size = image.shape[0] * image.shape[1]
+        if some and pixels + size > most:
+            yield some
+            some, pixels = [], 0
+        some.append(image)
+        pixels += size
+    if some:
+        yield some
 
 
 class Batches:
@@ -140,22 +199,26 @@ class Batches:
             try:
                 done.append(work(batch))
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or len(batch) == 1:
+                if not is_out_of_memory(error) or len(batch) == 1:
                     raise
                 self.size = max(1, len(batch) // 2)
             else:
                 start += len(batch)
                 continue
-            _free()  # outside the handler: its traceback holds on to tensors of the failed batch
+            free()  # outside the handler: its traceback holds on to tensors of the failed batch
         return done
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+REFUSED = ("can't allocate", "Insufficient memory", "bad_alloc")  # by torch, OpenCV, C++
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library says that there is not enough memory, here or on the GPU."""
     import torch
 
-    # torch's allocator on the CPU raises a plain RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate" in str(
-        error
+    # torch's allocator on the CPU raises a plain RuntimeError, OpenCV an error of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        said in str(error) for said in REFUSED
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasnb.models.devices import Batches, device_of, to_numpy
+from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,9 +56,11 @@ class Towers(ABC):
         with torch.inference_mode():
             return self._texts(["a"]).shape[-1]
 
+    @in_one_thread
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
         return self._batched(images, self._images)
 
+    @in_one_thread
     def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
         from torch.nn.functional import normalize as unit
 
@@ -66,6 +69,7 @@ class Towers(ABC):
             texts, lambda some: unit(self._texts(some), dim=-1) if normalize else self._texts(some)
         )
 
+    @in_one_thread
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
         for text in texts:
             count = self._count_tokens(text)

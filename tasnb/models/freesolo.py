@@ -44,6 +44,7 @@ STRIDES = (8, 8, 16, 32, 32)  # pixels between the features that each grid is cu
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of 0 to 255
 
 SCORE, PROBABILITY, KEPT = 0.1, 0.5, 0.05  # least score of a cell; of a pixel; after the NMS
+PIXELS = 20_000_000  # of masks in the image's size at a time, as of 64 images of 640 x 480
 BEFORE_NMS, AFTER_NMS = 500, 100  # candidates at most
 SIGMA = 2.0  # of the Gaussian of matrix NMS
 
@@ -152,8 +153,12 @@ class FreeSolo(nn.Module):
         soft = probabilities[kept][None]
         soft = F.interpolate(soft, scale_factor=4, mode="bilinear", align_corners=False)
         soft = soft[..., : size[1], : size[0]]  # without the padding
-        soft = F.interpolate(soft, (height, width), mode="bilinear", align_corners=False)[0]
-        masks = soft > PROBABILITY
+        parts = [  # a mask of a large image is large, too
+            F.interpolate(some, (height, width), mode="bilinear", align_corners=False)[0]
+            > PROBABILITY
+            for some in soft.split(max(1, PIXELS // (height * width)), 1)
+        ]
+        masks = torch.cat(parts)
         some = masks.any(-1).any(-1)
         return masks[some], scores[some]
 

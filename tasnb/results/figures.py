@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasnb.results.words import words
 from tasnb.store.files import atomic_write
 
 Image = npt.NDArray[np.uint8]
@@ -43,9 +43,11 @@ def paint_mask(
 ) -> Image:
     """The image (H, W, 3) with a mask tinted in a colour, its outline white between dark lines."""
     rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
-    out = image.astype(float)
-    out[mask] = (1 - strength) * out[mask] + strength * rgb
-    out = np.ascontiguousarray(out, np.uint8)
+    out = image.copy()
+    values = np.arange(256)[:, None]  # what becomes of each, so that no picture of floats is made
+    tinted = ((1 - strength) * values + strength * rgb).astype(np.uint8)
+    for channel in range(3):
+        out[mask, channel] = tinted[image[mask, channel], channel]
     lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thin = max(1, image.shape[1] // 400)
     cv2.drawContours(out, lines, -1, HALO, thin + 2)
@@ -63,7 +65,7 @@ def paint_masks(image: Image, masks: Masks) -> Image:
 
 def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: int = 34) -> None:
     axes.imshow(image)
-    axes.set_title("\n".join(textwrap.wrap(title, width)), fontsize=9, color=colour)
+    axes.set_title(words(title, width), fontsize=9, color=colour)
     axes.axis("off")
 
 
@@ -131,7 +133,7 @@ def captions(
         for ax, picture, text in zip(line, pictures, texts, strict=True):
             ax.imshow(picture)
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel("\n".join(textwrap.wrap(text, 20)), fontsize=9)
+            ax.set_xlabel(words(text, 20), fontsize=9)
     axes[0, 0].set_ylabel("crop", fontsize=10)
     axes[1, 0].set_ylabel("blur", fontsize=10)
     return figure
@@ -167,7 +169,7 @@ def scores(
         ax = figure.add_subplot(rows[i, 1])
         ax.axis("off")
         mark = "  [the target]" if i == right else ""
-        text = "\n".join(textwrap.wrap(str(pairs["caption"].iloc[i]) + mark, 26))
+        text = words(str(pairs["caption"].iloc[i]) + mark, 26)
         ax.text(0, 0.5, text, va="center", fontsize=9, weight="bold" if mark else "normal")
     ends = [(min(0.0, values.min()), max(0.0, values.max())) for values in parts]
     span = 1.03 * max(high - low for low, high in ends)  # the same in all, to be compared
@@ -180,9 +182,8 @@ def scores(
         ax.axvline(0, color=INK, lw=0.8)
         ax.locator_params(axis="x", nbins=4)
         ax.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle(
-        f"“{expression}”   (blue: the best of each column; all columns on one scale)", fontsize=11
-    )
+    title = f"“{expression}” (blue: the best of each column; all columns on one scale)"
+    figure.suptitle(words(title), fontsize=11)
     return figure
 
 
@@ -209,9 +210,9 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
         height, width = one.image.shape[:2]
         x, y = np.median(one.center_x), np.median(one.center_y)
         left, top, right, bottom = 0.0, 0.0, float(width), float(height)
-        words = one.orientation.split()
-        left, right = (x if "right" in words else left), (x if "left" in words else right)
-        top, bottom = (y if "bottom" in words else top), (y if "top" in words else bottom)
+        sides = one.orientation.split()
+        left, right = (x if "right" in sides else left), (x if "left" in sides else right)
+        top, bottom = (y if "bottom" in sides else top), (y if "top" in sides else bottom)
         faded = (0.3 * one.image + 0.7 * 255).astype(np.uint8)
         kept = np.s_[round(top) : round(bottom), round(left) : round(right)]
         faded[kept] = one.image[kept]
@@ -330,24 +331,24 @@ def overview(one: Overview) -> Figure:
             ax.spines[:].set(color=ink, linewidth=2.2 if row["chosen"] else 0.6)
         cells[0].imshow(one.crops[i])
         cells[1].imshow(one.blurs[i])
-        cells[1].set_xlabel("\n".join(textwrap.wrap(row["caption"], 18)), fontsize=8)
+        cells[1].set_xlabel(words(row["caption"], 18), fontsize=8)
         lines = [f"{name} {row[name]:+.2f}" for name in "VPN"] + [f"S {row['S']:+.2f}"]
         cells[2].text(0.5, 0.5, "\n".join(lines), ha="center", va="center", family="monospace",
                       fontsize=9, color=ink)  # fmt: skip
         kept = bool(row["in_region"]) or not one.orientation
         shown = paint_mask(one.image, one.masks[i], ink if kept else PAPER)
         cells[3].imshow(shown, alpha=1.0 if kept else 0.35)
-        words = "chosen" if row["chosen"] else "" if kept else f"not in the {one.orientation} part"
-        cells[3].set_xlabel(words, fontsize=8, color=ink)
+        said = "chosen" if row["chosen"] else "" if kept else f"not in the {one.orientation} part"
+        cells[3].set_xlabel(said, fontsize=8, color=ink)
         for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
-            ax.set_ylabel("\n".join(textwrap.wrap(step, 14)), fontsize=8)
+            ax.set_ylabel(words(step, 14), fontsize=8)
     best = one.masks[int(one.pairs["chosen"].to_numpy().argmax())]
     iou = (best & one.truth).sum() / max(1, (best | one.truth).sum())
     answer = figure.add_subplot(grid[2:, -1])
     _show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
     note = figure.add_subplot(grid[:2, -1])
     note.axis("off")
-    words = [f"caption of the whole: {one.caption}", f"negatives: {', '.join(one.negatives)}"]
-    text = "\n\n".join("\n".join(textwrap.wrap(line, 32)) for line in words)
+    notes = [f"caption of the whole: {one.caption}", f"negatives: {', '.join(one.negatives)}"]
+    text = "\n\n".join(words(line, 32) for line in notes)
     note.text(0.02, 0.5, text, va="center", fontsize=8, color=INK)
     return figure

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import pickle
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from tasnb.settings import InputError, Settings
 from tasnb.store.clients import connect, use_threads
 from tasnb.store.files import atomic_write
 from tasnb.store.shards import Backend, Finished, Stage, Work
+from tasnb.store.threads import ONE_THREAD
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -201,8 +201,6 @@ def _wait_for(stage: Stage, keys: Sequence[str]) -> None:
 
 # --- In a worker ---------------------------------------------------------------------------------
 
-_ONE = threading.Lock()  # one shard at a time per worker: models are not thread-safe
-
 
 def _task(keys: list[str], handed: tuple[str, str], threads: int) -> tuple[str, str]:
     """Computes and stores a shard.
@@ -211,7 +209,7 @@ def _task(keys: list[str], handed: tuple[str, str], threads: int) -> tuple[str, 
         The status ("done", "input" for an ``InputError``, or "failed") and the error as text, since
         not every exception can be pickled.
     """
-    with _ONE:
+    with ONE_THREAD:  # of which a worker may have several
         try:
             use_threads(threads)
             stage, work = _taken_over(*handed)

@@ -25,6 +25,7 @@ import pandas as pd
 
 from tasnb.store import failures
 from tasnb.store.files import atomic_write, file_digest, fingerprint, size_and_time, sweep
+from tasnb.store.threads import ONE_THREAD
 
 Part = pd.DataFrame | np.ndarray | tuple[np.ndarray, Sequence[str]]
 Work = Callable[[list[str]], Mapping[str, Part]]
@@ -113,6 +114,8 @@ class Stage:
     ) -> None:
         """Computes and stores what is missing of `keys`, a shard at a time.
 
+        Other threads of this process that compute here too wait until it is done; workers do not.
+
         Args:
             keys: any strings; repeated ones are computed once.
             work: takes up to `shard_size` keys and returns the parts of their results by name:
@@ -126,12 +129,21 @@ class Stage:
                 keys that it fails on, there are some: the rest is stored, they are listed in
                 ``failures.json`` until they are stored too.
         """
-        from tqdm import tqdm
-
         sweep(self.folder)
         missing = self.missing(keys)
         if not missing:
             return
+        if self._backend:
+            self._compute(missing, work, shard_size, desc)
+            return
+        with ONE_THREAD:
+            missing = self.missing(missing)  # another thread may have been at the same keys
+            if missing:
+                self._compute(missing, work, shard_size, desc)
+
+    def _compute(self, missing: list[str], work: Work, shard_size: int, desc: str | None) -> None:
+        from tqdm import tqdm
+
         self._open()
         shards = [missing[i : i + shard_size] for i in range(0, len(missing), shard_size)]
         failed: dict[str, str] = {}

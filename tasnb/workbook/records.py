@@ -19,7 +19,7 @@ from typing import Any
 from tasnb import __version__
 from tasnb.profiles import DATASETS
 from tasnb.settings import Settings, shown
-from tasnb.store.files import atomic_write, file_digest, fingerprint
+from tasnb.store.files import atomic_write, file_digest, fingerprint, size_and_time
 
 KINDS = ("tables", "figures", "results")
 """Folders of a run whose files belong to the notebook that wrote them."""
@@ -138,9 +138,10 @@ def code_digest() -> str:
 
 
 def data_digest(settings: Settings) -> str:
-    """Of what a run reads: contents, but only names and sizes of pictures and large files.
+    """Digest of the files that a run reads.
 
-    A file over 32 MB is a checkpoint, whose card beside it holds its digest, or a published file.
+    Pictures and files over 32 MB (checkpoints and published archives) count by name, size and time
+    of the last change, since reading all of them would take minutes; all others by content.
     """
     data = settings.data
     named = (DATASETS[d].folder if d in DATASETS else d for d in settings.datasets)
@@ -155,9 +156,9 @@ def data_digest(settings: Settings) -> str:
 
 
 def _digest_of(root: Path, files: Iterable[Path]) -> str:
-    def content(file: Path) -> str | int:
-        size = file.stat().st_size
+    def content(file: Path) -> str | tuple[int, int]:
+        size, changed = size_and_time(file)
         picture = file.suffix.lower() in (".jpg", ".jpeg", ".png")
-        return size if picture or size > 32_000_000 else file_digest(file)
+        return (size, changed) if picture or size > 32_000_000 else file_digest(file)
 
     return fingerprint({os.path.relpath(file, root): content(file) for file in files})

@@ -32,6 +32,7 @@ def compared(settings) -> Comparison:
     return orders.compare(settings, bench.drawn(settings, 2), settings.encoders[-1])
 
 
+@pytest.mark.slow
 def test_both_orders_answer_the_same(compared: Comparison) -> None:
     assert compared.same, compared.differences()
     assert compared.ours.captions == compared.theirs.captions and compared.ours.captions
@@ -41,6 +42,7 @@ def test_both_orders_answer_the_same(compared: Comparison) -> None:
         np.testing.assert_allclose(compared.ours.crops[key], vector, atol=orders.TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_table_of_both_orders(compared: Comparison) -> None:
     table = compared.table().set_index("stage")
     assert list(table.index) == [*orders.STAGES, "captions and CLIP", "all four"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from tasnb.datasets.images import load_image, to_rgb
 from tasnb.settings import InputError
@@ -54,6 +54,50 @@ def test_a_dark_image_of_16_bits_is_dark() -> None:
     assert to_rgb(Image.fromarray(np.full((2, 2), 255, np.uint16))).max() <= 1
 
 
+SHARES = np.linspace(0, 1, 30, dtype=np.float32).reshape(5, 6)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 2.5, 70000.0, -3.0])
+def test_one_odd_pixel_leaves_the_others_as_they_are(tmp_path: Path, odd: float) -> None:
+    """No data is black, as what is negative; a bright spot is white."""
+    wanted = saved(tmp_path / "a.tif", Image.fromarray(SHARES))
+    assert wanted.max() == 255 and abs(wanted[..., 0].astype(int) - SHARES * 255).max() < 1
+    values = SHARES.copy()
+    values[2, 3] = odd
+    found = saved(tmp_path / "b.tif", Image.fromarray(values))
+    bright = np.isfinite(odd) and odd > 0
+    assert (found[2, 3] == (255 if bright else 0)).all()
+    found[2, 3] = wanted[2, 3]
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+@pytest.mark.parametrize(
+    ("top", "bright"), [(255, 300), (255, 65535), (65535, 70000), (65535, 2_000_000_000)]
+)
+def test_a_bright_spot_does_not_change_the_scale(kind: type, top: int, bright: int) -> None:
+    values = np.linspace(0, top, 40).reshape(5, 8).astype(kind)
+    wanted = to_rgb(Image.fromarray(values))
+    assert wanted.max() == 255 and np.median(wanted) in (126, 127, 128)
+    values[1, 1] = bright
+    found = to_rgb(Image.fromarray(values))
+    assert (found[1, 1] == 255).all()
+    found[1, 1] = wanted[1, 1]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_numbers_beyond_all_scales() -> None:
+    values = np.array([[0, 250_000, 1_000_000]])
+    for kind in (np.int32, np.float32):
+        assert to_rgb(Image.fromarray(values.astype(kind)))[0, :, 0].tolist() == [0, 63, 255]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+def test_an_image_without_any_light_is_black(value: float) -> None:
+    found = to_rgb(Image.fromarray(np.full((3, 4), value, np.float32)))
+    assert found.shape == (3, 4, 3) and not found.any()
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_transparent_parts_are_white(tmp_path: Path, suffix: str) -> None:
     alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
@@ -94,8 +138,37 @@ def test_a_cameras_rotation_is_obeyed(tmp_path: Path, suffix: str) -> None:
     assert abs(found.astype(int) - np.rot90(big, -1)).max() < 8
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV",
-                                  "I", "F", "I;16"])  # fmt: skip
+def test_a_pillow_image_is_what_its_file_is(tmp_path: Path) -> None:
+    """Opened and not loaded, converted, or turned by hand already."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", exif=exif)
+    wanted = load_image(tmp_path / "x.png")
+    assert wanted.shape == (WIDTH, HEIGHT, 3)
+    with Image.open(tmp_path / "x.png") as image:
+        turned = ImageOps.exif_transpose(image)
+        for same in (image, image.convert("RGB"), image.convert("RGBA"), turned):
+            np.testing.assert_array_equal(to_rgb(same), wanted)
+        assert image.size == (WIDTH, HEIGHT)  # the caller's stays as it was
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa"])
+def test_colours_that_were_multiplied_by_their_alpha(mode: str) -> None:
+    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    alpha[0], alpha[1] = 0, 128
+    straight = Image.fromarray(np.dstack([PIXELS, alpha]))
+    if mode == "La":
+        straight = straight.convert("LA")
+    found = to_rgb(straight.convert(mode))
+    assert abs(found.astype(int) - to_rgb(straight)).max() <= 1
+    assert (found[0] == 255).all() and not (found[2:] == 255).all()
+
+
+MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+MODES += ["LAB", "I", "F", "I;16", "I;16B"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_every_usual_mode(mode: str) -> None:
     found = to_rgb(Image.new(mode, (4, 3)))
     assert found.shape == (3, 4, 3) and found.dtype == np.uint8
@@ -129,3 +202,62 @@ def test_a_truncated_file(tmp_path: Path, suffix: str) -> None:
         assert "\n" not in str(error.value)
     path.write_bytes(content)
     assert load_image(path).shape == noise.shape
+
+
+def damaged(path: Path) -> Path:
+    """A picture whose decoder raises an error of a class of its own."""
+    if path.suffix == ".avif":
+        Image.fromarray(PIXELS).save(path)
+        content = bytearray(path.read_bytes())
+        place = content.find(b"iloc")
+        content[place : place + 4] = b"free"
+    else:
+        Image.fromarray(PIXELS).save(path)
+        content = bytearray(path.read_bytes())
+        content[84:88] = b"NONE"  # the kind of its pixels
+        content[80] = 4
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [pytest.param("avif", marks=pytest.mark.skipif(not features.check("avif"), reason="no AVIF")),
+     "dds"],
+)  # fmt: skip
+def test_whatever_a_decoder_raises(tmp_path: Path, suffix: str) -> None:
+    path = damaged(tmp_path / f"x.{suffix}")
+    with pytest.raises((RuntimeError, NotImplementedError)), Image.open(path) as image:
+        image.load()
+    with pytest.raises(InputError, match=r"x\.\w+ is truncated or damaged: .") as error:
+        load_image(path)
+    assert "\n" not in str(error.value)
+
+
+def test_pillow_images_that_cannot_be_loaded(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as closed:
+        pass
+    content = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(content[:2000])
+    with Image.open(tmp_path / "x.png") as cut:
+        for image in (closed, cut):
+            with pytest.raises(InputError, match=r"^the image is truncated or damaged: ") as error:
+                to_rgb(image)
+            assert "\n" not in str(error.value)
+
+
+def test_an_image_that_does_not_fit_into_memory() -> None:
+    class Huge(Image.Image):
+        """Opened, not loaded; what it asks for when it is, no machine has."""
+
+        size, width, height = (1 << 30, 1 << 31), 1 << 30, 1 << 31
+
+        def load(self) -> None:
+            np.zeros(self.width * self.height * 3, np.uint8)
+
+    with pytest.raises(
+        InputError, match=r"not enough memory to read the image \(1073741824 x 2147"
+    ):
+        to_rgb(Huge())

@@ -100,6 +100,7 @@ tables.table1(pipeline(Path(sys.argv[1]))).to_csv(sys.argv[2], index=False)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["proposals", "captions-blur"])
 def test_a_killed_run_goes_on_where_it_was(store, tmp_path, after):
     """Killed between a stage's first and last shard: the table is the same, and only missing shards

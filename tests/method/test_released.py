@@ -332,6 +332,7 @@ def test_the_recipe_is_its_settings_and_gives_way_to_what_is_given() -> None:
     assert plain.model_dump(exclude={"recipe"}) == settings.model_dump(exclude={"recipe"})
 
 
+@pytest.mark.slow
 def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("released")
     settings = make_settings(limit=4, store=str(folder / "store"), out=str(folder / "out"))

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,15 @@ from tasnb.baselines import activation_maps, region_features, towers
 from tasnb.datasets.images import load_image
 from tasnb.models import devices
 from tasnb.models.captioners import load_captioner
-from tasnb.models.devices import Batches, bytes_of, forget, resident
+from tasnb.models.devices import (
+    Batches,
+    Lazy,
+    bytes_of,
+    few_at_a_time,
+    forget,
+    is_out_of_memory,
+    resident,
+)
 from tasnb.models.encoders import OpenClip, load_encoder
 from tasnb.models.proposal_networks import load_proposal_network
 from tasnb.settings import make_settings
@@ -204,3 +213,41 @@ def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: An
         if not towers.is_resnet(tower):
             found.append(region_features.region_tokens(tower, pixels, masks))
     assert {tensor.device.type for tensor in found} == {"cuda"}
+
+
+# --- large pictures
+
+
+def test_a_lazy_sequence_makes_what_is_asked_for() -> None:
+    made: list[int] = []
+    some = Lazy(range(10, 16), lambda key: made.append(key) or key * 2)
+    assert len(some) == 6 and made == []
+    part = some[1:4]
+    assert made == [] and len(part) == 3
+    assert part[0] == 22 and made == [11]
+    assert list(part) == [22, 24, 26] and some[-1] == 30
+    found = Batches(4).run(some, list)
+    assert found == [[20, 22, 24, 26], [28, 30]]
+
+
+def test_large_pictures_come_a_few_at_a_time() -> None:
+    sizes = [(2, 5), (3, 3), (1, 1), (9, 9), (1, 2), (2, 2)]
+    images = [np.full((*size, 3), place, np.uint8) for place, size in enumerate(sizes)]
+    parts = list(few_at_a_time(iter(images), 20))
+    assert [[int(image[0, 0, 0]) for image in part] for part in parts] == [[0, 1, 2], [3], [4, 5]]
+    assert list(few_at_a_time([])) == []
+
+
+def test_what_libraries_raise_when_memory_does_not_suffice() -> None:
+    """By asking for more than any machine has."""
+    asked = [
+        lambda: np.zeros(1 << 60, np.uint8),
+        lambda: torch.empty(1 << 60),
+        lambda: cv2.resize(np.zeros((1, 1), np.uint8), (1 << 30, 1 << 30)),
+        lambda: bytearray(1 << 62),
+    ]
+    for ask in asked:
+        with pytest.raises(Exception) as caught:
+            ask()
+        assert is_out_of_memory(caught.value), caught.value
+    assert not is_out_of_memory(RuntimeError("shape"))

@@ -83,12 +83,12 @@ def test_masks_from_a_file(tmp_path: Path) -> None:
         ],
     )
     network = load_proposal_network(make_settings(proposal_network=name))
-    masks, scores, _ = network.propose(picture(), "COCO_train2014_000000581857-0123456789ab")
-    np.testing.assert_array_equal(masks, [one, two])
-    assert scores.tolist() == [0.75, 1.0]
+    frame = propose(picture(), network, "COCO_train2014_000000581857-0123456789ab")
+    np.testing.assert_array_equal(decode(frame), [one, two])
+    assert frame["predicted_iou"].tolist() == [0.75, 1.0]
     assert len(network.propose(picture(), "000002-0123456789ab")[0]) == 1
     for key in ("000003-0123456789ab", "", "mine-0123456789ab"):
-        assert network.propose(picture(), key)[0].shape == (0, HEIGHT, WIDTH)
+        assert propose(picture(), network, key).empty
 
 
 def test_bad_files_of_masks(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_holes_and_islands_go_in_proportion_to_the_image() -> None:
         "as it is": {},
         "absolute": {"areas_of": None},
     }.items():
-        masks = load_proposal_network(make_settings(**change)).propose(image, "")[0]
+        masks = decode(propose(image, load_proposal_network(make_settings(**change))))
         count[name] = [sum(small_regions(mask, least) for mask in masks) for least in (200, 800)]
     assert count["all stay"][0] > 0
     assert count["as it is"][0] == 0 < count["as it is"][1]

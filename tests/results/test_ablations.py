@@ -36,6 +36,7 @@ def test_the_columns_of_tables_6_and_7() -> None:
     assert ablations.swapped(make_settings("paper")) == on_photographs
 
 
+@pytest.mark.slow
 def test_table_6(pipeline: Pipeline) -> None:
     table = ablations.table6(pipeline)
     rows = table[table["metric"] == "mIoU"]
@@ -93,6 +94,7 @@ def test_both_towers_of_an_encoder_stand_in(pipeline: Pipeline, name: str) -> No
     np.testing.assert_allclose(pairs["N"], -np.mean(away, 0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_recipes_side_by_side(tmp_path: Path) -> None:
     """The row of the other recipe is what a run by that recipe gets; all else stays as it was."""
     few = {
@@ -118,6 +120,7 @@ def test_both_recipes_side_by_side(tmp_path: Path) -> None:
     assert any(first != second for first, second in seen)  # or this says nothing
 
 
+@pytest.mark.slow
 def test_acted_and_changed_are_two_things(pipeline: Pipeline) -> None:
     """Counted per sentence from the masks themselves, and the same in every table."""
     column = ("refscenes", "val")
@@ -136,6 +139,7 @@ def test_acted_and_changed_are_two_things(pipeline: Pipeline) -> None:
         assert effect[f"{name} (%)"] == pytest.approx(100 * rows[name].mean())
 
 
+@pytest.mark.slow
 def test_a_captioner_that_is_its_own_alternative_has_one_row(pipeline: Pipeline) -> None:
     """As in the profile `lite`, where both are GIT."""
     same = pipeline.variant(other_captioner=pipeline.settings.captioner)
@@ -145,6 +149,7 @@ def test_a_captioner_that_is_its_own_alternative_has_one_row(pipeline: Pipeline)
     assert list(said.columns) == ["image", "mask_id", "BLIP-2"] and len(said)
 
 
+@pytest.mark.slow
 def test_a_run_with_nothing_but_phrases(pipeline: Pipeline) -> None:
     """Neither Table 1 nor a claim about any table, and no model to find that out."""
     run = pipeline.variant(datasets=["phrasescenes"], proposal_network="sam:nowhere")
@@ -155,6 +160,7 @@ def test_a_run_with_nothing_but_phrases(pipeline: Pipeline) -> None:
     assert tables.table2(few).empty and tables.table2_extra(few).empty
 
 
+@pytest.mark.slow
 def test_table_5_row_by_row_against_the_papers_choice(pipeline: Pipeline) -> None:
     found = comparison.inputs(pipeline).set_index("inputs")
     table = ablations.table5(pipeline, VIT).query("metric == 'mIoU'")
@@ -165,6 +171,7 @@ def test_table_5_row_by_row_against_the_papers_choice(pipeline: Pipeline) -> Non
     assert others["mIoU gained"].tolist() == pytest.approx(gap[others.index].tolist())
 
 
+@pytest.mark.slow
 def test_global_local_on_freesolo_has_all_of_its_masks(pipeline: Pipeline) -> None:
     column = ("refscenes", "val")
     other = pipeline.on_other_network

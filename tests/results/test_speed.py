@@ -15,6 +15,7 @@ from tasnb.results import speed
 from tasnb.settings import Settings, make_settings
 
 
+@pytest.mark.slow
 def test_tables_of_one_notebook_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in a store of its own, in rounds; a shared stage has one median in all tables."""
     monkeypatch.setattr(proposal_networks, "find_spec", lambda name: None)

@@ -40,6 +40,7 @@ def out(shared_store, tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_every_notebook_leaves_its_three_files(out):
     for notebook in select():
         for suffix in (".ipynb", ".html", ".run.json"):
@@ -51,6 +52,7 @@ def test_every_notebook_leaves_its_three_files(out):
     assert all(f"figures/{figure.name}" in page for figure in figures)
 
 
+@pytest.mark.slow
 def test_numbers_are_the_pinned_ones(out):
     found = pd.concat([pd.read_csv(out / "tables" / f"{name}.csv") for name in TABLES])
     found = found[[*KEY, "value"]].fillna(dict.fromkeys(KEY, ""))
@@ -62,6 +64,7 @@ def test_numbers_are_the_pinned_ones(out):
     )
 
 
+@pytest.mark.slow
 def test_tables_are_tidy_and_laid_out(out):
     table = pd.read_csv(out / "tables" / "table1.csv")
     names = [*KEY, "value", "paper", "n"]
@@ -89,6 +92,7 @@ def test_notebooks_define_nothing_and_hold_no_outputs():
                 assert not any(line.startswith(("def ", "class ")) for line in lines)
 
 
+@pytest.mark.slow
 def test_plain_papermill_works_too(out, shared_store, tmp_path):
     command = [sys.executable, "-m", "papermill", "notebooks/05_full_eval.ipynb"]
     command += [str(tmp_path / "out.ipynb"), "--no-progress-bar", "--cwd", "notebooks"]

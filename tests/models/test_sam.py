@@ -1,0 +1,86 @@
+"""Automatic masks with a bound on memory: the authors' masks to the bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pictures import PICTURES
+from pycocotools import mask as coco_mask
+from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.modeling import Sam
+
+from tasnb.datasets.images import load_image
+from tasnb.models.checkpoints import from_folder
+from tasnb.models.sam import MaskGenerator, build_sam
+from tasnb.settings import ROOT
+
+
+@pytest.fixture(scope="module")
+def sam() -> Sam:
+    folder = ROOT / "data" / "embedded" / "checkpoints" / "sam"
+    return from_folder(folder, build_sam)
+
+
+IMAGE = load_image(PICTURES[0])
+PIXELS = IMAGE[..., 0].size
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.4},
+        {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
+        {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.0, "min_mask_region_area": 300},
+        {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.2, "points_per_batch": 5},
+        {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "crop_n_layers": 1},
+        {"pred_iou_thresh": 1.0},  # nothing
+    ],
+)
+def test_the_masks_are_the_authors(sam: Sam, options: dict[str, Any]) -> None:
+    """One point's masks at a time, two points', and all together."""
+    options = {"points_per_side": 4, **options}
+    wanted = SamAutomaticMaskGenerator(sam, **options).generate(IMAGE)
+    assert len(wanted) > 3 or options["pred_iou_thresh"] == 1.0
+    for most in (1, 7 * PIXELS, 10**9):
+        found = MaskGenerator(sam, most, **options).generate(IMAGE)
+        assert len(found) == len(wanted)
+        for mine, theirs in zip(found, wanted, strict=True):
+            mask = theirs.pop("segmentation")
+            rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+            assert mine.pop("segmentation") == {**rle, "counts": rle["counts"].decode()}
+            assert mine == theirs
+            theirs["segmentation"] = mask
+
+
+def test_only_so_many_pixels_are_enlarged_at_a_time(
+    sam: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enlarged: list[int] = []
+    whole = sam.postprocess_masks
+
+    def noted(*arguments: Any) -> torch.Tensor:
+        found = whole(*arguments)
+        enlarged.append(found.numel())
+        return found
+
+    monkeypatch.setattr(sam, "postprocess_masks", noted)
+    MaskGenerator(sam, 7 * PIXELS, points_per_side=4, pred_iou_thresh=0.0).generate(IMAGE)
+    assert max(enlarged) == 6 * PIXELS and sum(enlarged) == 48 * PIXELS
+
+
+def test_fewer_are_enlarged_where_memory_does_not_suffice(
+    sam: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real error of torch on the CPU for more than three masks."""
+    whole = sam.postprocess_masks
+
+    def refused(masks: torch.Tensor, *more: Any) -> torch.Tensor:
+        return whole(masks, *more) if len(masks) < 2 else torch.empty(1 << 60)
+
+    options = {"points_per_side": 3, "pred_iou_thresh": 0.3}
+    wanted = MaskGenerator(sam, 10**9, **options).generate(IMAGE)
+    monkeypatch.setattr(sam, "postprocess_masks", refused)
+    assert MaskGenerator(sam, 10**9, **options).generate(IMAGE) == wanted
