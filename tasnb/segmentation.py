@@ -1,4 +1,4 @@
-"""Pictures and expressions: the whole of TAS in a call."""
+"""The whole of TAS in one call, for pictures and expressions of one's own."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ COLUMNS = [
     "mask_id", "V", "P", "N", "S", "center_x", "center_y", "kept", "chosen", "caption",
 ]  # fmt: skip
 
-# What goes through the stages together: 64 pictures of 640 x 480, or fewer larger ones, because
-# those that are no files are kept until they are answered.
+# Pictures that are processed together: 64 of 640 x 480, or fewer larger ones, since those that are
+# not files are kept in memory until they are answered.
 _PIXELS = 20_000_000
 _PAIRS = 1024
 
-THIN = 100  # beyond that, a model's smaller copy of a picture may have no pixels left
+THIN = 100  # beyond this, nothing may be left of a picture that is scaled down for a model
 
 
 @dataclass(frozen=True, repr=False)
 class Segmentation:
-    """What an expression denotes in an image.
+    """The object that an expression refers to in an image.
 
     Attributes:
         image: RGB uint8 (H, W, 3).
-        expression: As given.
-        mask: bool (H, W); empty if the image gave no proposals.
-        frame: A row a proposal: mask_id, V, P, N, S, center_x, center_y (pixels), kept (by the
+        expression: The expression as given.
+        mask: bool (H, W); empty if there are no proposals.
+        frame: One row per proposal: mask_id, V, P, N, S, center_x, center_y (pixels), kept (by the
             rectifier), chosen, caption.
     """
 
@@ -71,13 +71,13 @@ class Segmentation:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the expression, the picture with its mask, and the table."""
+        """Shown in notebooks: the expression, the picture with the mask, and the table."""
         file, overlay = io.BytesIO(), self.overlay()
-        overlay.thumbnail((960, 960))  # what is shown, not what is computed with
+        overlay.thumbnail((960, 960))  # only for display
         overlay.save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode("ascii")
         words = html.escape(self.expression)
-        table = self.frame.round(3).to_html(index=False, border=0)  # escapes what captions say
+        table = self.frame.round(3).to_html(index=False, border=0)  # escapes captions
         return (
             f'<div class="tex2jax_ignore mathjax_ignore"><p>“{words}”</p>'
             f'<img alt="{words}" style="max-width: min(100%, 640px)" '
@@ -85,7 +85,7 @@ class Segmentation:
         )
 
     def overlay(self) -> Image:
-        """The image with the mask tinted."""
+        """The image with the mask in colour."""
         from PIL import Image
 
         from tasnb.results.figures import TAS, paint_mask
@@ -93,18 +93,18 @@ class Segmentation:
         return Image.fromarray(paint_mask(self.image, self.mask, TAS))
 
     def mask_image(self) -> Image:
-        """The mask as a grey picture of the image's size, 255 on what is meant and 0 elsewhere."""
+        """The mask as a greyscale picture of the size of the image, 255 inside and 0 outside."""
         from PIL import Image
 
         return Image.fromarray(self.mask.astype(np.uint8) * 255)
 
     def record(self) -> dict[str, Any]:
-        """The answer as a row of COCO's results, JSON-able.
+        """The answer as a JSON-serializable row in COCO's results format.
 
         Returns:
             expression, size [h, w], segmentation (size and counts, for ``pycocotools.mask``), area
-            (pixels), bbox [x, y, w, h], and the chosen proposal's score S, mask_id and caption:
-            None, -1 and "" if there were no proposals.
+            (pixels), bbox [x, y, w, h], and the score S, mask_id and caption of the chosen
+            proposal, which are None, -1 and "" if there are no proposals.
         """
         rle = coco_mask.encode(np.asfortranarray(self.mask, np.uint8))
         chosen = self.frame[self.frame["chosen"].astype(bool)]
@@ -124,7 +124,7 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A pair that can be answered: its image's key and size, and where the pixels are."""
+    """A valid pair: the expression, and the key, size and source of the image."""
 
     expression: str
     key: str
@@ -136,21 +136,21 @@ class _Asked:
 def segment(
     image: Picture, expression: str, profile: str = "embedded", **overrides: Any
 ) -> Segmentation:
-    """Finds the mask that an expression denotes (sections 3.2 to 3.4).
+    """Segments the object that an expression refers to (sections 3.2 to 3.4).
 
-    What is computed for the image is stored, so that a second expression is answered at once. It
-    may be called from several threads, which take turns at the models.
+    Results for the image are stored, so that further expressions are answered quickly. The function
+    may be called from several threads, which take turns in using the models.
 
     Args:
-        image: A file, pixels (uint8, (H, W), (H, W, 3) or (H, W, 4)) or a Pillow image, whose EXIF
-            orientation is obeyed as that of a file.
-        expression: Such as "the left cat".
-        profile: Which models.
+        image: A file, pixels (uint8, (H, W), (H, W, 3) or (H, W, 4)) or a Pillow image. The EXIF
+            orientation of files and Pillow images is applied.
+        expression: A referring expression, such as "the left cat".
+        profile: Selects the models.
         **overrides: Other settings; the last of ``encoders`` is used.
 
     Raises:
-        InputError: The image cannot be read or is too large for the memory, the expression is
-            blank, or a setting is wrong.
+        InputError: The image is unreadable or does not fit into memory, the expression is blank, or
+            a setting is invalid.
     """
     return next(segment_many([(image, expression)], profile, **overrides))
 
@@ -161,26 +161,27 @@ def segment_many(
     errors: Literal["raise", "return"] = "raise",
     **overrides: Any,
 ) -> Iterator[Segmentation]:
-    """Answers many pairs of an image and an expression, one after the other.
+    """Segments many images by many expressions.
 
-    The pairs go through the models some sixty pictures at a time (fewer where they are large), and
-    the answers come while the next pairs wait. Image files are read when they are needed and not
-    kept, so memory does not grow with the number of pairs unless the caller keeps the answers. What
-    is computed is stored: the same pairs again are quick, and a killed run goes on.
+    About sixty images are processed at a time (fewer large ones), and their answers are returned
+    before the next ones are processed. Image files are read when needed and not kept, so memory
+    does not grow with the number of pairs unless the caller keeps the answers. Results are stored:
+    repeated pairs are fast, and an interrupted run can be resumed.
 
     Args:
-        pairs: Of an image and an expression, each as in ``segment``; any iterable.
-        profile: Which models.
-        errors: What happens at a pair whose image is unreadable or too large for the memory, or
-            whose expression is blank: "raise", or "return" its InputError in the answer's place
-            and go on.
+        pairs: Any iterable of pairs of an image and an expression, as in ``segment``.
+        profile: Selects the models.
+        errors: What to do with a pair whose image is unreadable or does not fit into memory, or
+            whose expression is blank: "raise" an InputError, or "return" it in place of the answer
+            and continue.
         **overrides: Other settings; the last of ``encoders`` is used.
 
     Returns:
-        An iterator of one answer a pair, in order.
+        An iterator over the answers, one per pair and in order.
 
     Raises:
-        InputError: A setting is wrong (at once); a pair cannot be answered (when its turn comes).
+        InputError: A setting is invalid (raised immediately), or a pair cannot be answered (raised
+            by the iterator).
     """
     if errors not in ("raise", "return"):
         raise InputError(f"errors = {errors!r}: should be 'raise' or 'return'")
@@ -204,7 +205,7 @@ def _answers(
 def _chunks(
     pairs: Iterable[tuple[Picture, str]], settings: Settings
 ) -> Iterator[list[_Asked | InputError]]:
-    """The pairs in groups whose pictures fit into memory together."""
+    """Groups of pairs whose images fit into memory together."""
     most = 4 * settings.shard_size  # whole shards
     chunk: list[_Asked | InputError] = []
     sizes: dict[str, int] = {}
@@ -212,7 +213,7 @@ def _chunks(
     for image, expression in pairs:
         try:
             check_expression(expression)
-            if not sizes or image is not last:  # else it has just been read
+            if not sizes or image is not last:  # otherwise it has just been read
                 asked = _asked(image, settings)
             last = image
             sizes[asked.key] = asked.height * asked.width
@@ -227,20 +228,20 @@ def _chunks(
 
 
 def _asked(image: Picture, settings: Settings) -> _Asked:
-    """An image, with its expression still to come."""
+    """Reads an image; the expression is filled in later."""
     path = Path(image) if isinstance(image, (str, Path, ImageFile)) else None
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     if max(height, width) > THIN * min(height, width):
         raise InputError(
-            f"{path or 'the image'} is too thin, {width} x {height} pixels: models see nothing in "
-            f"one that is more than {THIN} times as long as it is wide"
+            f"{path or 'the image'} is too thin, {width} x {height} pixels: the longer side may be "
+            f"at most {THIN} times the shorter one"
         )
     hashed = hashlib.sha256(np.ascontiguousarray(pixels))
     hashed.update(bytes(str(pixels.shape), "ascii"))
     digest = hashed.hexdigest()
     key = f"picture-{digest[:16]}"
-    if settings.proposal_network.startswith("file:"):  # which looks for a number at the end
+    if settings.proposal_network.startswith("file:"):  # which needs a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
         key = f"picture-{number[0]}-{digest[:12]}" if number else f"{key}-unnumbered"
     source = image if isinstance(image, ImageFile) else pixels if path is None else path
@@ -248,10 +249,10 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
 
 
 def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | InputError]:
-    """The answers to some pairs, all of which go through each stage together.
+    """The answers to some pairs, which go through each stage together.
 
-    If memory does not suffice, each picture goes by itself, and an error is the answer to those
-    that are too large even then.
+    If memory runs out, each image is processed on its own, and the answer for images that are still
+    too large is an error.
     """
     if not chunk:
         return
@@ -267,7 +268,7 @@ def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | 
     if scored is not None:
         yield from _chosen(chunk, split, scored, pipeline)
         return
-    free()  # outside the handler: its traceback holds on to what did not fit
+    free()  # outside the handler, whose traceback keeps memory in use
     if len(images) == 1:
         yield from (_too_large(asked, refused) for asked in chunk)
         return
@@ -285,9 +286,9 @@ def _too_large(asked: _Asked, refused: str) -> InputError:
 
 
 def _score(split: Split, pipeline: Pipeline) -> ScoreTable:
-    """All that is computed for some pairs; most of it is stored."""
+    """Computes the scores of some pairs; most intermediate results are stored."""
     settings = pipeline.settings
-    # a stored text is not encoded again, so this is said here
+    # warns here, since texts whose embeddings are stored are not encoded again
     encoder = load_encoder(settings.encoders[-1], settings)
     encoder.warn_of_cuts(list(dict.fromkeys(split.sentences["sentence"])))
     return pipeline.score(split, settings.encoders[-1])
@@ -296,7 +297,7 @@ def _score(split: Split, pipeline: Pipeline) -> ScoreTable:
 def _chosen(
     chunk: list[_Asked], split: Split, scored: ScoreTable, pipeline: Pipeline
 ) -> Iterator[Segmentation]:
-    """The answers to pairs whose masks have their scores."""
+    """The answers to pairs whose masks have been scored."""
     settings = pipeline.settings
     pairs = scored.pairs.assign(S=scored.total(settings.alpha, settings.lam))
     chosen = scored.choose(pairs["S"].to_numpy(), rectify=True)
@@ -320,7 +321,7 @@ def _chosen(
 
 
 def _sentences(chunk: list[_Asked]) -> pd.DataFrame:
-    """The sentences of a ``Split``, with nothing for their ground truth."""
+    """The sentences of a ``Split``, with an empty ground truth."""
 
     @cache
     def nothing(height: int, width: int) -> bytes:
@@ -343,7 +344,7 @@ def _pixels(image: Any) -> npt.NDArray[np.uint8]:
     if isinstance(image, (str, Path, ImageFile)):
         try:
             return load_image(image)
-        except OSError as error:  # of the name itself, as one that is too long
+        except OSError as error:  # about the name itself, such as one that is too long
             raise InputError(f"cannot read {image}: {error.strerror or error}") from None
     if isinstance(image, Image.Image):
         return to_rgb(image)

@@ -139,7 +139,7 @@ class Settings(BaseModel):
     negative_rule: Rule = "published"
     rectifier_rule: Rule = "published"
 
-    batch_size: Count = 64  # images, texts or points of SAM per batch; of points fewer on large images
+    batch_size: Count = 64  # images, texts or points of SAM; fewer points on large images
     compile: bool = False  # the image encoders of SAM and BLIP-2, by torch.compile
     shard_size: Count = 16  # images per stored shard, the most that a killed run loses
     store: Folder = Path("runs/store")

@@ -1,4 +1,4 @@
-"""Lists of pictures and expressions, and the folder that their masks go to."""
+"""Reads lists of pictures and expressions, and writes their masks to a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MASKS = "masks.json"
 COLUMNS = [
     "mask", "overlay", "height", "width", "area", "share", "score", "mask_id", "caption", "error",
 ]  # fmt: skip
-"""What results.csv says besides the columns of the list; `share` is the mask's of the picture."""
+"""Columns of results.csv besides those of the list; `share` is the mask's share of the picture."""
 
 LISTS = (".csv", ".tsv")
 _SUFFIXES = (
@@ -35,11 +35,11 @@ class Row:
     """A picture and what to find in it.
 
     Attributes:
-        image: The picture as the list names it.
-        expression: Such as "the left cat".
-        path: The picture's file.
-        extra: The list's other columns.
-        error: Why nothing can be asked; empty if it can.
+        image: The name of the picture in the list.
+        expression: A referring expression, such as "the left cat".
+        path: The file of the picture.
+        extra: The other columns of the list.
+        error: Why the row is invalid; "" if it is valid.
     """
 
     image: str
@@ -53,7 +53,7 @@ def rows_of(source: Path, expressions: Sequence[str]) -> tuple[list[Row], int]:
     """The rows of a list, a folder of pictures or a picture.
 
     Returns:
-        The rows, and how many files of a folder were left out because they are no pictures.
+        The rows, and the number of files in a folder that are not pictures and were skipped.
 
     Raises:
         InputError: As from ``read_list`` and ``read_folder``.
@@ -66,10 +66,10 @@ def rows_of(source: Path, expressions: Sequence[str]) -> tuple[list[Row], int]:
 
 
 def read_list(path: str | Path) -> list[Row]:
-    """The rows of a CSV file with a header that names the columns `image` and `expression`.
+    """The rows of a CSV file whose header has the columns `image` and `expression`.
 
-    Commas, semicolons or tabs separate the cells, and spaces after them do not count; pictures are
-    found from the file's folder.
+    Cells are separated by commas, semicolons or tabs, and spaces after these are ignored. Paths of
+    pictures are relative to the folder of the file.
 
     Raises:
         InputError: The file is missing, is not UTF-8, lacks a column or has no rows.
@@ -87,41 +87,41 @@ def read_list(path: str | Path) -> list[Row]:
         io.StringIO(text, newline=""),
         delimiter=separator,
         strict=True,
-        skipinitialspace=True,  # else the quotes of `a.jpg, "the cat, left"` are no quotes
+        skipinitialspace=True,  # else quotes are literal in `a.jpg, "the cat, left"`
     )
     try:
         lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num} is no CSV: {error}") from None
+        raise InputError(f"{path} line {reader.line_num} is not valid CSV: {error}") from None
     names = [name.strip() for name in lines[0][1]] if lines else []
     for name in ("image", "expression"):
         if names.count(name) != 1:
             raise InputError(
                 f"{path} should have one column {name!r}; its first line should name the columns, "
-                "as image,expression"
+                "such as image,expression"
             )
     if len(lines) == 1:
-        raise InputError(f"{path} has no rows below its header; write a picture and an expression")
+        raise InputError(f"{path} has no rows below its header; add a picture and an expression")
     return [_row(path, names, number, cells) for number, cells in lines[1:]]
 
 
 def _row(path: Path, names: list[str], number: int, cells: list[str]) -> Row:
     error = ""
     if len(cells) > len(names):
-        error = f"line {number} has more cells than the header; put quotes around a comma"
+        error = f"line {number} has more cells than the header; quote cells that contain commas"
     cells = cells + [""] * (len(names) - len(cells))
     named = dict(zip(names, cells, strict=False))
     image, expression = named.pop("image").strip(), named.pop("expression")
     blank = "" if image else "the image is blank; name a picture file"
-    named.pop("", None)  # a column without a name, as a comma at the end of every line makes it
+    named.pop("", None)  # an unnamed column, from a comma at the end of each line
     return Row(image, expression, path.parent / image, named, error or blank)
 
 
 def read_folder(folder: str | Path, expressions: Sequence[str]) -> tuple[list[Row], int]:
-    """Every expression for every picture of a folder (not of those in it), sorted by name.
+    """Every expression for every picture in a folder but not its subfolders, sorted by name.
 
     Returns:
-        The rows, and how many files were left out because they are no pictures.
+        The rows, and the number of files that are not pictures and were skipped.
 
     Raises:
         InputError: The folder cannot be read or has no pictures.
@@ -133,44 +133,44 @@ def read_folder(folder: str | Path, expressions: Sequence[str]) -> tuple[list[Ro
         raise InputError(f"cannot read {folder}: {error.strerror or error}") from None
     pictures = [path for path in files if _is_picture(path)]
     if not pictures:
-        raise InputError(f"{folder} has no pictures in it; folders inside it are not searched")
+        raise InputError(f"{folder} contains no pictures; its subfolders are not searched")
     rows = [Row(path.name, text, path) for path in pictures for text in expressions]
     return rows, len(files) - len(pictures)
 
 
 def _is_picture(path: Path) -> bool:
-    """By its name or its first bytes; one with a picture's name that is broken counts as one."""
+    """Decides by the name or the first bytes; damaged files with the name of a picture count."""
     from PIL import Image
 
-    if path.name.startswith("."):  # what systems leave beside pictures, under similar names
+    if path.name.startswith("."):  # files of the system with similar names
         return False
     if path.suffix.lower() in _SUFFIXES:
         return True
     try:
         with Image.open(path):
             return True
-    except OSError:  # nothing that Pillow knows, or not to be read
+    except OSError:  # unknown to Pillow, or unreadable
         return False
-    except Exception:  # a decoder knew it and could not go on: its row will say why
+    except Exception:  # a picture that cannot be decoded: its row will say why
         return True
 
 
 def segment_list(
     rows: Sequence[Row], folder: str | Path, profile: str = "embedded", **overrides: Any
 ) -> int:
-    """Answers all rows with ``segment_many`` and writes a folder.
+    """Answers all rows with ``segment_many`` and writes the results to a folder.
 
-    The folder gets ``NNNN_<name>.png`` (the mask, 0 and 255, of the picture's size) and
-    ``NNNN_<name>_overlay.jpg`` for the row of that number; ``masks.json``, COCO's results with a
-    record for each row that has an answer; and ``results.csv``, a line for each row, with an
-    ``error`` where there is none. The last two are there when all rows are done. What else is in
-    the folder stays.
+    For row number NNNN these are ``NNNN_<name>.png``, the mask (0 and 255, in the size of the
+    picture), and ``NNNN_<name>_overlay.jpg``; for all rows, ``masks.json``, in COCO's results
+    format with one record per answered row, and ``results.csv``, with one line per row, which has
+    an ``error`` if there is no answer. The last two appear when all rows are done. Other files in
+    the folder are kept.
 
     Returns:
-        How many rows have an error.
+        The number of rows with an error.
 
     Raises:
-        InputError: A setting is wrong, or the folder cannot be written.
+        InputError: A setting is invalid, or the folder is not writable.
     """
     from tqdm import tqdm
 
@@ -180,7 +180,7 @@ def segment_list(
     names = _names(list(dict.fromkeys(name for row in rows for name in row.extra)))
     failed = 0
     digits = max(4, len(str(len(rows))))
-    with ExitStack() as stack:  # both files grow with the rows; neither is held in memory
+    with ExitStack() as stack:  # both files are written row by row, not kept in memory
         table, masks = (
             stack.enter_context(
                 stack.enter_context(atomic_write(folder / name)).open(
@@ -213,7 +213,7 @@ def segment_list(
 
 
 def _names(columns: Sequence[str]) -> dict[str, str]:
-    """What the list's other columns are called; one that is named as one of ours is "given"."""
+    """New names for the other columns of the list: those that clash with ours get "given_"."""
     names: dict[str, str] = {}
     taken = {*COLUMNS, *columns}
     for column in columns:
@@ -227,7 +227,7 @@ def _names(columns: Sequence[str]) -> dict[str, str]:
 def _written(
     answer: Segmentation, record: dict[str, Any], folder: Path, name: str
 ) -> dict[str, Any]:
-    """Writes the pictures of an answer; its cells in results.csv."""
+    """Writes the pictures of an answer and returns its cells in results.csv."""
     cells = {"mask": f"{name}.png", "overlay": f"{name}_overlay.jpg"}
     with atomic_write(folder / cells["mask"]) as temporary:
         answer.mask_image().save(temporary)
@@ -248,5 +248,5 @@ def _written(
 
 
 def _short(stem: str) -> str:
-    """A file's stem, cut so that the names made of it are no longer than file systems allow."""
+    """A file's stem, shortened so that names made from it are not too long for file systems."""
     return os.fsencode(stem)[:180].decode("utf-8", errors="ignore")

@@ -1,4 +1,8 @@
-"""Masked images: what CLIP and the captioner see of a proposal (Eq. 1 and Table 5)."""
+"""Masked images: what CLIP and the captioner see of a proposal (Eq. 1 and Table 5).
+
+The image is cropped to the box of a mask. In the form "crop", which the paper uses for CLIP, pixels
+outside the mask are black; in the form "blur", which it uses for the captioner, they are blurred.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ Image = npt.NDArray[np.uint8]
 
 
 def blur_background(image: Image, kernel: int) -> Image:
-    """The whole image (H, W, 3) under a Gaussian of ``kernel`` pixels.
+    """The whole image (H, W, 3), blurred with a Gaussian kernel of ``kernel`` pixels.
 
-    The width is OpenCV's default for the kernel, 0.3 ((k - 1) / 2 - 1) + 0.8: 11.6 for 75. Done
-    once an image; every mask then takes its own pixels from the sharp one.
+    The standard deviation is OpenCV's default for the kernel, 0.3 ((k - 1) / 2 - 1) + 0.8 pixels,
+    or 11.6 for k = 75. One blurred image serves all masks.
     """
     return cv2.GaussianBlur(image, (kernel, kernel), 0)
 
@@ -24,20 +28,20 @@ def masked_image(
     background: Image | None = None,
     rule: str = "published",
 ) -> Image:
-    """Crops the box of a mask, the mask's pixels kept, on a black square (Eq. 1).
+    """Crops an image to the box of a mask and pads it to a square with black (Eq. 1).
 
     Args:
         image: RGB uint8 (H, W, 3).
         mask: (H, W), not empty.
-        background: What shows outside the mask within the box, (H, W, 3); black if None ("crop"),
-            the blurred image for "blur".
-        rule: "published", or "released": the box loses its last row and column, since SAM's width
-            and height are the largest coordinate less the least, and no odd pixel is padded. A
-            mask one pixel wide, of which nothing would be left, keeps that pixel.
+        background: Shown in the box outside the mask, (H, W, 3): None for black ("crop"), or the
+            blurred image ("blur").
+        rule: "published", or "released": the box lacks its last row and column, since SAM's width
+            and height are the difference of the largest and smallest coordinate, and the odd pixel
+            of the padding is omitted. A mask one pixel wide keeps that pixel.
 
     Returns:
-        uint8 (S, S, 3) with S the longer side of the mask's box, last row and column included; the
-        shorter side is padded with black on both ends, the odd pixel on the far one.
+        uint8 (S, S, 3), where S is the longer side of the box. The shorter side is padded equally
+        at both ends, with an odd pixel at the far end.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     last = int(rule == "published")
@@ -57,6 +61,6 @@ def masked_images(
     blur_kernel: int,
     rule: str = "published",
 ) -> list[Image]:
-    """The masked image of every mask (M, H, W), in the form "crop" or "blur"."""
+    """The masked images for all masks (M, H, W), in the form "crop" or "blur"."""
     background = blur_background(image, blur_kernel) if form == "blur" and len(masks) else None
     return [masked_image(image, mask, background, rule) for mask in masks]

@@ -1,4 +1,9 @@
-"""Mask proposals of an image as a table (section 3.2), and their refinement (section 4.2)."""
+"""Mask proposals (section 3.2) and their refinement (section 4.2).
+
+A proposal network, SAM in the paper, finds the masks of an image without reading any expression;
+they are kept in a table with one row per mask. SAM also returns many parts of objects, so the paper
+drops every mask that is a subset of a larger one. Small masks are dropped as in the released code.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +35,15 @@ COLUMNS = {
 
 
 def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "") -> pd.DataFrame:
-    """All of a network's masks of one image as rows of the mask table.
+    """All masks that a network finds in one image, as a mask table.
 
     Args:
         image: RGB, uint8 (H, W, 3).
-        key: The image's, from ``images.image_key``; for networks that look masks up by it.
+        key: The key of the image from ``images.image_key``; some networks look up masks by it.
 
     Returns:
-        A row a mask: see ``COLUMNS``. Boxes hold the first and the last pixel; areas are pixels.
+        One row per mask with the columns ``COLUMNS``. Bounding boxes include the first and the last
+        pixel; areas are in pixels.
     """
     masks, predicted, stability = network.propose(image, key)
     if not len(masks):
@@ -69,8 +75,8 @@ def mask_centers(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         masks: (M, H, W) of 0 and 1.
 
     Returns:
-        (M, 2) float, x and y in pixels from the centre of the top left pixel; NaN for a mask
-        without pixels.
+        (M, 2) float, x and y in pixels from the centre of the top left pixel; NaN for an empty
+        mask.
     """
     columns, rows = masks.sum(axis=1), masks.sum(axis=2)  # (M, W), (M, H) pixels
     area = rows.sum(axis=1)
@@ -100,8 +106,8 @@ def intersections(
 ) -> npt.NDArray[np.int64]:
     """Pixels that every mask of one list shares with every mask of another, (A, B).
 
-    Exact: pycocotools counts on the runs, and its "crowd" ratio is intersection / area of the
-    first list's mask, which must not be empty.
+    The result is exact: pycocotools counts on the run lengths, and its "crowd" ratio is the
+    intersection divided by the area of the mask in the first list, which must not be empty.
     """
     if not rles or not others:
         return np.zeros((len(rles), len(others)), np.int64)
@@ -112,9 +118,9 @@ def intersections(
 def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
     """Which masks of one image survive the refinement (section 4.2).
 
-    A mask goes when it is small, and when it is a subset of a larger one: when the pixels that
-    both share are more than ``settings.subset_overlap`` of it. Of two equally large masks the
-    first stays.
+    A mask is dropped if it is small, or if it is a subset of a larger one, that is, if they share
+    more than the fraction ``settings.subset_overlap`` of its pixels. Of two masks of the same size
+    the first is kept.
 
     Args:
         masks: Rows of one image.
@@ -136,15 +142,15 @@ def refine(masks: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
 
 
 def best_proposals(sentences: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
-    """The mask that overlaps each sentence's ground truth most: the upper bound of any choice.
+    """The mask with the largest IoU for each sentence: the upper bound for any choice.
 
     Args:
         sentences: As in ``datasets.Split``.
-        masks: Rows of the mask table, of these images.
+        masks: The mask table of these images.
 
     Returns:
-        A row a sentence: intersection, union (pixels), iou, mask_id; 0, the ground truth's area, 0
-        and -1 where the image has no mask.
+        One row per sentence: intersection, union (pixels), iou, mask_id; 0, the area of the ground
+        truth, 0 and -1 where the image has no mask.
     """
     rows_of = masks.groupby("image").indices
     area, mask_id = masks["area"].to_numpy(), masks["mask_id"].to_numpy()
@@ -167,7 +173,7 @@ def best_proposals(sentences: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame
 
 
 def intersections_with_truth(sentences: pd.DataFrame, masks: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Pixels that each sentence's ground truth shares with each mask of its image, (S, M)."""
+    """Pixels that the ground truth of each sentence shares with each mask of its image, (S, M)."""
     size = [int(masks["height"].iloc[0]), int(masks["width"].iloc[0])]
     truths = [{"size": size, "counts": counts} for counts in sentences["ground_truth"]]
     return intersections(to_rles(masks), truths).T

@@ -1,4 +1,8 @@
-"""What is computed once an image or once a text, each step stored: the stages of TAS."""
+"""The stages of TAS, each of which is computed once per image or text and stored.
+
+For each image: mask proposals (section 3.2), their captions and embeddings, and a caption of the
+whole image (3.3). For each text: its embedding, and what is parsed from it (3.3 and 3.4).
+"""
 
 from __future__ import annotations
 
@@ -23,14 +27,14 @@ from tasnb.store.backends import backend_of
 from tasnb.store.shards import Stage, Store
 
 Images = Mapping[str, "ImageFile | Path | npt.NDArray[np.uint8]"]
-"""Image key -> its file, or its pixels."""
+"""Image key -> the file of the image, or its pixels."""
 
 
 class Stages:
-    """The stages of TAS under one set of settings.
+    """The stages of TAS for given settings.
 
-    Every method computes what is missing in the store, shows a progress bar while it does, and
-    returns what is asked for. Models are loaded only when something is missing.
+    Every method computes what is missing in the store, with a progress bar, and returns the results
+    for its arguments. Models are loaded only if something is missing.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +42,7 @@ class Stages:
         self.store = Store(settings.store, backend_of(settings))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In a worker: the same settings, nothing kept in memory, and no workers of its own."""
+        """For workers: the same settings without cached results, on the serial backend."""
         return type(self), (
             self.settings.model_copy(update={"backend": "serial", "scheduler": ""}),
         )
@@ -50,10 +54,11 @@ class Stages:
         return self.stage("proposals", FIELDS, model=self.settings.proposal_network)
 
     def proposals(self, images: Images) -> pd.DataFrame:
-        """All masks of the images as the mask table, refined ones marked ``kept`` (section 4.2).
+        """All mask proposals of the images (section 3.2).
 
         Returns:
-            A row a mask with the columns of ``proposals.COLUMNS``, ``image`` and ``kept``.
+            One row per mask with the columns ``proposals.COLUMNS``, ``image`` and ``kept``, which
+            says whether the mask survives the refinement (section 4.2).
         """
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
@@ -73,7 +78,7 @@ class Stages:
         return masks.assign(kept=np.concatenate(kept) if kept else np.zeros(0, bool))
 
     def refined(self, images: Images) -> pd.DataFrame:
-        """Those of ``proposals`` that are kept, with a fresh index."""
+        """The proposals that survive the refinement, with a new index."""
         masks = self.proposals(images)
         return masks[masks["kept"]].reset_index(drop=True)
 
@@ -82,7 +87,7 @@ class Stages:
         return _pixels(images[image])
 
     def mask(self, images: Images, image: str, mask_id: int) -> npt.NDArray[np.bool_]:
-        """One proposal (H, W) of an image; empty for mask_id -1."""
+        """A proposal (H, W) of an image; an empty mask for mask_id -1."""
         masks = self.proposals({image: images[image]})
         rows = masks[masks["mask_id"] == mask_id]
         if rows.empty:
@@ -106,7 +111,7 @@ class Stages:
         """Captions of the refined masks: image, mask_id, caption.
 
         Args:
-            form: What the captioner sees, "blur" or "crop"; the settings' if None.
+            form: How images are masked, "blur" or "crop"; None: as in the settings.
         """
         form = form or self.settings.caption_input
 
@@ -120,7 +125,7 @@ class Stages:
         return stage.read(images, "captions").rename(columns={"key": "image"})
 
     def image_captions(self, images: Images) -> pd.Series:
-        """The overall caption of every image, by image key."""
+        """The caption of each whole image, by image key."""
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             captioner = captioners.load_captioner(self.settings)
@@ -134,7 +139,7 @@ class Stages:
     def mask_embeddings(
         self, images: Images, encoder: str, form: str | None = None
     ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
-        """E_v(I_m) of the refined masks (Eq. 1 and 2).
+        """The embeddings E_v(I_m) of the refined masks (Eq. 1 and 2).
 
         Returns:
             Rows (image, mask_id), and unit vectors (M, D) in the same order.
@@ -159,7 +164,7 @@ class Stages:
         return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
 
     def on_masks(self, form: str | None = None) -> list[str]:
-        """The settings that the refined masks depend on, or masked images of them."""
+        """The settings on which the refined masks depend, or with a form, their masked images."""
         names = ["subset_overlap", "min_mask_area", "areas_of"]
         names += ["crop_rule"] if form else []
         return [*names, "blur_kernel"] if form == "blur" else names
@@ -167,9 +172,9 @@ class Stages:
     def _masked(
         self, images: Images, keys: list[str], form: str
     ) -> tuple[pd.DataFrame, Lazy[npt.NDArray[np.uint8]]]:
-        """Rows (key, mask_id) of the refined masks of some images, and the masked images.
+        """Rows (key, mask_id) for the refined masks of some images, and the masked images.
 
-        Only one image is in memory at a time, and those masked images that are being looked at.
+        Only one image at a time is in memory, with those masked images that are in use.
         """
         masks = self.refined({key: images[key] for key in keys})
 
@@ -192,7 +197,7 @@ class Stages:
     def text_embeddings(
         self, texts: Iterable[str], encoder: str, normalize: bool = True
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """E_t of every distinct text: vectors (D,), of unit length if ``normalize``."""
+        """The embedding E_t of each distinct text, (D,); a unit vector if ``normalize``."""
         texts = sorted(set(texts))
 
         def work(keys: list[str]) -> dict[str, Any]:
@@ -206,10 +211,9 @@ class Stages:
         return dict(zip(keys, vectors, strict=True))
 
     def expressions(self, texts: Iterable[str]) -> pd.DataFrame:
-        """What was read of every distinct expression, by text: ``language.read_expressions``.
+        """``language.read_expressions`` for each distinct expression, by text.
 
-        The orientation is that of ``settings.rectifier_rule``, the head that of
-        ``settings.negative_rule``.
+        The orientation follows ``settings.rectifier_rule``, the head ``settings.negative_rule``.
         """
         texts = sorted(set(texts))
         published = self._read(texts, language, version=3)
@@ -220,7 +224,7 @@ class Stages:
         return published.assign(**self._read(texts, released)[theirs])
 
     def _read(self, texts: list[str], by: Any, version: int = 1) -> pd.DataFrame:
-        """What ``tasnb.method.language`` or ``tasnb.method.released`` reads in expressions."""
+        """``read_expressions`` of ``tasnb.method.language`` or ``tasnb.method.released``."""
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             parser = parsers.load_parser(self.settings.spacy_model)
@@ -232,7 +236,7 @@ class Stages:
         return stage.read(texts, "expressions").set_index("key")
 
     def noun_phrases(self, texts: Iterable[str]) -> dict[str, list[language.Phrase]]:
-        """Noun phrases of every distinct caption, as ``settings.negative_rule`` has them."""
+        """The noun phrases of each distinct caption, according to ``settings.negative_rule``."""
         texts = sorted(set(texts))
         theirs = self.settings.negative_rule == "released"
 
@@ -250,14 +254,14 @@ class Stages:
         stage.compute(texts, work, 1024, "noun phrases (texts)")
         rows = stage.read(texts, "phrases")
         found: dict[str, list[language.Phrase]] = {text: [] for text in texts}
-        if theirs:  # that code looks at the first noun only
+        if theirs:  # the released code compares only the first noun
             rows = rows.assign(nouns=rows["head"])
         for key, *phrase in rows[["key", *language.Phrase._fields]].itertuples(index=False):
             found[key].append(language.Phrase(*phrase))
         return found
 
     def word_stage(self, name: str, version: int, by_released: bool) -> Stage:
-        """A stage that reads words; the released rules do it with NLTK's tagger if there is one."""
+        """A stage that parses texts; the released rules use NLTK's tagger if it is installed."""
         tagged = by_released and parsers.installed_tagger() is not None
         also = {"tagger": parsers.TAGGER} if tagged else {}
         return self.stage(name, ["spacy_model"], version=version, also=also)
@@ -274,10 +278,10 @@ class Stages:
         """A stage whose results depend on some settings, a model's weights and another stage.
 
         Args:
-            also: What else they depend on, by name.
+            also: Other values on which the results depend, by name.
         """
         chosen = {field: getattr(self.settings, field) for field in fields}
-        if "spacy_model" in chosen:  # what will parse, so that a better one installed later counts
+        if "spacy_model" in chosen:  # which one depends on what is installed
             chosen["spacy_model"] = parsers.installed_parser(self.settings.spacy_model)
         chosen |= also or {}
         if model:

@@ -1,5 +1,4 @@
-"""Where models run, how many are in memory (all small ones at once, large ones by themselves) and
-how much they work on at a time."""
+"""Devices and memory: where models run, how many stay in memory, and the sizes of batches."""
 
 from __future__ import annotations
 
@@ -25,34 +24,35 @@ Item = TypeVar("Item")
 Key = TypeVar("Key")
 
 ROOM = 2_000_000_000
-"""Bytes of weights that may stay in memory together: all of the embedded profile's models and of
-the lite one's. A larger model has the memory to itself."""
+"""Bytes of weights that may be in memory together, enough for all models of the profiles embedded
+and lite. A model that is larger has the memory to itself."""
 
 loads: Counter[Hashable] = Counter()
-"""How often each model was built in this process; more than once where it had to make room."""
+"""How often each model was built in this process: more than once if it was dropped meanwhile."""
 
-_resident: OrderedDict[Hashable, Any] = OrderedDict()  # the one used last is last
+_resident: OrderedDict[Hashable, Any] = OrderedDict()  # least recently used first
 
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
+    """The GPU if there is one, or else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def compile_tower(tower: nn.Module) -> None:
-    """Has torch translate a network when it is first called, which takes about a minute.
+    """Lets torch compile a network on its first call, which takes about a minute.
 
-    Not for encoders: the baselines look into these by hooks, which a translated network ignores.
-    What cannot be translated, as without a C++ compiler, runs as it is, with a warning.
+    Not suitable for encoders, into which the baselines put hooks that compiled networks ignore. If
+    compilation fails, for example without a C++ compiler, the network runs uncompiled, with a
+    warning.
     """
     from torch._dynamo import lookup_backend
 
     def translated(graph: Any, inputs: list[Tensor]) -> Callable[..., Any]:
         try:
             return lookup_backend("inductor")(graph, inputs)
-        except Exception as error:  # whatever a compiler may raise, it is no reason to stop
+        except Exception as error:  # whatever the compiler raises, the run can continue
             first = next(iter(str(error).splitlines()), "") or type(error).__name__
             warnings.warn(f"torch.compile does not work here ({first[:200]})", stacklevel=1)
             return graph.forward
@@ -61,7 +61,7 @@ def compile_tower(tower: nn.Module) -> None:
 
 
 def wait() -> None:
-    """Until the GPU, if there is one, has done what it was given: before a clock is read."""
+    """Waits until the GPU, if there is one, has finished its work, for measurements of time."""
     import torch
 
     if torch.cuda.is_available():
@@ -69,17 +69,17 @@ def wait() -> None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights are, and its input should be."""
+    """The device of a model's weights, where its input must be as well."""
     return next(model.parameters()).device
 
 
 @in_one_thread
 def resident(key: Hashable, build: Callable[[], T]) -> T:
-    """A model that stays in memory as long as there is room: ``build()``, unless it is there still.
+    """A model from memory if it is still there, or else from ``build()``.
 
-    The models used longest ago make room, before the new one is built and, when its size is known,
-    after that. So a stage that works through all images loads its model once, and the peak is the
-    largest model with ``ROOM`` beside it, not the sum of all.
+    The least recently used models are dropped to make room, before the new one is built and again
+    when its size is known. A stage that processes all images thus loads its model once, and the
+    peak is the largest model plus ``ROOM`` rather than the sum of all models.
     """
     if key not in _resident:
         _make_room(ROOM)
@@ -93,13 +93,13 @@ def resident(key: Hashable, build: Callable[[], T]) -> T:
 
 @in_one_thread
 def forget() -> None:
-    """Drops all models, as before memory is measured."""
+    """Drops all models, for example before memory is measured."""
     _resident.clear()
     free()
 
 
 def bytes_of(model: Any) -> int:
-    """Memory of the weights of a module, or of the one that an object has as its ``model``."""
+    """Bytes of the weights of a module, or of an object's attribute ``model``."""
     module = getattr(model, "model", model)
     parameters = getattr(module, "parameters", tuple)()
     return sum(weight.numel() * weight.element_size() for weight in parameters)
@@ -115,22 +115,22 @@ def _make_room(size: int) -> None:
 
 
 def free() -> None:
-    """Gives back what is no longer used, to the GPU and to the system."""
+    """Releases unused memory to the GPU and to the system."""
     import torch
 
-    gc.collect()  # models have cycles
+    gc.collect()  # models contain reference cycles
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # only glibc keeps what is freed, and has this
+    with suppress(OSError, AttributeError):  # only in glibc, which keeps freed memory
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class Lazy(Sequence[Item]):
-    """A sequence whose items are made when they are asked for, and not kept: large pictures.
+    """A sequence whose items are created on access and not kept, for large images.
 
     Args:
-        keys: One of each item.
-        make: An item from its key.
+        keys: One key per item.
+        make: Creates an item from its key.
     """
 
     def __init__(self, keys: Sequence[Key], make: Callable[[Key], Item]) -> None:
@@ -151,9 +151,10 @@ class Lazy(Sequence[Item]):
 
 
 def pixels_at_once(batch_size: int) -> int:
-    """The pixels of a batch of pictures of 640 x 480, for what works in the pictures' own size.
+    """The number of pixels in a batch of images of 640 x 480.
 
-    Of larger pictures fewer are worked on at once, so that memory is a matter of settings.
+    Work at the full resolution of images is limited to so many pixels at a time, so that memory is
+    bounded whatever the size of the images.
     """
     return batch_size * 640 * 480
 
@@ -161,7 +162,7 @@ def pixels_at_once(batch_size: int) -> int:
 def few_at_a_time(
     images: Iterable[npt.NDArray[np.uint8]], most: int = pixels_at_once(64)
 ) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    """Images (H, W, 3) in order, with at most so many pixels at a time, but at least one image."""
+    """Groups of images (H, W, 3) in order, of at most this many pixels but at least one image."""
     some: list[npt.NDArray[np.uint8]] = []
     pixels = 0
     for image in images:
@@ -176,17 +177,17 @@ def few_at_a_time(
 
 
 class Batches:
-    """Goes through items a batch at a time, with smaller batches once the memory did not suffice.
+    """Processes items in batches, which become smaller when memory runs out.
 
     Attributes:
-        size: Items at a time; halved for good when a batch does not fit.
+        size: Items per batch; halved permanently if a batch does not fit into memory.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def run(self, items: Sequence[Item], work: Callable[[Sequence[Item]], T]) -> list[T]:
-        """``work`` of each batch of ``items``, in order.
+        """The results of ``work`` for each batch of ``items``, in order.
 
         Raises:
             torch.OutOfMemoryError: A single item does not fit.
@@ -205,7 +206,7 @@ class Batches:
             else:
                 start += len(batch)
                 continue
-            free()  # outside the handler: its traceback holds on to tensors of the failed batch
+            free()  # outside the handler, whose traceback keeps tensors of the failed batch alive
         return done
 
 
@@ -213,15 +214,15 @@ REFUSED = ("can't allocate", "Insufficient memory", "bad_alloc")  # by torch, Op
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of any library says that there is not enough memory, here or on the GPU."""
+    """Whether an error of any library means that memory ran out, on the CPU or the GPU."""
     import torch
 
-    # torch's allocator on the CPU raises a plain RuntimeError, OpenCV an error of its own.
+    # torch raises a plain RuntimeError on the CPU, OpenCV its own error.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         said in str(error) for said in REFUSED
     )
 
 
 def to_numpy(tensor: Tensor) -> Any:
-    """A tensor's values as an array, wherever it was computed."""
+    """The values of a tensor on any device as an array."""
     return tensor.detach().cpu().numpy()

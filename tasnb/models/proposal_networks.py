@@ -1,9 +1,9 @@
-"""Proposal networks, each by its name in the settings (section 3.2): what finds masks in an image.
+"""Mask proposal networks, selected by name in the settings (section 3.2).
 
-``sam:...`` is Segment Anything by its authors' code, ``hf:...`` any mask-generation model of
-transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...), ``freesolo:...`` and ``fastsam:...`` what the names
-say, ``felzenszwalb`` a segmentation of 2004 that has learnt nothing, ``file:...`` whatever masks
-anybody has written into a file.
+The paper uses SAM and compares it with FreeSOLO. ``sam:...`` is Segment Anything in its authors'
+code, ``hf:...`` any mask-generation model of transformers (SAM, SAM-HQ, SAM 2, EdgeTAM ...),
+``freesolo:...`` FreeSOLO, ``fastsam:...`` FastSAM, ``felzenszwalb`` a segmentation of 2004 without
+learning, and ``file:...`` a file of precomputed masks.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from tasnb.settings import ROOT, InputError, Settings
 from tasnb.store.threads import in_one_thread
 
 RunLengths = dict[str, Any]
-"""A mask as COCO's run lengths: size [h, w] and counts (bytes)."""
+"""A mask in COCO's run-length encoding: size [h, w] and counts (bytes)."""
 
 Masks = npt.NDArray[np.bool_] | list[RunLengths]
 Proposed = tuple[Masks, npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 class ProposalNetwork(Protocol):
-    """Finds masks in an image, knowing nothing of any expression."""
+    """Finds masks in an image, independently of any expression."""
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
-        """Masks, predicted IoU (M,) and stability (M,) of an image (H, W, 3).
+        """Masks, predicted IoUs (M,) and stability scores (M,) for an image (H, W, 3).
 
-        The masks are M run lengths, or bool (M, H, W) where the network has them all at once.
+        The masks are M run-length encodings, or bool (M, H, W) if the network returns an array.
 
         Args:
             image: RGB, uint8.
-            key: Which image it is, from ``images.image_key``; "" for one of no dataset.
+            key: The key of the image, from ``images.image_key``; "" if it has none.
         """
 
 
 def run_lengths(masks: Iterable[npt.ArrayLike]) -> list[RunLengths]:
-    """Masks (H, W) as run lengths, one after the other."""
+    """Run-length encodings of masks (H, W)."""
     return [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
 
 
 class SamProposals:
-    """Segment Anything's own automatic masks from a regular grid of points (section 4.2)."""
+    """Segment Anything's automatic masks, from a regular grid of points (section 4.2)."""
 
     def __init__(self, settings: Settings) -> None:
         from tasnb.models.sam import MaskGenerator, build_sam, public_sam
@@ -105,7 +105,7 @@ class SamProposals:
 
 
 class MaskGeneration:
-    """A mask-generation model of transformers, on the same grid of points as SAM."""
+    """A mask-generation model of transformers, with the same grid of points as SAM."""
 
     def __init__(self, settings: Settings) -> None:
         from transformers import pipeline
@@ -113,7 +113,7 @@ class MaskGeneration:
 
         logging.disable_progress_bar()
         source = model_source(settings.proposal_network, settings)
-        instead = "a folder, or a mask-generation model of the hub with a network in reach"
+        instead = "a folder, or a mask-generation model of the hub, which needs network access"
         with loading(settings.proposal_network, instead):
             self.generate = pipeline("mask-generation", source, device=device())
         self.model = self.generate.model
@@ -123,7 +123,7 @@ class MaskGeneration:
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         from PIL import Image
 
-        # Three masks of each point come in the image's size; fewer points where it is large.
+        # There are three masks per point in the size of the image; fewer points if it is large.
         most = pixels_at_once(self.settings.batch_size) // (image.shape[0] * image.shape[1])
         points = max(1, min(self.settings.batch_size, most))
         found = self.generate(
@@ -140,9 +140,9 @@ class MaskGeneration:
 
 
 class FreeSoloProposals:
-    """FreeSOLO, from its authors' file or the workbook's own checkpoint.
+    """FreeSOLO, from its authors' file or the embedded checkpoint.
 
-    Its scores take the place of predicted IoUs.
+    Its scores are used as predicted IoUs.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -166,7 +166,7 @@ class FreeSoloProposals:
 class FastSam:
     """FastSAM by ultralytics, an optional package because of its licence (AGPL-3.0)."""
 
-    SIDE, CONFIDENCE, IOU = 1024, 0.4, 0.9  # as its authors call it for everything in an image
+    SIDE, CONFIDENCE, IOU = 1024, 0.4, 0.9  # its authors' values for segmenting everything
 
     def __init__(self, settings: Settings) -> None:
         name = settings.proposal_network
@@ -187,7 +187,7 @@ class FastSam:
     @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         found = self.model(
-            np.ascontiguousarray(image[..., ::-1]),  # it takes arrays for BGR
+            np.ascontiguousarray(image[..., ::-1]),  # it expects BGR arrays
             imgsz=self.SIDE,
             conf=self.CONFIDENCE,
             iou=self.IOU,
@@ -203,15 +203,15 @@ class FastSam:
 
 
 class Felzenszwalb:
-    """Felzenszwalb and Huttenlocher's graph segmentation, at several scales, every region a mask.
+    """Felzenszwalb and Huttenlocher's graph-based segmentation; regions at all scales are masks.
 
-    It joins pixels of like colour and knows nothing of objects: what proposals are worth without
-    learning. All regions have a predicted IoU of 1, since nothing is predicted.
+    It groups pixels of similar colour and has no notion of objects, which makes it a baseline
+    without learning. It predicts no IoU; the value is 1 for all regions.
     """
 
-    SCALES = (100, 300, 1000)  # larger: fewer regions
-    SIGMA = 0.8  # of the smoothing before, pixels
-    LEAST = 0.004  # share of the image that a region has at least
+    SCALES = (100, 300, 1000)  # larger values give fewer regions
+    SIGMA = 0.8  # of the initial smoothing, pixels
+    LEAST = 0.004  # minimum share of a region in the image
 
     def __init__(self, settings: Settings) -> None:
         pass
@@ -220,7 +220,7 @@ class Felzenszwalb:
         from skimage.segmentation import felzenszwalb
 
         least = int(self.LEAST * image.shape[0] * image.shape[1])
-        found: dict[bytes, RunLengths] = {}  # each region once
+        found: dict[bytes, RunLengths] = {}  # without duplicates
         for scale in self.SCALES:
             labels = felzenszwalb(image, scale=scale, sigma=self.SIGMA, min_size=least)
             regions = run_lengths(labels == label for label in range(labels.max() + 1))
@@ -229,10 +229,10 @@ class Felzenszwalb:
 
 
 class MasksFromFile:
-    """Masks that somebody has made already: a JSON list in COCO's format of results.
+    """Precomputed masks: a JSON list in COCO's results format.
 
-    Each row has image_id, segmentation (run lengths with size and counts, or polygons) and maybe
-    score. An image's id is the number at the end of its file's name, as in
+    Each row has image_id, segmentation (run lengths with size and counts, or polygons) and
+    optionally score. The id of an image is the number at the end of its file name, as in
     COCO_train2014_000000581857.jpg.
     """
 
@@ -248,7 +248,7 @@ class MasksFromFile:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(
-                f"{path} is no list of COCO results ({type(error).__name__}: {error}): each row "
+                f"{path} is not a list of COCO results ({type(error).__name__}: {error}): each row "
                 "needs image_id and segmentation with size and counts"
             ) from None
 
@@ -258,7 +258,7 @@ class MasksFromFile:
         height, width = image.shape[:2]
         owner = f"{self.path}: a mask of image {key}"
         rles = [read_mask(segmentation, height, width, owner) for segmentation, _ in rows]
-        masks = run_lengths(coco_mask.decode(rle) for rle in rles)  # in the one way to write each
+        masks = run_lengths(coco_mask.decode(rle) for rle in rles)  # in a canonical encoding
         some = [(m, row[1]) for m, row in zip(masks, rows, strict=True) if coco_mask.area(m)]
         scores = np.array([score for _, score in some], float)
         return [mask for mask, _ in some], scores, np.full(len(some), np.nan)
@@ -280,7 +280,7 @@ TITLES = {
 
 
 def title(model: str) -> str:
-    """What tables call a network: "SAM", or its name without library and owner."""
+    """The name of a network in tables: "SAM", or its name without library and owner."""
     return TITLES.get(model.partition(":")[0]) or Path(model.partition(":")[2]).name
 
 
@@ -288,17 +288,17 @@ FIELDS = (
     *("points_per_side", "pred_iou_thresh", "stability_score_thresh"),
     *("min_mask_region_area", "areas_of"),
 )
-"""The settings, but for its name, that a network's masks depend on."""
+"""The settings on which the masks of a network depend, besides its name."""
 
 
 def load_proposal_network(settings: Settings) -> ProposalNetwork:
-    """The network that ``settings.proposal_network`` names, as ``kind:checkpoint`` or ``kind``.
+    """The network named by ``settings.proposal_network``, as ``kind:checkpoint`` or ``kind``.
 
     Raises:
         InputError: The kind or the checkpoint is unknown.
     """
     build = registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
     read = settings.only("proposal_network", "data", "batch_size", "compile", *FIELDS)
-    # A file of masks, or of weights, may change while its name stays.
+    # A file of masks or weights may change without changing its name.
     key = (read, model_digest(settings.proposal_network, settings))
     return resident(key, lambda: build(read))

@@ -1,5 +1,8 @@
-"""Segment Anything: its network, of any size or with its authors' weights, and the automatic masks
-of a picture of any size (section 3.2)."""
+"""Segment Anything, the paper's mask proposal network (section 3.2).
+
+Builds the network in any size or with its authors' weights, and generates masks automatically for
+images of any size with bounded memory.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from tasnb.settings import unknown
 
 
 def build_sam(config: dict[str, Any]) -> Sam:
-    """A ``Sam`` of any size, from the fields of an embedded checkpoint's ``config.json``."""
+    """A ``Sam`` of any size, from the ``config.json`` of an embedded checkpoint."""
     size, patch, width = config["image_size"], config["patch_size"], config["prompt_width"]
     grid = size // patch
     return Sam(
@@ -76,15 +79,15 @@ PUBLIC_SAM = {  # the authors' files
 
 
 def public_sam(name: str, data: Path) -> Sam:
-    """A ``Sam`` with its authors' weights, for "sam:vit_h" fetched once, or "sam:vit_h/FILE".
+    """A ``Sam`` with its authors' weights, downloaded for "sam:vit_h" or read for "sam:vit_h/FILE".
 
     Args:
-        name: The model.
-        data: The data folder; if the weights are in its ``checkpoints`` or in torch.hub's folder,
-            nothing is fetched.
+        name: The name of the model.
+        data: The data folder; weights in its ``checkpoints`` or in the folder of torch.hub are not
+            downloaded again.
 
     Raises:
-        InputError: There is no such model or file, or it cannot be fetched.
+        InputError: There is no such model or file, or it cannot be downloaded.
     """
     from tasnb.fetch import fetched_file
 
@@ -100,11 +103,10 @@ def public_sam(name: str, data: Path) -> Sam:
 
 
 class _Decoded(SamPredictor):
-    """A predictor that enlarges masks which were decoded before.
+    """A predictor that enlarges masks which have already been decoded.
 
     Attributes:
-        decoded: Logits (P, 3, h, w) of some points as the decoder gives them, and predicted IoUs
-            (P, 3).
+        decoded: Logits (P, 3, h, w) from the decoder for some points, and predicted IoUs (P, 3).
     """
 
     decoded: tuple[Tensor, Tensor]
@@ -116,17 +118,18 @@ class _Decoded(SamPredictor):
 
 
 class MaskGenerator(SamAutomaticMaskGenerator):
-    """The authors' automatic masks, with a bound on the pixels that are in memory at once.
+    """The authors' automatic mask generator, with a bound on memory.
 
-    Theirs enlarges all masks of 64 points together, 9.4 GB for a photo of 12 megapixels. Here the
-    decoder sees the same points together, but only some are enlarged at a time, thresholded, boxed
-    and kept as run lengths. The masks are the same to the bit: the three masks of a point stay
-    together, since torch enlarges three channels by other code than one.
+    Theirs enlarges all masks of 64 points together, which takes 9.4 GB for a 12-megapixel photo.
+    Here the decoder processes the same points together, but only some masks at a time are enlarged,
+    thresholded and run-length encoded. The masks are identical bit for bit: the three masks of a
+    point stay together, since torch enlarges three channels by other code than one.
 
     Args:
         model: The network.
-        most_pixels: Of enlarged masks at a time; the three masks of one point at least.
-        options: As theirs; the masks are run lengths.
+        most_pixels: Pixels of enlarged masks at a time; at least the three masks of one point are
+            enlarged together.
+        options: Options of the authors' generator; masks are returned as run lengths.
     """
 
     def __init__(self, model: Sam, most_pixels: int, **options: Any) -> None:
@@ -141,10 +144,10 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         crop_box: list[int],
         orig_size: tuple[int, ...],
     ) -> MaskData:
-        """As theirs: boxes, run lengths and scores of the masks of some points (P, 2)."""
+        """Overrides theirs: boxes, run lengths and scores of the masks for some points (P, 2)."""
         logits, predicted = self._decode(points, im_size)
-        # Points without a mask that will be kept are not worth enlarging, but for one of them,
-        # since nothing cannot be enlarged.
+        # Points whose masks will all be dropped need not be enlarged; one is kept nevertheless,
+        # since an empty batch cannot be enlarged.
         good = (predicted > self.pred_iou_thresh).any(1) | (self.pred_iou_thresh <= 0)
         good[0] |= not good.any()
         some = torch.nonzero(good)[:, 0]
@@ -163,7 +166,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
     def _decode(
         self, points: npt.NDArray[np.float64], size: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:
-        """Logits (P, 3, h, w) and predicted IoUs (P, 3) of points (P, 2) in pixels."""
+        """Logits (P, 3, h, w) and predicted IoUs (P, 3) for points (P, 2) in pixels."""
         predictor, model = self.predictor, self.predictor.model
         there = torch.as_tensor(
             predictor.transform.apply_coords(points, size), device=predictor.device
@@ -184,7 +187,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
     def postprocess_small_regions(
         mask_data: MaskData, min_area: float, nms_thresh: float
     ) -> MaskData:
-        """As theirs, a mask at a time: fills small holes, drops small islands, then doubles."""
+        """Overrides theirs, mask by mask: fills holes, drops islands, then drops duplicates."""
         rles: Sequence[dict[str, Any]] = mask_data["rles"]
         if not rles:
             return mask_data
@@ -200,7 +203,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
                 mask_data["boxes"][place] = boxes[-1].numpy()
         kept = batched_nms(
             torch.stack(boxes).float(),
-            torch.tensor([0.0 if one else 1.0 for one in changed]),  # the untouched come first
+            torch.tensor([0.0 if one else 1.0 for one in changed]),  # prefer unchanged masks
             torch.zeros(len(boxes)),  # categories
             iou_threshold=nms_thresh,
         )

@@ -1,10 +1,11 @@
-"""Results on disk: what a stage has computed, it never computes again.
+"""Results on disk: nothing that a stage has computed is computed again.
 
-A stage's results lie in ``<store>/<stage>/<fingerprint>/`` as shards of a few keys (images or
-texts) each. A shard's data files are written first and its small ``shard-....json``, which names
-them with their digests and ends with one of itself, last: the JSON alone means done. Every file
-gets its name by a rename and data files carry a digest of their content in it, so a process killed
-anywhere, or two processes at once, leave nothing that could be taken for what it is not.
+The results of a stage are in ``<store>/<stage>/<fingerprint>/``, as shards of a few keys (images or
+texts) each. The data files of a shard are written first and its small ``shard-....json`` last: it
+lists the data files with their digests, contains a digest of itself, and marks the shard as
+finished. Every file is renamed into place, and the names of data files contain a digest of their
+content, so neither a killed process nor two concurrent ones can leave files that look valid but are
+not.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Part = pd.DataFrame | np.ndarray | tuple[np.ndarray, Sequence[str]]
 Work = Callable[[list[str]], Mapping[str, Part]]
 
 Finished = Generator[tuple[list[str], str], None, None]
-"""Keys as they are done with, and why they failed: "" if they are stored."""
+"""Yields keys that have been processed, and their error: "" if they are stored."""
 
 Backend = Callable[["Stage", Work, Sequence[list[str]]], Finished]
 """Computes and stores shards of a stage, each a list of keys."""
@@ -39,7 +40,7 @@ Backend = Callable[["Stage", Work, Sequence[list[str]]], Finished]
 
 @dataclass(frozen=True)
 class _Shard:
-    """What a ``shard-....json`` says: `files` and `counts` (rows of each key) are by part."""
+    """The content of a ``shard-....json``: `files` and `counts` (rows per key) are by part."""
 
     name: str
     keys: list[str]
@@ -48,7 +49,7 @@ class _Shard:
 
 
 class Store:
-    """A folder of stages, and where what is missing in them is computed: here if not told."""
+    """A folder of stages, and the backend that computes missing results (None: this process)."""
 
     def __init__(self, root: str | Path, backend: Backend | None = None) -> None:
         self.root = Path(root)
@@ -64,10 +65,11 @@ class Store:
         """The results of one stage under exactly these settings.
 
         Args:
-            name: of the stage, also of its folder.
-            version: raised by hand when the stage's code changes what it computes.
-            settings: all that the results depend on, JSON-able, digests of weights included.
-            inputs: fingerprints of the stages (or digests of the files) that it reads.
+            name: The name of the stage and of its folder.
+            version: Increased by hand when the code of the stage changes its results.
+            settings: Everything the results depend on, including digests of weights;
+                JSON-serializable.
+            inputs: Fingerprints of the stages (or digests of the files) that it reads.
         """
         hashed = {
             "stage": name,
@@ -82,9 +84,9 @@ class Stage:
     """A growing collection of shards, looked up by string keys; made with `Store.stage`.
 
     Attributes:
-        folder: where the shards lie; made when the first one is written.
-        name: of the stage.
-        fingerprint: 64 hex digits, to be among the `inputs` of stages that read this one.
+        folder: Contains the shards; created when the first one is written.
+        name: The name of the stage.
+        fingerprint: 64 hex digits, one of the `inputs` of stages that read this one.
     """
 
     def __init__(
@@ -95,16 +97,16 @@ class Stage:
         self.fingerprint = fingerprint(hashed)
         self._hashed = hashed
         self._backend = backend
-        self._verified: dict[str, tuple[int, int]] = {}  # file -> size, mtime when it was hashed
+        self._verified: dict[str, tuple[int, int]] = {}  # file -> size and mtime when hashed
         self._records: dict[str, tuple[tuple[int, int], dict[str, Any] | None]] = {}
         self._warned: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Elsewhere it is the same folder, computed there: neither caches nor backend travel."""
+        """For workers: the same folder, without caches and backend."""
         return Stage, (self.folder, self._hashed)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Those of `keys` that are in no finished shard, each once, in their order."""
+        """Those of `keys` that are in no finished shard, in order and without duplicates."""
         wanted = list(dict.fromkeys(keys))
         home = self._home(wanted)
         return [key for key in wanted if key not in home]
@@ -112,22 +114,22 @@ class Stage:
     def compute(
         self, keys: Iterable[str], work: Work, shard_size: int = 16, desc: str | None = None
     ) -> None:
-        """Computes and stores what is missing of `keys`, a shard at a time.
+        """Computes and stores the missing `keys`, one shard at a time.
 
-        Other threads of this process that compute here too wait until it is done; workers do not.
+        Other threads of this process that compute a stage wait until it is done; workers do not.
 
         Args:
-            keys: any strings; repeated ones are computed once.
-            work: takes up to `shard_size` keys and returns the parts of their results by name:
-                a DataFrame with a column `key` (any number of rows a key, none included), an
-                array with one row a key, or (array, the key of each row).
-            shard_size: keys a shard.
-            desc: title of the progress bar; the stage's name by default.
+            keys: Any strings; repeated keys are computed once.
+            work: Takes up to `shard_size` keys and returns the parts of their results by name: a
+                DataFrame with a column `key` (any number of rows per key, including none), an array
+                with one row per key, or (array, the key of each row).
+            shard_size: Keys per shard.
+            desc: Title of the progress bar; by default the name of the stage.
 
         Raises:
-            InputError: the store cannot be written; or, on a backend that goes on without the
-                keys that it fails on, there are some: the rest is stored, they are listed in
-                ``failures.json`` until they are stored too.
+            InputError: The store is not writable; or keys failed on a backend that skips failures,
+                in which case the rest is stored, and the failed keys are listed in
+                ``failures.json`` until they are stored, too.
         """
         sweep(self.folder)
         missing = self.missing(keys)
@@ -137,7 +139,7 @@ class Stage:
             self._compute(missing, work, shard_size, desc)
             return
         with ONE_THREAD:
-            missing = self.missing(missing)  # another thread may have been at the same keys
+            missing = self.missing(missing)  # another thread may have computed them
             if missing:
                 self._compute(missing, work, shard_size, desc)
 
@@ -149,7 +151,7 @@ class Stage:
         failed: dict[str, str] = {}
         try:
             with (
-                # leave=None: a bar under another one goes when it is full
+                # leave=None: a bar below another one is removed when it is full
                 tqdm(total=len(missing), desc=desc or self.name, unit="", leave=None) as bar,
                 closing((self._backend or _serial)(self, work, shards)) as finished,
             ):
@@ -162,29 +164,29 @@ class Stage:
             raise failures.error_of(self.name, self.folder, failed, len(missing))
 
     def compute_shard(self, keys: list[str], work: Work) -> None:
-        """Computes and stores one shard, whatever is stored already."""
+        """Computes and stores one shard, even if its keys are stored already."""
         began = time.perf_counter()
         self._write(keys, work(list(keys)), began)
 
     def read(self, keys: Iterable[str], part: str) -> Any:
-        """One part of the results of `keys`, in their order; repeated keys count once.
+        """One part of the results of `keys`, in order; repeated keys count once.
 
         Returns:
-            The rows as a DataFrame with a column `key` and a fresh index; or, if the part is an
+            The rows as a DataFrame with a column `key` and a new index; or, if the part is an
             array, (array, list of the key of each row).
 
         Raises:
-            KeyError: a key has not been computed, or the stage has no such part.
+            KeyError: A key has not been computed, or the stage has no such part.
         """
         wanted = list(dict.fromkeys(keys))
         home = self._home(wanted)
         lost = [key for key in wanted if key not in home]
         if lost:
             raise KeyError(
-                f"stage {self.name}: {len(lost)} of {len(wanted)} keys are not computed, "
-                f"{lost[0]!r} the first of them"
+                f"stage {self.name}: {len(lost)} of {len(wanted)} keys have not been computed; "
+                f"the first is {lost[0]!r}"
             )
-        # Of no keys at all, any shard still tells the kind of the part and its columns.
+        # Without any keys, some shard is needed for the type of the part and its columns.
         shards = {home[key].name: home[key] for key in wanted or list(home)[:1]}
         for shard in shards.values():
             if part not in shard.files:
@@ -192,7 +194,7 @@ class Stage:
 
         order = {key: rank for rank, key in enumerate(wanted)}
         pieces: list[Any] = []
-        ranks: list[np.ndarray] = []  # the place among `wanted` of every row read
+        ranks: list[np.ndarray] = []  # the position in `wanted` of every row read
         for shard in shards.values():
             of_key = [order[k] if k in order and home[k] is shard else -1 for k in shard.keys]
             rank = np.repeat(np.array(of_key, dtype=np.int64), shard.counts[part])
@@ -206,9 +208,9 @@ class Stage:
         return _joined(pieces).iloc[take].reset_index(drop=True)
 
     def _write(self, keys: list[str], parts: Mapping[str, Part], began: float) -> None:
-        """Data files first, the JSON that makes them a finished shard last.
+        """Writes the data files first and the JSON that marks the shard as finished last.
 
-        What another process has finished in the meantime stays: somebody may have read it.
+        A shard that another process has finished meanwhile is kept: it may already have been read.
         """
         name = _shard_name(keys)
         finished = self._record(self.folder / f"{name}.json")
@@ -220,7 +222,7 @@ class Stage:
         for part, rows in parts.items():
             payload, suffix, counts[part] = _packed(part, rows, keys)
             digest = hashlib.sha256(payload).hexdigest()
-            # Two processes may differ in the last bits: each gets files of its own.
+            # Two processes may differ in the last bits, so each writes its own files.
             files[part] = f"{name}.{part}.{digest[:8]}{suffix}"
             digests[files[part]] = digest
             with atomic_write(self.folder / files[part]) as temporary:
@@ -237,7 +239,7 @@ class Stage:
             temporary.write_text(json.dumps(record), encoding="utf-8")
 
     def _open(self) -> None:
-        """Makes the folder and says in it what was hashed."""
+        """Creates the folder, and records in it what the fingerprint is computed from."""
         note = self.folder / "stage.json"
         text = json.dumps(self._hashed, indent=2) + "\n"
         if not note.is_file() or note.read_bytes() != text.encode():
@@ -245,7 +247,7 @@ class Stage:
                 temporary.write_text(text, encoding="utf-8")
 
     def _home(self, wanted: list[str]) -> dict[str, _Shard]:
-        """Key -> the finished shard that holds it; the first by name where several do."""
+        """Key -> the finished shard that contains it; if there are several, the first by name."""
         home: dict[str, _Shard] = {}
         broken: list[tuple[str, list[str]]] = []
         for file in sorted(self.folder.glob("shard-*.json")):
@@ -258,19 +260,19 @@ class Stage:
             else:
                 broken.append((file.name, keys))
         for name, keys in broken:
-            # Silent once other shards hold the keys: a repair under another grouping. Which ones
-            # they were, a damaged JSON does not say.
+            # No warning if other shards contain the keys: they were recomputed in other groups.
+            # A damaged JSON does not tell which keys it had.
             if name not in self._warned and any(key not in home for key in keys or wanted):
                 self._warned.add(name)
                 warnings.warn(
-                    f"{self.folder / name}: the shard is truncated or was altered; "
-                    "it does not count and will be computed again",
+                    f"{self.folder / name}: the shard is truncated or was modified; "
+                    "it is ignored and will be computed again",
                     stacklevel=3,
                 )
         return home
 
     def _record(self, file: Path) -> dict[str, Any] | None:
-        """The content of a shard's JSON, None if it is damaged."""
+        """The content of a shard's JSON; None if it is damaged."""
         try:
             stamp = size_and_time(file)
             if file.name not in self._records or self._records[file.name][0] != stamp:
@@ -284,16 +286,16 @@ class Stage:
                 ):
                     record = None
                 self._records[file.name] = (stamp, record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no JSON, not ours
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no valid record
             return None
         return self._records[file.name][1]
 
     def _whole(self, record: dict[str, Any]) -> bool:
-        """Whether all data files of a shard have their digests."""
+        """Whether all data files of a shard match their digests."""
         return all(self._intact(*item) for item in record["files"].items())
 
     def _intact(self, name: str, digest: str) -> bool:
-        """Whether a data file has its digest; hashed once unless size or time change."""
+        """Whether a data file matches its digest; rehashed only if size or mtime have changed."""
         file = self.folder / name
         try:
             stamp = size_and_time(file)
@@ -315,7 +317,7 @@ class Stage:
 
 
 def _serial(stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
-    """One shard after the other in this process; the first error ends it."""
+    """Computes one shard after the other in this process; the first error ends the run."""
     for keys in shards:
         stage.compute_shard(keys, work)
         yield keys, ""
@@ -326,7 +328,7 @@ def _shard_name(keys: list[str]) -> str:
 
 
 def _packed(part: str, rows: Part, keys: list[str]) -> tuple[bytes, str, list[int]]:
-    """A part as (bytes of its file, suffix, number of rows of each key), sorted by key."""
+    """A part, sorted by key, as (bytes of its file, suffix, number of rows per key)."""
     if isinstance(rows, pd.DataFrame):
         row_keys = list(rows["key"])
     elif isinstance(rows, tuple):
@@ -337,7 +339,7 @@ def _packed(part: str, rows: Part, keys: list[str]) -> tuple[bytes, str, list[in
     strangers = set(row_keys) - rank.keys()
     if strangers or len(row_keys) != len(rows):
         raise ValueError(
-            f"part {part!r}: {len(rows)} rows, {len(row_keys)} keys, not asked for: "
+            f"part {part!r}: {len(rows)} rows, {len(row_keys)} keys, unexpected keys: "
             f"{sorted(map(str, strangers))[:3]}"
         )
     ranks = np.array([rank[key] for key in row_keys], dtype=np.int64)
@@ -352,7 +354,7 @@ def _packed(part: str, rows: Part, keys: list[str]) -> tuple[bytes, str, list[in
 
 
 def _joined(tables: list[Any]) -> pd.DataFrame:
-    """The frames of several shards as one; an empty shard's column types do not matter."""
+    """The tables of several shards as one frame; column types of empty shards are ignored."""
     import pyarrow
 
     if not tables:

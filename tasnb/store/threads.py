@@ -1,11 +1,11 @@
-"""One thread at a time: the lock that all share who load a network, use one or compute a stage.
+"""The lock that lets only one thread at a time load a network, run one or compute a stage.
 
-Networks keep what they are working on in themselves (SAM its picture, encoders the hooks of the
-baselines), libraries load weights through global switches, and two threads at one shard would do
-the work twice. More threads would not be faster anyway: torch has threads of its own.
+Networks have state (SAM its current image, encoders the hooks of the baselines), libraries load
+weights with global switches, and two threads that need the same shard would compute it twice. More
+threads would not be faster, since torch has its own.
 
-There is a single lock, so that no two threads can each wait for the other, and it is reentrant,
-since a stage computes those that it reads and loads its model on the way.
+There is only one lock, so that threads cannot deadlock. It is reentrant, since a stage may compute
+other stages that it reads, and loads its model while it is being computed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ONE_THREAD = threading.RLock()
 
 
 def in_one_thread(function: Callable[P, T]) -> Callable[P, T]:
-    """The same function; its callers in other threads wait until it returns."""
+    """Wraps a function so that callers in other threads wait until it returns."""
 
     @wraps(function)
     def alone(*arguments: P.args, **options: P.kwargs) -> T:
@@ -34,8 +34,8 @@ def in_one_thread(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _free_in_child() -> None:
-    """A forked process has one thread; what others held in its parent nobody here would release."""
-    if ONE_THREAD.acquire(blocking=False):  # it was free, or this very thread holds it
+    """Releases the lock in a forked process if a thread that exists only in its parent holds it."""
+    if ONE_THREAD.acquire(blocking=False):  # it was free, or this thread holds it
         ONE_THREAD.release()
     else:
         ONE_THREAD._at_fork_reinit()

@@ -41,7 +41,7 @@ def test_lists(tmp_path: Path, encoding: str, separator: str, end: str) -> None:
 def test_rows_that_cannot_be_asked(tmp_path: Path) -> None:
     text = "image,expression,\na.png,the cat, big,\n,the dog,\nb.png\n"
     many, blank, short = read_list(written(tmp_path, text))
-    assert many.error == "line 2 has more cells than the header; put quotes around a comma"
+    assert many.error == "line 2 has more cells than the header; quote cells that contain commas"
     assert blank.error == "the image is blank; name a picture file"
     assert (short.expression, short.error, short.extra) == ("", "", {})
 
@@ -69,8 +69,8 @@ def test_spaces_after_a_comma(tmp_path: Path) -> None:
         (b"image,expression\n\n", "has no rows below its header"),
         (b"image,expression\na.png,B\xe4r\n", "is not UTF-8"),
         ("image,expression\na.png,cat\n".encode("utf-16"), "is not UTF-8"),
-        (b'image,expression\na.png,"cat\n', "line 2 is no CSV"),
-        (b"image,expression\na.png," + b"x" * 200_000, "line 2 is no CSV"),
+        (b'image,expression\na.png,"cat\n', "line 2 is not valid CSV"),
+        (b"image,expression\na.png," + b"x" * 200_000, "line 2 is not valid CSV"),
     ],
 )
 def test_bad_lists(
@@ -109,5 +109,5 @@ def test_folders(tmp_path: Path) -> None:
     assert [row.image for row in rows] == [name for name in names for _ in range(2)]
     assert [row.expression for row in rows] == ["the dog", "the cat"] * 5
     assert left_out == 3
-    with pytest.raises(InputError, match="has no pictures in it"):
+    with pytest.raises(InputError, match="contains no pictures; "):
         read_folder(tmp_path / "inside.png", ["the dog"])

@@ -254,7 +254,7 @@ def test_a_killed_run_goes_on(
         (["none.csv"], "cannot read none.csv: No such file or directory"),
         (["list.csv", "the dog"], "list.csv contains the expressions; leave out 'the dog'"),
         (["pictures"], "the following arguments are required: EXPRESSION"),
-        (["empty", "cat"], "empty has no pictures in it"),
+        (["empty", "cat"], "empty contains no pictures"),
         (["pictures", "cat", "--out", "x.png"], "--out x.png: several answers need a folder"),
         (["pictures", "cat", "--out", "pictures"], "--out pictures: that would overwrite"),
         (["results.csv", "--out", "."], "--out .: that would overwrite results.csv"),

@@ -180,7 +180,7 @@ def test_damage_is_said_and_mended(
             damage(file)
         status, said = runs.run(place)
         assert status == 0, said
-        assert re.search(rf"{note.name}: the shard is truncated or was altered", said), damage
+        assert re.search(rf"{note.name}: the shard is truncated or was modified", said), damage
         assert list(totals(said).values()) == [len(record["keys"])]
         assert content(place) == content(whole[0])
 

@@ -129,7 +129,7 @@ def test_damaged_record(letters: Warm, tmp_path: Path, damage: Callable[[Path], 
     status, said = letters.run(tmp_path, work="letters")
     assert status == 0
     gone = damage is Path.unlink  # as if it had never existed
-    assert (f"{note.name}: the shard is truncated or was altered" in said) is not gone
+    assert (f"{note.name}: the shard is truncated or was modified" in said) is not gone
     assert list(totals(said).values()) == [computed]
     assert content(tmp_path) == undisturbed
     assert letters.run(tmp_path, work="letters") == (0, "")
