@@ -1,4 +1,4 @@
-"""Memory is a matter of settings, not of the picture: a phone's photo takes little more."""
+"""Memory depends on settings and not on the image: large photos take only little more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def peak(folder: Path, width: int, height: int) -> float:
-    """MB that a fresh process takes for a picture of this size, its models included."""
+    """MB that a new process uses for an image of this size, including its models."""
     path = folder / f"{width}.png"
     image = Image.open(PICTURES[2]).convert("RGB").resize((width, height))
     image.save(path, compress_level=1)
@@ -38,7 +38,7 @@ def peak(folder: Path, width: int, height: int) -> float:
 
 @pytest.mark.slow
 def test_a_photo_of_twelve_megapixels(tmp_path: Path) -> None:
-    """27 masks of it as numbers of 4 bytes would be 1,300 MB, as many as all else together."""
+    """27 masks of this size at 4 bytes per pixel would take 1,300 MB, as much as all the rest."""
     small, large = peak(tmp_path, 640, 480), peak(tmp_path, 4032, 3024)
     print(f"0.3 megapixels: {small:.0f} MB, 12: {large:.0f} MB")
     assert large < 1.5 * small
@@ -48,7 +48,7 @@ def test_a_photo_of_twelve_megapixels(tmp_path: Path) -> None:
 def test_masked_images_are_made_when_they_are_looked_at(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same as all at once, and each image is read once for all its masks."""
+    """The same results as all at once, and each image is read once for all of its masks."""
     pipeline = Pipeline(make_settings(store=str(tmp_path), limit=3, points_per_side=4))
     split = pipeline.split("refscenes", "val")
     masks = pipeline.refined(split.images)

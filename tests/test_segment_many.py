@@ -1,4 +1,4 @@
-"""Many pictures and expressions at once through the embedded models: the answers."""
+"""Many images and expressions through the embedded models: the answers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tasnb.store import shards
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Settings with a store of their own, filled by the first test that needs it."""
+    """Settings with a separate store, filled by the first test that needs it."""
     return {**QUICK, "store": str(tmp_path_factory.mktemp("store"))}
 
 
 def test_many_are_as_one_by_one(quick: dict, tmp_path: Path) -> None:
-    """Other pictures, other expressions, one picture twice, and one without proposals."""
+    """Different images and expressions, one image twice, and one without proposals."""
     plain = np.full((40, 50), 128, np.uint8)
     texts = ["the left one", " the dog ", "the red one on the right", "the left one"]
     pairs = [*zip(PICTURES[:3], texts, strict=False), (plain, "the cat"), (PICTURES[0], texts[1])]
@@ -54,7 +54,7 @@ def test_many_are_as_one_by_one(quick: dict, tmp_path: Path) -> None:
 
 
 def test_pairs_are_taken_as_they_are_needed(quick: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pictures' worth at a time; answers of the first come before the third is asked for."""
+    """With two images at a time, the first answers are returned before the third image is read."""
     monkeypatch.setattr(segmentation, "_PIXELS", 2 * load_image(PICTURES[0])[..., 0].size)
     taken = []
 
@@ -139,7 +139,7 @@ def test_an_expression_that_is_no_unicode(quick: dict, text: str) -> None:
 def test_pictures_that_memory_does_not_suffice_for(
     quick: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine's own error for one of three; the other rows are answered, in their order."""
+    """With a real error for one of three images; the other rows are answered in order."""
     small, large, other = (np.array(Image.open(path).convert("RGB")) for path in PICTURES[4:7])
     large = np.concatenate([large, large])
     asked = [(large, "a"), (small, "a"), (large, "b"), (other, "a"), (small, "b")]
@@ -169,7 +169,7 @@ def test_wrong_settings_are_said_at_once() -> None:
 
 
 def test_masks_from_a_file_are_found_by_number(tmp_path: Path) -> None:
-    """By the number in the picture's name, never by digits of its digest."""
+    """Masks are found by the number in the file name, never by digits of the digest."""
     pixels = load_image(PICTURES[0])
     Image.fromarray(pixels).save(tmp_path / "photo_17.png")
     mask = np.zeros(pixels.shape[:2], np.uint8, order="F")

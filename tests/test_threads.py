@@ -30,7 +30,7 @@ with ThreadPoolExecutor(4) as threads:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """All of one size, so that nothing but its pixels tells one from another."""
+    """Images of the same size, so that they differ only in their pixels."""
     folder = tmp_path_factory.mktemp("pictures")
     for path in PICTURES:
         Image.open(path).convert("RGB").resize((160, 120)).save(folder / f"{path.stem}.png")
@@ -50,7 +50,7 @@ def alone(pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def same(found: list[dict], wanted: list[dict]) -> bool:
-    """All but the last bits of the scores: texts are encoded in other batches."""
+    """Equal except for the last bits of the scores, since texts are encoded in other batches."""
     return len(found) == len(wanted) and all(
         one["score"] == pytest.approx(other["score"], abs=1e-5)
         and all(one[key] == other[key] for key in ("segmentation", "mask_id", "caption"))
@@ -61,7 +61,7 @@ def same(found: list[dict], wanted: list[dict]) -> bool:
 def test_many_threads_with_loaded_models(
     pictures: list[Path], alone: list[dict], tmp_path: Path
 ) -> None:
-    """Each picture is asked for twice at once; what is stored is right, too."""
+    """Each image is requested twice at the same time; what is stored is correct, too."""
     with ThreadPoolExecutor(12) as threads:
         found = list(threads.map(lambda path: ask(path, tmp_path), [*pictures, *pictures]))
     assert same(found, [*alone, *alone])

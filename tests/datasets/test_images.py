@@ -59,7 +59,7 @@ SHARES = np.linspace(0, 1, 30, dtype=np.float32).reshape(5, 6)
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 2.5, 70000.0, -3.0])
 def test_one_odd_pixel_leaves_the_others_as_they_are(tmp_path: Path, odd: float) -> None:
-    """No data is black, as what is negative; a bright spot is white."""
+    """Missing and negative values are black; a bright spot is white."""
     wanted = saved(tmp_path / "a.tif", Image.fromarray(SHARES))
     assert wanted.max() == 255 and abs(wanted[..., 0].astype(int) - SHARES * 255).max() < 1
     values = SHARES.copy()
@@ -139,7 +139,7 @@ def test_a_cameras_rotation_is_obeyed(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_pillow_image_is_what_its_file_is(tmp_path: Path) -> None:
-    """Opened and not loaded, converted, or turned by hand already."""
+    """Opened but not loaded, converted, or already rotated by the caller."""
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.fromarray(PIXELS).save(tmp_path / "x.png", exif=exif)
@@ -149,7 +149,7 @@ def test_a_pillow_image_is_what_its_file_is(tmp_path: Path) -> None:
         turned = ImageOps.exif_transpose(image)
         for same in (image, image.convert("RGB"), image.convert("RGBA"), turned):
             np.testing.assert_array_equal(to_rgb(same), wanted)
-        assert image.size == (WIDTH, HEIGHT)  # the caller's stays as it was
+        assert image.size == (WIDTH, HEIGHT)  # the caller's image is unchanged
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa"])
@@ -205,7 +205,7 @@ def test_a_truncated_file(tmp_path: Path, suffix: str) -> None:
 
 
 def damaged(path: Path) -> Path:
-    """A picture whose decoder raises an error of a class of its own."""
+    """An image whose decoder raises its own class of error."""
     if path.suffix == ".avif":
         Image.fromarray(PIXELS).save(path)
         content = bytearray(path.read_bytes())
@@ -214,7 +214,7 @@ def damaged(path: Path) -> Path:
     else:
         Image.fromarray(PIXELS).save(path)
         content = bytearray(path.read_bytes())
-        content[84:88] = b"NONE"  # the kind of its pixels
+        content[84:88] = b"NONE"  # the pixel type
         content[80] = 4
     path.write_bytes(content)
     return path
@@ -250,7 +250,7 @@ def test_pillow_images_that_cannot_be_loaded(tmp_path: Path) -> None:
 
 def test_an_image_that_does_not_fit_into_memory() -> None:
     class Huge(Image.Image):
-        """Opened, not loaded; what it asks for when it is, no machine has."""
+        """Opened but not loaded; loading it needs more memory than any machine has."""
 
         size, width, height = (1 << 30, 1 << 31), 1 << 30, 1 << 31
 

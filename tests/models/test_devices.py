@@ -215,7 +215,7 @@ def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: An
     assert {tensor.device.type for tensor in found} == {"cuda"}
 
 
-# --- large pictures
+# --- large images
 
 
 def test_a_lazy_sequence_makes_what_is_asked_for() -> None:
@@ -239,7 +239,7 @@ def test_large_pictures_come_a_few_at_a_time() -> None:
 
 
 def test_what_libraries_raise_when_memory_does_not_suffice() -> None:
-    """By asking for more than any machine has."""
+    """Raises the real error by asking for more memory than any machine has."""
     asked = [
         lambda: np.zeros(1 << 60, np.uint8),
         lambda: torch.empty(1 << 60),

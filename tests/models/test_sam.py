@@ -1,4 +1,4 @@
-"""Automatic masks with a bound on memory: the authors' masks to the bit."""
+"""Automatic masks with bounded memory are bit for bit those of the authors' code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PIXELS = IMAGE[..., 0].size
     ],
 )
 def test_the_masks_are_the_authors(sam: Sam, options: dict[str, Any]) -> None:
-    """One point's masks at a time, two points', and all together."""
+    """The masks of one point at a time, of two points, and of all together."""
     options = {"points_per_side": 4, **options}
     wanted = SamAutomaticMaskGenerator(sam, **options).generate(IMAGE)
     assert len(wanted) > 3 or options["pred_iou_thresh"] == 1.0
@@ -74,7 +74,7 @@ def test_only_so_many_pixels_are_enlarged_at_a_time(
 def test_fewer_are_enlarged_where_memory_does_not_suffice(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real error of torch on the CPU for more than three masks."""
+    """With the real error of torch on the CPU for more than three masks."""
     whole = sam.postprocess_masks
 
     def refused(masks: torch.Tensor, *more: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The lock of everything that computes: who waits, and who must not wait for ever."""
+"""The lock around all computations: who waits, and who must not deadlock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasnb.store.threads import ONE_THREAD, in_one_thread
 
 
 def is_free() -> bool:
-    """Whether another thread could take the lock."""
+    """Whether another thread could acquire the lock."""
 
     def take() -> bool:
         taken = ONE_THREAD.acquire(timeout=5)
@@ -57,7 +57,7 @@ def test_a_function_is_for_one_thread_at_a_time_and_may_call_another() -> None:
 
 
 def test_threads_at_one_stage_compute_a_key_once(tmp_path: Path) -> None:
-    """Each thread with a stage of its own, as every call of `segment` has."""
+    """Each thread has its own stage, as in every call of `segment`."""
     asked: list[list[str]] = []
     together = threading.Barrier(6)
 
@@ -94,7 +94,7 @@ def test_what_is_stored_is_answered_while_another_thread_computes(tmp_path: Path
     with ThreadPoolExecutor(1) as threads:
         other = threads.submit(stage_of(tmp_path).compute, ["b"], slow)
         assert computing.wait(10)
-        stage_of(tmp_path).compute(["a"], slow)  # would wait for ever
+        stage_of(tmp_path).compute(["a"], slow)  # would deadlock
         go_on.set()
         other.result()
 
@@ -160,7 +160,7 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_lacks(holder: str) -
 
 
 def test_wordnet_is_read_by_many_threads() -> None:
-    """It seeks in one open file; every word has its own synsets all the same."""
+    """It seeks in one open file; each word must get its own synsets nevertheless."""
     wordnet = load_wordnet(ROOT / "data" / "wordnet" / "wordnet.zip")
     words = ["dog", "cat", "table", "street", "man", "woman", "tree", "car", "ball", "chair"] * 30
     wanted = [[s.name() for s in wordnet.synsets(word, pos="n")] for word in words]
