@@ -17,7 +17,7 @@ from tasnb.method import metrics
 from tasnb.method.scores import ScoreTable
 from tasnb.results import ablations
 from tasnb.results.speed import part
-from tasnb.results.tables import to_markdown
+from tasnb.results.shown import to_markdown
 from tasnb.settings import InputError, Settings, make_settings
 from tasnb.store.files import atomic_write
 
