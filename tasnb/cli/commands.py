@@ -214,7 +214,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from tasnb.bench import report
 
     same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
-    return 0 if same else say("the two orders of work give different answers, see above", 1)
+    return 0 if same else say("the two orders of work give different results, see above", 1)
 
 
 def convert(arguments: argparse.Namespace) -> None:
