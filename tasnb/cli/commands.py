@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(changes: dict[str, list[str]]) -> int:
-    """Prints what has changed since a run; 1 if anything has."""
+    """Prints what has changed since a run; returns 1 if anything has, else 0."""
     for name, reasons in changes.items():
         more = f" and {len(reasons) - 4} more" if len(reasons) > 4 else ""
         print(f"{name}: {'; '.join(reasons[:4]) + more if reasons else 'up to date'}")

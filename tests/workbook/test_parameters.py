@@ -205,7 +205,7 @@ def test_without_changes_a_setting_is_unknown(notebook):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"alpha": 0.2}, "changes has alpha, a parameter of its own: write -p alpha ..."),
+        ({"alpha": 0.2}, "changes contains alpha, which is a parameter: use -p alpha ..."),
         ({"lam_gg": 0.2}, "unknown setting 'lam_gg': did you mean 'lam_g'"),
         ({"lam_g": "x"}, "lam_g = 'x': should be a valid number"),
     ],

@@ -42,7 +42,7 @@ NOTES = {
     "that are not the best are trained to be the object as well, since merged objects among them "
     "absorbed the good masks in the refinement.",
     "clip-rn": "Two schedules, the first on 9,000 more crowded scenes. In the second, every crop "
-    "is also compared with the plain captions of all nouns; without this the accuracy stayed at 75 %.",
+    "is also compared with the plain captions of all nouns; without this, accuracy stayed at 75 %.",
     "clip-vit": "Three schedules, the first on 9,000 more crowded scenes. The text tower is the "
     "ResNet's and was frozen while the image tower was trained. From scratch, without it, a ViT of "
     "this size learnt next to nothing in half an hour.",
