@@ -137,7 +137,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
     )
     for model in named:
         if ":" in model and not is_elsewhere(model):
-            text = "there, digests match its card"
+            text = "complete, matches its card"
             yield _tried(model, lambda model=model: checkpoint_folder(model, settings), text)
     known = load_sources()
     for item in known.select(known.bundles.get(settings.profile, ())):
@@ -145,13 +145,13 @@ def _models(settings: Settings) -> Iterator[Finding]:
             continue
         state = item.state(settings.data)
         verdict = "note" if item.name in SUBSTITUTED else "missing"
-        text = "there"
-        if state != "there":
+        text = "complete"
+        if state != "complete":
             part = "incomplete; " if state == "partial" else ""
             text = f"{part}python -m tasnb fetch {item.name}: {size_text(item.size)}"
-        if state != "there" and verdict == "note":
+        if state != "complete" and verdict == "note":
             text += f"; until then {installed_parser(item.name)} is used instead"
-        yield Finding("ok" if state == "there" else verdict, item.name, text)
+        yield Finding("ok" if state == "complete" else verdict, item.name, text)
     wordnet = settings.data / "wordnet" / "wordnet.zip"
     yield _tried("WordNet", lambda: load_wordnet(wordnet), str(wordnet))
 

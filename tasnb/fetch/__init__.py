@@ -52,7 +52,7 @@ def fetch(
     if variable := offline():
         _refuse(items, to, variable)
     # Checked before the first byte, since otherwise the disk would fill up only after hours.
-    waiting = [file for item in items for file in item.files if file.state(to) != "there"]
+    waiting = [file for item in items for file in item.files if file.state(to) != "complete"]
     if waiting:
         needed = sum(_needed(file, to) for file in waiting)
         check_room(to, needed, items[0].name if len(items) == 1 else "this download")
@@ -82,7 +82,7 @@ def fetched_file(name: str, to: Path) -> Path:
         InputError: It is missing and cannot be downloaded.
     """
     file = load_sources().select([name])[0].files[0]
-    if file.state(to) != "there":
+    if file.state(to) != "complete":
         fetch([name], to, say=lambda line: None)
     return file.where(to)
 
@@ -96,7 +96,7 @@ def listing(to: str | Path | None = None, *, sources: Sources | None = None) -> 
     """
     to = Path(to).expanduser().absolute() if to is not None else ROOT / "data"
     sources = sources or load_sources()
-    rows = [("name", "size", "state", "where")]
+    rows = [("name", "size", "state", "location")]
     state = {item.name: item.state(to) for item in sources.items}
     for item in sources.items:
         places = ", ".join(dict.fromkeys(_short(piece.where(to), to) for piece in item.pieces))
@@ -106,15 +106,15 @@ def listing(to: str | Path | None = None, *, sources: Sources | None = None) -> 
     notes = ["", *(f"{i.what} [{i.licence}]" if i.licence else i.what for i in sources.items)]
     lines = []
     for row, note in zip(rows, notes, strict=True):
-        lines.append(f"{row[0]:<{name}}  {row[1]:>{size}}  {row[2]:<7}  {row[3]}")
+        lines.append(f"{row[0]:<{name}}  {row[1]:>{size}}  {row[2]:<8}  {row[3]}")
         lines += [f"{'':{name}}  {note}"] if note else []
     lines += ["", f"Relative paths are in {to}.", ""]
     for bundle, names in sources.bundles.items():
         items = sources.select(names)
         total = sum(item.size for item in items)
-        lacking = [item for item in items if state[item.name] != "there"]
+        lacking = [item for item in items if state[item.name] != "complete"]
         rest = sum(item.size for item in lacking)
-        left = f"up to {size_text(rest)} still to download" if lacking else "all there"
+        left = f"up to {size_text(rest)} still to download" if lacking else "complete"
         missing = ", ".join(item.name for item in lacking)
         lines.append(f"{bundle}: {size_text(total)}, {left}" + (f": {missing}" if lacking else ""))
     return "\n".join(lines)
@@ -132,7 +132,7 @@ def _refuse(items: list[Item], to: Path, variable: str) -> None:
         f"{item.name} at {piece.where(to)}"
         for item in items
         for piece in item.pieces
-        if piece.state(to) != "there" and not _only_packed(piece, to)
+        if piece.state(to) != "complete" and not _only_packed(piece, to)
     ]
     if missing:
         raise InputError(
@@ -157,7 +157,7 @@ def _fetch(piece: Piece, item: Item, to: Path, patience: Patience) -> bool:
     """Downloads a piece if necessary; returns whether anything had to be done."""
     if isinstance(piece, File):
         return _fetch_file(piece, item.name, to, patience)
-    if piece.state(to) == "there":
+    if piece.state(to) == "complete":
         return False
     from huggingface_hub.utils import logging
 
@@ -201,7 +201,7 @@ def _fetch_file(file: File, name: str, to: Path, patience: Patience) -> bool:
 def _given(file: File, name: str, to: Path) -> bool:
     """Whether a file, or the content of an archive, is there; checks size and digest of a file."""
     if file.unpack:
-        return file.state(to) == "there"
+        return file.state(to) == "complete"
     path = file.where(to)
     if path.is_file():
         _check_given(path, file, name)

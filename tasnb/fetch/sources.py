@@ -20,7 +20,7 @@ from tasnb.fetch.archives import done_mark
 from tasnb.fetch.transfers import part_of
 from tasnb.settings import unknown
 
-State = Literal["there", "partial", "missing"]
+State = Literal["complete", "partial", "missing"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(pattern=r"^https?://")]
 _PACKAGES = Path(sysconfig.get_paths()["purelib"])
@@ -86,14 +86,14 @@ class File(_Record):
             if path.is_file():
                 # A shorter file is an unfinished download of another program.
                 right = self.bytes in (None, path.stat().st_size)
-                return "there" if right else "partial"
+                return "complete" if right else "partial"
             return "partial" if part_of(came).is_file() else "missing"
         if done_mark(path, came).is_file():
-            return "there"
+            return "complete"
         if self.members and all((path / name).is_file() for name in self.members):
-            return "there"
+            return "complete"
         if self.count and _files_in(path) >= self.count:
-            return "there"
+            return "complete"
         begun = came.is_file() or part_of(came).is_file() or path.is_dir()
         return "partial" if begun else "missing"
 
@@ -119,7 +119,7 @@ class Hub(_Record):
     def state(self, to: Path) -> State:
         if not self.where(to).is_dir():
             return "missing"
-        return "partial" if self.lacking(to) else "there"
+        return "partial" if self.lacking(to) else "complete"
 
     def lacking(self, to: Path) -> list[str]:
         """What is missing: patterns that match no file, and shards listed in an index."""
@@ -191,7 +191,7 @@ class Spacy(_Record):
     def state(self, to: Path) -> State:
         if not find_spec(self.name):
             return "missing"
-        return "partial" if self.lacking(to) else "there"
+        return "partial" if self.lacking(to) else "complete"
 
     def lacking(self, to: Path) -> list[str]:
         return [name for name in (self.name, *self.needs) if not find_spec(name)]

@@ -183,7 +183,7 @@ def convert(path: Path) -> Path:
     from safetensors.torch import save_file
 
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"{path} does not exist")
     if path.suffix == ".safetensors":
         raise InputError(f"{path} is not a TorchScript file such as OpenAI's ViT-B-32.pt")
     try:

@@ -82,20 +82,20 @@ def load_notebook(path: Path) -> Notebook:
     except (SyntaxError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise InputError(
-            f"{path.name}: the parameters cell takes only assignments of literals of type "
+            f"{path.name}: the parameters cell may only assign literals of the types "
             f"{', '.join(_KINDS)}: {line}"
         ) from None
     return Notebook(path, defaults, kinds, fingerprint(parts))
 
 
 def from_text(notebooks: Iterable[Notebook], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Values of the command line, each read as the type that a notebook declares for its name.
+    """Values from the command line, converted to the types that the notebooks declare.
 
-    A list is JSON or separated by commas. What cannot be read stays text, for `parameters_of`
-    to refuse. A setting that no notebook declares by itself goes into its `changes`.
+    A list is JSON or separated by commas. A value that cannot be converted stays text, which
+    `parameters_of` rejects. A setting that no notebook declares is put into `changes`.
 
     Raises:
-        InputError: a name that none of `notebooks` declares, and that is no setting.
+        InputError: a name is neither declared by any of `notebooks` nor a setting.
     """
     kinds = {name: kind for book in notebooks for name, kind in book.kinds.items()}
     found: dict[str, Any] = {}
@@ -111,10 +111,10 @@ def from_text(notebooks: Iterable[Notebook], texts: Mapping[str, str]) -> dict[s
 
 
 def settings_from_text(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Settings of the command line, each read as what it is; `make_settings` checks the values.
+    """Settings from the command line, converted to their types; `make_settings` checks the values.
 
     Raises:
-        InputError: a name that is no setting.
+        InputError: a name is not a setting.
     """
     for name in texts:
         if name not in Settings.model_fields:

@@ -72,7 +72,7 @@ def test_a_file_placed_by_hand_counts(data: Path, monkeypatch: pytest.MonkeyPatc
     place.parent.mkdir(exist_ok=True)
     with place.open("wb") as file:
         file.truncate(2_564_550_879)  # takes no room
-    assert verdicts(data, "paper")["sam-vit-h"] == ("ok", "there")
+    assert verdicts(data, "paper")["sam-vit-h"] == ("ok", "complete")
 
 
 def test_every_profile_has_its_needs() -> None:

@@ -69,7 +69,7 @@ def test_two_archives_into_one_folder(site: Site, tmp_path: Path) -> None:
     get(tmp_path, found)
     pictures = [f"images/{name}.jpg" for name in (1, 2, 3)]
     assert [name for name in all_files(tmp_path) if name.endswith("jpg")] == pictures
-    assert found.items[0].state(tmp_path) == "there"
+    assert found.items[0].state(tmp_path) == "complete"
     (tmp_path / "images/.2.zip.unpacked").unlink()
     (tmp_path / "images/3.jpg").unlink()
     assert found.items[0].state(tmp_path) == "partial"
@@ -77,7 +77,7 @@ def test_two_archives_into_one_folder(site: Site, tmp_path: Path) -> None:
     assert [path for path, _, _ in site.asked] == ["/1", "/2", "/2"]
     for mark in (tmp_path / "images").glob(".*"):
         mark.unlink()
-    assert found.items[0].state(tmp_path) == "there"  # by their number
+    assert found.items[0].state(tmp_path) == "complete"  # by their number
 
 
 def test_archive_by_hand(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

