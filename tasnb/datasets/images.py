@@ -169,7 +169,7 @@ def load_image(path: str | Path | ImageFile) -> npt.NDArray[np.uint8]:
         uint8 (H, W, 3).
 
     Raises:
-        InputError: The file is missing, empty, truncated, not an image, or too large for the memory.
+        InputError: The file is missing, empty, truncated or not an image, or memory runs out.
     """
     from PIL import Image, UnidentifiedImageError
 
