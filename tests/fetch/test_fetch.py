@@ -297,7 +297,7 @@ def test_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, know
     assert lines[0].split() == ["name", "size", "state", "location"]
     rows = {line.split()[0]: line for line in lines[1:] if re.match(r"\S", line)}
     assert set(rows) >= {item.name for item in known.items}
-    assert re.fullmatch(r"refcoco +54 MB +there +refcoco", rows["refcoco"])
+    assert re.fullmatch(r"refcoco +54 MB +complete +refcoco", rows["refcoco"])
     assert re.match(r"albef +3.5 GB +partial +checkpoints/ALBEF.pth, ", rows["albef"])
     freesolo = r"freesolo +527 MB +missing +checkpoints/FreeSOLO_R101_30k_pl.pth"
     assert re.fullmatch(freesolo, rows["freesolo"])
