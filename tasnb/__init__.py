@@ -1,12 +1,12 @@
 """TAS: zero-shot referring image segmentation, without training.
 
 Suo, Zhu, Yang: "Text Augmented Spatial-aware Zero-shot Referring Image Segmentation",
-Findings of EMNLP 2023. The public names are few::
+Findings of EMNLP 2023. The public API is small::
 
     import tasnb
-    result = tasnb.segment("photo.jpg", "the left cat")     # one picture, one expression
-    results = tasnb.segment_many(pairs)                     # many, a few in memory at a time
-    settings = tasnb.make_settings("embedded", alpha=0.2)   # what a run may vary
+    result = tasnb.segment("photo.jpg", "the left cat")     # one image, one expression
+    results = tasnb.segment_many(pairs)                     # many pairs, a few images at a time
+    settings = tasnb.make_settings("embedded", alpha=0.2)   # a profile with some settings changed
     pipeline = tasnb.Pipeline(settings)                     # whole datasets, stage by stage
     pipeline = tasnb.start(globals())                       # the same, in a notebook
 """
@@ -28,11 +28,11 @@ __all__ = [
     "start",
 ]
 
-# Progress is shown as text: a bar made of widgets is a dead frame in a saved notebook. Libraries
-# that would rather have widgets (tqdm.auto, in transformers) warn in pink at the first computation.
+# Progress bars are text: a widget bar is an empty frame in a saved notebook. Libraries that prefer
+# widgets (tqdm.auto, used by transformers) print a pink warning at the first computation.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-# Looked up on first use: torch and its friends take seconds to import, `import tasnb` must not.
+# Resolved on first use: torch and related packages take seconds to import, `import tasnb` must not.
 _HOME = {
     "InputError": "settings",
     "make_settings": "settings",

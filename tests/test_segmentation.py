@@ -96,14 +96,16 @@ def test_a_long_expression_is_cut_with_a_warning(segment: Segment, path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         segment(path, "the left one")
-    with pytest.warns(UserWarning, match=r"the text encoder reads \d+ tokens; cut: 'the left one"):
+    with pytest.warns(
+        UserWarning, match=r"the text encoder reads \d+ tokens at most; truncated: 'the left"
+    ):
         result = segment(path, "the left one " * 40)
     assert result.frame["chosen"].sum() == 1
 
 
 def test_the_warning_comes_every_time(segment: Segment, path: Path) -> None:
     for _ in range(2):
-        with pytest.warns(UserWarning, match="cut"):
+        with pytest.warns(UserWarning, match="truncated"):
             segment(path, "the right one " * 40)
 
 

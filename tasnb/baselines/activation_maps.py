@@ -1,9 +1,10 @@
 """Activation maps of CLIP: Grad-CAM, Score Map and CLIP Surgery (section 4.3, Table 1).
 
-A map says of every place of the whole image how much an expression fits there; a mask's score is
-the mean of the map, enlarged to the image, inside the mask. Enlarging and averaging are linear, so
-both together are one small matrix a mask (``mean_in_masks``), and for the two methods whose map is
-linear in the text as well, what is stored is one vector a mask, whatever is asked of it later.
+A map gives, for every location of the image, how well an expression matches there. A mask's score
+is the mean of the map inside the mask, after upsampling it to the size of the image. Upsampling and
+averaging are both linear, so together they are one small weight vector per mask
+(``mean_in_masks``). For the two methods whose map is also linear in the text, it is enough to store
+one vector per mask, whatever the expressions.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from tasnb.baselines.towers import (
 
 
 def score_map(visual: Tower, pixels: Tensor) -> Tensor:
-    """What CLIP would say of every place by itself (MaskCLIP), unit vectors (B, h, w, D).
+    """CLIP's embedding of each location by itself (MaskCLIP), unit vectors (B, h, w, D).
 
-    The last attention is left out: each place's value goes through the output projection alone.
-    With a ViT the residual and the second half of the last block stay. The map of a text is the
-    cosine with it.
+    The last attention is skipped: each location's value goes straight through the output
+    projection. With a ViT, the residual connection and the feed-forward half of the last block are
+    kept. The map of a text is its cosine similarity with these vectors.
     """
     if isinstance(visual, ModifiedResNet):
         features = feature_map(visual, pixels).permute(0, 2, 3, 1)
@@ -50,12 +51,12 @@ def score_map(visual: Tower, pixels: Tensor) -> Tensor:
 
 
 def clip_surgery(visual: Tower, pixels: Tensor) -> Tensor:
-    """Every place's embedding when values attend to values, unit vectors (B, h, w, D).
+    """The embedding of each location under value-value attention, unit vectors (B, h, w, D).
 
-    With a ViT the second half of the blocks is walked twice: once as it is, and once along a new
-    path that takes only the value-to-value attention, computed from the ordinary path, and no
-    feed-forward part. The map of a text is the product with the text's vector less that of the
-    empty text, which holds what all texts have in common.
+    With a ViT, a second path runs next to the original one through the last half of the blocks. It
+    accumulates the value-value attention computed from the original path and skips the feed-forward
+    layers. The map of a text is the inner product with the text's vector minus that of the empty
+    text, which stands for what all texts have in common.
     """
     if isinstance(visual, ModifiedResNet):
         tokens = pool(visual.attnpool, feature_map(visual, pixels), by_values=True)
@@ -74,11 +75,11 @@ def clip_surgery(visual: Tower, pixels: Tensor) -> Tensor:
 
 
 def grad_cam(visual: Tower, pixels: Tensor, texts: Tensor) -> Tensor:
-    """Which places raise an image's cosine with each text, (T, h, w), not negative.
+    """Which locations raise the image's cosine similarity with each text, (T, h, w), not negative.
 
-    ResNet: channels of the last map, weighted by the mean of their gradient. ViT: the class token's
-    attention in the last block times its gradient, negative products dropped, mean over the heads.
-    The logit's temperature is left out: it scales a map and moves nothing in it.
+    ResNet: the channels of the last feature map, weighted by their mean gradient. ViT: the class
+    token's attention in the last block times its gradient, negative products set to 0, averaged
+    over the heads. The temperature of the logits is left out: it only scales the whole map.
 
     Args:
         pixels: One image (1, 3, H, W).
@@ -112,7 +113,7 @@ def grad_cam(visual: Tower, pixels: Tensor, texts: Tensor) -> Tensor:
 
 
 def _places(tokens: Tensor) -> Tensor:
-    """Tokens (B, 1 + g^2, D) without the first, on their grid (B, g, g, D)."""
+    """Patch tokens of (B, 1 + g^2, D), without the class token, on their grid (B, g, g, D)."""
     grid = round((tokens.shape[1] - 1) ** 0.5)
     return tokens[:, 1:].unflatten(1, (grid, grid))
 
@@ -123,11 +124,12 @@ def mean_in_masks(
     width: int,
     mode: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> npt.NDArray[np.float32]:
-    """What a map's places weigh in the mean, inside each mask, of the map enlarged to the image.
+    """Weights of a map's locations in the mean of the upsampled map inside each mask.
 
     Args:
         masks: (M, H, W), none empty.
-        height, width: Of the map.
+        height, width: Size of the map.
+        mode: Interpolation by which the map is upsampled to (H, W).
 
     Returns:
         (M, height * width); rows sum to 1.
@@ -139,7 +141,7 @@ def mean_in_masks(
 
 
 def _enlargement(pixels: int, places: int, mode: str) -> npt.NDArray[np.float32]:
-    """Weights (pixels, places) of an interpolation along one side, edges as torch has them."""
-    each = torch.eye(places)[None, :, :, None]  # a line for each place, 1 there and 0 elsewhere
+    """Weights (pixels, places) of an interpolation along one axis, with torch's edge handling."""
+    each = torch.eye(places)[None, :, :, None]  # one unit vector per location
     lines = F.interpolate(each, (pixels, 1), mode=mode, align_corners=False)
     return lines[0, :, :, 0].T.numpy()

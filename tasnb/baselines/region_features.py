@@ -1,4 +1,4 @@
-"""Features of regions from CLIP's image tower: Region Token and Global-Local (section 4.3)."""
+"""Region features from CLIP's image tower: Region Token and Global-Local (section 4.3)."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from tasnb.baselines.towers import (
 )
 from tasnb.models.devices import device_of
 
-UPSAMPLE = 2  # patches overlap by half: 14 x 14 of them with a ViT-B/32
-CLOSED = -100.0  # added to the attention between what must not see each other
-SHORT_SIDE = 800  # pixels to which Global-Local first brings every image
+UPSAMPLE = 2  # patches overlap by half: a 14 x 14 grid with a ViT-B/32
+CLOSED = -100.0  # added to the attention logits of masked-out pairs
+SHORT_SIDE = 800  # pixels; Global-Local first scales every image to it
 
 
 def region_tokens(visual: VisionTransformer, pixels: Tensor, masks: Tensor) -> Tensor:
-    """Region Token: a class token for each mask that sees the mask's patches only, (M, D).
+    """Region Token: one class token per mask that attends to the mask's patches only, (M, D).
 
-    In every block the image goes its ordinary way, and beside it each region's token, which begins
-    as the class token, attends to the patches in its mask and to itself.
+    The image passes through every block unchanged. Alongside it, each region has a token that is
+    initialised with the class token and attends to the patches in its mask and to itself.
 
     Args:
         pixels: One image (1, 3, H, W).
-        masks: (M, h, w) of any size. A mask that misses the centre of every patch leaves its token
-            to itself.
+        masks: (M, h, w) of any size. The token of a mask that covers no patch centre attends to
+            itself only.
     """
     image = patch_tokens(visual, pixels, UPSAMPLE)
     grid = round((image.shape[1] - 1) ** 0.5)
     masks = masks.to(pixels.device)
     inside = F.interpolate(masks[None].float(), (grid, grid), mode="nearest")[0].flatten(1)
-    closed = F.pad((1 - inside) * CLOSED, (0, 1))  # its own token is open to a region
+    closed = F.pad((1 - inside) * CLOSED, (0, 1))  # a region always attends to its own token
     regions = image[0, :1].expand(len(masks), -1)
     for block in visual.transformer.resblocks:
-        # Each region is a batch row of its own: the image's patches, then its token.
+        # One batch row per region: the image's patches, then the region's token.
         _, k, v = heads_of(block, block.ln_1(image[:, 1:]))
         own_q, own_k, own_v = heads_of(block, block.ln_1(regions[:, None]))
         keys = torch.cat([k.expand(len(masks), -1, -1, -1), own_k], 2)
@@ -64,11 +64,12 @@ def region_tokens(visual: VisionTransformer, pixels: Tensor, masks: Tensor) -> T
 
 
 def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
-    """The global half of Global-Local: the tower's embedding with a mask laid over its insides.
+    """The global half of Global-Local: the embedding with the tower's own features masked.
 
-    ViT: patches are multiplied by the mask before each of the last quarter of the blocks. ResNet:
-    the last map, its channels scaled to unit length at every place, is multiplied by the mask
-    before the pooling. Masks are brought to the grid by bilinear weights, so they are soft.
+    ViT: the patches are multiplied by the mask before each of the last quarter of the blocks.
+    ResNet: the last feature map, normalised to unit length over the channels at every location, is
+    multiplied by the mask before pooling. Masks are resized to the grid bilinearly, so they are
+    soft.
 
     Args:
         pixels: One image (1, 3, H, W).
@@ -101,10 +102,10 @@ def _soft(masks: Tensor, height: int, width: int) -> Tensor:
 
 
 def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
-    """The whole image as Global-Local shows it, (1, 3, S, S).
+    """The whole image as Global-Local feeds it to the tower, (1, 3, S, S).
 
-    Its code scales the short side to 800 pixels, normalises as ImageNet's networks want it (not as
-    CLIP does) and then squashes the tensor, without smoothing.
+    Its code scales the short side to 800 pixels, normalises with ImageNet's statistics (not
+    CLIP's), and then resizes the tensor to a square without antialiasing.
     """
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
@@ -116,10 +117,10 @@ def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
 def local_pixels(
     visual: Tower, image: npt.NDArray[np.uint8], masks: npt.NDArray[np.bool_]
 ) -> Tensor:
-    """The crops of the local half, (M, 3, S, S).
+    """The crops for the local half of Global-Local, (M, 3, S, S).
 
-    What lies outside the mask is filled after the normalisation with 0.485, 0.456, 0.406, which in
-    that space is a warm grey and neither the mean colour nor black.
+    Pixels outside the mask are filled after normalisation with (0.485, 0.456, 0.406), which in
+    normalised units is a warm grey, neither the mean colour nor black.
     """
     pixels = _as_imagenet(visual, image)
     fill = pixels.new_tensor(IMAGENET_MEAN)[None, :, None, None]
@@ -145,11 +146,11 @@ def _squashed(pixels: Tensor, size: int) -> Tensor:
 
 
 def mixed_regions(visual: Tower, whole: Tensor, crops: Tensor, share: float) -> Tensor:
-    """V of Global-Local: ``share`` of the global features, the rest of the crops', (M, D).
+    """Global-Local's region features: ``share`` * global + (1 - ``share``) * crops, (M, D).
 
-    ViT: both as they are, the sum scaled to unit length. ResNet: the crops' alone are scaled to
-    unit length, and the sum is not, so that lengths differ between masks and matter. That is how
-    its code does it.
+    ViT: both are mixed unnormalised and the sum is normalised. ResNet: only the features of the
+    crops are normalised, not the sum, so lengths differ between masks and affect the score. This
+    follows the authors' code.
     """
     if isinstance(visual, ModifiedResNet):
         return share * whole + (1 - share) * F.normalize(crops, dim=-1)
@@ -157,9 +158,13 @@ def mixed_regions(visual: Tower, whole: Tensor, crops: Tensor, share: float) -> 
 
 
 def mixed_texts(visual: Tower, sentences: Tensor, phrases: Tensor) -> Tensor:
-    """T of Global-Local: half the sentence, half its noun phrase, (S, D), from raw vectors.
+    """Global-Local's text features: the mean of sentence and noun phrase, (S, D).
 
-    ViT: raw vectors mixed and the sum scaled; ResNet: unit vectors mixed, the sum as it is.
+    ViT: the raw vectors are averaged and the mean is normalised. ResNet: the normalised vectors are
+    averaged and the mean is not normalised.
+
+    Args:
+        sentences, phrases: Raw vectors (S, D).
     """
     if isinstance(visual, ModifiedResNet):
         return (F.normalize(sentences, dim=-1) + F.normalize(phrases, dim=-1)) / 2

@@ -1,8 +1,8 @@
-"""The other methods of Table 1 (section 4.3), each as a score for every sentence and mask.
+"""The baselines of Table 1 (section 4.3), each as a score per sentence and mask.
 
-All of them choose among the same refined proposals as TAS, without rectifier. What needs a network
-is done once an image and stored: of each mask one vector, whose inner product with a sentence's is
-the score. Only Grad-CAM, whose map depends on the sentence, is computed once a sentence.
+All of them choose among the same refined proposals as TAS, without the rectifier. The networks run
+once per image, and one vector per mask is stored; its inner product with a sentence's vector is the
+score. Only Grad-CAM, whose map depends on the sentence, runs once per sentence.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Masks = npt.NDArray[np.bool_]
 
 
 class Asked(NamedTuple):
-    """What a method is to score: sentences of a dataset, with one encoder's texts."""
+    """What a method is to score: the sentences of a dataset, with one encoder."""
 
     pipeline: Pipeline
     dataset: str
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     sentences: pd.DataFrame
 
     def texts(self, column: str = "sentence", normalize: bool = True) -> Floats:
-        """E_t of a column of the sentences, (S, D)."""
+        """Text embeddings E_t of a column of the sentences, (S, D)."""
         wanted = self.sentences[column]
         vectors = self.pipeline.text_embeddings(wanted, self.encoder, normalize)
         return np.stack([vectors[text] for text in wanted])
@@ -50,7 +50,7 @@ class Asked(NamedTuple):
 def scores(
     pipeline: Pipeline, method: str, split: Split, encoder: str, table: ScoreTable
 ) -> Floats:
-    """A method's score of every pair of ``table``, in its order.
+    """A method's score for every pair of ``table``, in the order of the pairs.
 
     Args:
         method: One of ``methods_of(encoder, ...)``.
@@ -74,9 +74,9 @@ def scores(
 
 
 def methods_of(encoder: str, settings: Settings) -> tuple[str, ...]:
-    """The methods of ``METHODS`` that work on an encoder's image tower, in the paper's order.
+    """The methods of ``METHODS`` that support an encoder's image tower, in the paper's order.
 
-    None for encoders that have no tower of CLIP.
+    Empty for encoders without a CLIP image tower.
     """
     from tasnb.baselines.towers import is_resnet, tower_of
 
@@ -90,7 +90,7 @@ def methods_of(encoder: str, settings: Settings) -> tuple[str, ...]:
 def features(
     pipeline: Pipeline, method: str, split: Split, encoder: str
 ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
-    """Rows (image, mask_id) of the refined masks, and what the method stores of each, (M, D).
+    """Rows (image, mask_id) of the refined masks, and the method's vector for each, (M, D).
 
     Args:
         method: Any but Grad-CAM.
@@ -122,7 +122,7 @@ def features(
 def _refined(
     pipeline: Pipeline, split: Split, images: Sequence[str]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each of some images that has any refined masks, with them."""
+    """The refined masks of each image that has any."""
     masks = pipeline.refined({image: split.images[image] for image in images})
     for image, rows in masks.groupby("image", sort=False):
         yield str(image), rows
@@ -147,14 +147,14 @@ def _clip_surgery(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
 
 
 def _means(places: npt.NDArray[np.float32], masks: Masks) -> npt.NDArray[np.float32]:
-    """Vectors of places (h, w, D), enlarged to the image, as their mean in each mask, (M, D)."""
+    """Mean inside each mask, (M, D), of a map of vectors (h, w, D) upsampled to the image."""
     from tasnb.baselines.activation_maps import mean_in_masks
 
     return mean_in_masks(masks, *places.shape[:2]) @ places.reshape(-1, places.shape[-1])
 
 
 def maps(pipeline: Pipeline, encoder: str, image: Pixels, expression: str) -> dict[str, Floats]:
-    """The three activation maps (h, w) of an expression over an image, to be looked at."""
+    """The three activation maps (h, w) of an expression on an image, for display."""
     import torch
 
     from tasnb.baselines.activation_maps import clip_surgery, grad_cam, score_map
@@ -179,7 +179,7 @@ def _with_sentences(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
 
 
 def _without_the_empty_text(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
-    """CLIP Surgery takes from every text what the empty one says already."""
+    """CLIP Surgery subtracts the embedding of the empty text from that of every text."""
     empty = asked.pipeline.text_embeddings([""], asked.encoder)[""]
     return asked.texts() - empty, stored
 
@@ -192,9 +192,10 @@ def _grad_cam(
     sentence: npt.NDArray[np.int64],
     mask_id: npt.NDArray[np.int64],
 ) -> Floats:
-    """Scores of pairs (row of ``sentences``, mask); maps are enlarged by bicubic weights.
+    """Scores of pairs (row of ``sentences``, mask); maps are upsampled bicubically.
 
-    The text is put into "a photo of ..." in lower case, as others did who scored regions so.
+    The sentence is lower-cased and put into "a photo of ...", as in earlier work that scores
+    regions with Grad-CAM.
     """
     texts = sentences["sentence"].str.lower().map(PROMPT.format)
     keys = (sentences["image"] + "\n" + texts).to_numpy()
@@ -249,7 +250,7 @@ def _region_token(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
 
 
 def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
-    """Both halves side by side, (M, 2 D), neither normalised: their weights depend on the data."""
+    """Both halves concatenated, (M, 2 D), not normalised: their weights depend on the dataset."""
     import torch
 
     from tasnb.baselines.region_features import global_features, global_pixels, local_pixels
@@ -259,7 +260,7 @@ def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
 
 
 def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
-    """Global-Local's text (half the sentence, half its subject) and its mixture of the halves."""
+    """Global-Local's text features (sentence and subject) and region features (both halves)."""
     import torch
 
     from tasnb.baselines.region_features import mixed_regions, mixed_texts
@@ -274,13 +275,14 @@ def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
     return mixed_texts(tower, *halves).numpy(), mixed_regions(tower, whole, crops, share).numpy()
 
 
-GLOBAL_SHARE, GLOBAL_SHARE_G = 0.95, 0.85  # weight of the global half; on the -g family
+GLOBAL_SHARE, GLOBAL_SHARE_G = 0.95, 0.85  # weight of the global half; the second for RefCOCOg
 
 METHODS: dict[str, tuple[Callable, Callable] | None] = {
     "CLIP Surgery": (_clip_surgery, _without_the_empty_text),
     "Score Map": (_score_map, _with_sentences),
-    "Grad-CAM": None,  # asks the tower again for every sentence
+    "Grad-CAM": None,  # runs the tower again for every sentence
     "Region Token": (_region_token, _with_sentences),
     "Global-Local": (_global_local, _mixed),
 }
-"""Method -> what it stores of the masks of an image, and how sentences are held against that."""
+"""Method -> a function for the vectors it stores per mask, and one that prepares texts and vectors
+for the inner product."""

@@ -1,8 +1,8 @@
-"""Inside open_clip's two image towers: what the baselines of Table 1 need beyond an embedding.
+"""The internals of open_clip's two image towers that the baselines of Table 1 need.
 
-The towers give one vector an image. Activation maps and region tokens need what lies before it,
-on grids of any size. Nothing of open_clip is changed or copied: the functions here run a tower's
-own modules, and everything they return is a function of them.
+The towers return one vector per image. Activation maps and region tokens need the features before
+it, on grids of any size. Nothing of open_clip is patched or copied: the functions here call a
+tower's own modules.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tasnb.settings import InputError
 Tower = ModifiedResNet | VisionTransformer
 
 GRID = 7
-"""Places a side that a map has at least: 224 pixels with the paper's encoders, of stride 32."""
+"""Smallest side of a map in locations: 224 pixels with the paper's encoders, of stride 32."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def tower_of(encoder: Encoder) -> Tower:
-    """The image tower of a CLIP.
+    """The image tower of a CLIP model.
 
     Raises:
         InputError: It is neither a ResNet nor a plain vision transformer of open_clip.
@@ -50,22 +50,22 @@ def tower_of(encoder: Encoder) -> Tower:
 
 
 def is_resnet(visual: Tower) -> bool:
-    """Whether an image tower is a ResNet, and not a ViT."""
+    """Whether an image tower is a ResNet rather than a ViT."""
     return isinstance(visual, ModifiedResNet)
 
 
 def side(visual: Tower) -> int:
-    """Pixels a side at which a whole image is shown: the tower's own, or what ``GRID`` needs."""
+    """Side in pixels of the tower's input: its own size, or larger where ``GRID`` requires it."""
     if isinstance(visual, ModifiedResNet):
         return max(visual.image_size, 32 * GRID)
     return max(visual.image_size[0], visual.patch_size[0] * GRID)
 
 
 def to_pixels(visual: Tower, image: npt.NDArray[np.uint8], imagenet: bool = False) -> Tensor:
-    """A whole RGB image (H, W, 3) squashed to a square, (1, 3, S, S), S from ``side``.
+    """A whole RGB image (H, W, 3) resized to a square, (1, 3, S, S), with S from ``side``.
 
     Args:
-        imagenet: Normalise by ImageNet's mean and deviation instead of the tower's own.
+        imagenet: Normalise with ImageNet's mean and standard deviation instead of the tower's own.
     """
     size = (side(visual), side(visual))
     square = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
@@ -77,15 +77,15 @@ def to_pixels(visual: Tower, image: npt.NDArray[np.uint8], imagenet: bool = Fals
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Channels (B, 3, H, W) in 0 to 1, less a mean and over a deviation."""
+    """Pixels (B, 3, H, W) in [0, 1], minus a mean, divided by a standard deviation per channel."""
     return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(std)[:, None, None]
 
 
 def on_grid(positions: Tensor, height: int, width: int) -> Tensor:
-    """Positional embedding (1 + g^2, C) of a first token and a square grid, on another grid.
+    """Positional embedding (1 + g^2, C) of a class token and a square grid, for another grid.
 
-    Interpolated by bicubic weights where the grids differ; the tower's own parameter stays as it is
-    (both towers of open_clip refuse images of another size than their own).
+    It is interpolated bicubically where the grids differ. The tower's own parameter is not changed
+    (open_clip's towers accept images of their own size only).
     """
     own = round((len(positions) - 1) ** 0.5)
     if (own, own) == (height, width):
@@ -99,7 +99,7 @@ def on_grid(positions: Tensor, height: int, width: int) -> Tensor:
 
 
 def feature_map(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
-    """What the last convolutions say, (B, C, h, w)."""
+    """Output of the last convolutions, (B, C, h, w)."""
     x = visual.stem(pixels)
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         x = layer(x)
@@ -107,10 +107,10 @@ def feature_map(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
 
 
 def pool(attnpool: AttentionPool2d, features: Tensor, by_values: bool = False) -> Tensor:
-    """The attention pooling with every token's output, (B, C, h, w) -> (B, 1 + h w, D).
+    """Attention pooling with the outputs of all tokens, (B, C, h, w) -> (B, 1 + h w, D).
 
     Args:
-        by_values: Compare values with values instead of queries with keys (CLIP Surgery). Else
+        by_values: Compare values with values instead of queries with keys (CLIP Surgery). If False,
             token 0 is the tower's own embedding.
     """
     height, width = features.shape[2:]
@@ -127,11 +127,11 @@ def pool(attnpool: AttentionPool2d, features: Tensor, by_values: bool = False) -
 
 
 def patch_tokens(visual: VisionTransformer, pixels: Tensor, upsample: int = 1) -> Tensor:
-    """Class token and patches as the first block gets them, (B, 1 + h w, C).
+    """Class token and patches as they enter the first block, (B, 1 + h w, C).
 
     Args:
-        upsample: Patches overlap so that there are as many times more of them a side (Region
-            Token); the padding that goes with it keeps the grid centred.
+        upsample: Factor by which the stride is reduced, so that patches overlap and there are that
+            many times more per side (Region Token). Padding keeps the grid centred.
     """
     patch = visual.patch_size[0]
     padding = (patch - 1) // 2 if upsample > 1 else 0
@@ -151,17 +151,17 @@ def heads_of(block: ResidualAttentionBlock, normed: Tensor) -> tuple[Tensor, Ten
 
 
 def out_of_heads(block: ResidualAttentionBlock, heads: Tensor) -> Tensor:
-    """What a block's attention adds to its tokens: heads (B, heads, N, d) -> (B, N, C)."""
+    """The residual that a block's attention adds, from heads (B, heads, N, d) to (B, N, C)."""
     return block.ls_1(block.attn.out_proj(_joined(heads)))
 
 
 def feed_forward(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """Tokens after a block's second half."""
+    """Tokens after a block's feed-forward half."""
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
 def embedded(visual: VisionTransformer, tokens: Tensor) -> Tensor:
-    """Tokens after the last block, in the space that images and texts share."""
+    """Tokens after the last block, projected to the space shared by images and texts."""
     return visual.ln_post(tokens) @ visual.proj
 
 

@@ -1,4 +1,4 @@
-"""What the order of work, the store and the arithmetic are worth: ``python -m tasnb bench``."""
+"""How much time the order of work, the store and the arithmetic save: ``python -m tasnb bench``."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from tasnb.datasets.splits import Split, ablated, load_split
 from tasnb.method import metrics
 from tasnb.method.scores import ScoreTable
 from tasnb.results import ablations
-from tasnb.results.speed import part
 from tasnb.results.shown import to_markdown
+from tasnb.results.speed import part
 from tasnb.settings import InputError, Settings, make_settings
 from tasnb.store.files import atomic_write
 
 REFCOCO_VAL = {"sentences": 10_834, "images": 1_500, "masks": 15}
-"""A table of scores of this size; the paper's SAM leaves about so many masks an image."""
+"""Size of the synthetic score table; the paper's SAM leaves about 15 masks per image."""
 
 ALPHAS = (0, 0.05, 0.1, 0.2, 0.4, 0.8)
 LAMBDAS = (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
 """The grid of notebook 6."""
 
 CHEAP = {"points_per_side": 4, "num_beams": 1, "max_new_tokens": 4, "batch_size": 4}
-"""How models run where only their memory is of interest: batches that few images fill."""
+"""Settings for measuring memory only: small batches, which a few images fill."""
 
-TIMES = 10  # as many images, for the memory
-LARGEST = 6  # of what a cold run does beside the models, by name
+TIMES = 10  # factor between the two numbers of images whose memory is compared
+LARGEST = 6  # steps of a cold run listed by name, besides the forward passes
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report.
+    """One row of the table.
 
     Attributes:
-        part: Which comparison.
-        what: Is measured.
-        value, against: Two measurements in ``unit``; ``against`` NaN if there is only one.
-        ratio: Of both, so that more is better, but for the memory.
-        processor: The same of the processor's time, which other processes disturb less.
-        aim: What ``ratio``, or ``value`` without one, should be.
+        part: The comparison that it belongs to.
+        measurement: What is measured.
+        value, reference: Two measurements in ``unit``; ``reference`` is NaN if there is only one.
+        ratio: Of the two; higher is better, except for memory.
+        cpu_ratio: The ratio of CPU time, which other processes affect less.
+        target: The desired ``ratio``, or the desired ``value`` if there is no ratio.
     """
 
     part: str
-    what: str
+    measurement: str
     value: float
     unit: str
-    against: float = np.nan
+    reference: float = np.nan
     ratio: float = np.nan
-    processor: float = np.nan
-    aim: str = ""
+    cpu_ratio: float = np.nan
+    target: str = ""
 
 
 def bench(settings: Settings, split: Split) -> Iterator[Row]:
-    """Measures everything, a row as soon as it is known."""
+    """Measures everything and yields each row as soon as it is known."""
     encoder = settings.encoders[-1]
     yield from arithmetic()
     yield from order_of_work(settings, split, encoder)
@@ -68,42 +68,42 @@ def bench(settings: Settings, split: Split) -> Iterator[Row]:
 
 
 def drawn(settings: Settings, count: int) -> Split:
-    """Images of the column of the ablations by ``settings.seed``, with all of their sentences.
+    """Images of the ablation split, drawn with ``settings.seed``, with all of their sentences.
 
     Raises:
-        InputError: There are not so many.
+        InputError: ``count`` is 0 or more than the split has.
     """
     split = load_split(settings.model_copy(update={"limit": None}), *ablated(settings))
     if not 1 <= count <= len(split.images):
-        raise InputError(f"--images {count}: there are 1 to {len(split.images)} to choose from")
+        raise InputError(f"--images {count}: should be from 1 to {len(split.images)}")
     picked = np.random.default_rng(settings.seed).permutation(sorted(split.images))[:count]
     return part(split, split.sentences[split.sentences["image"].isin(picked)])
 
 
 def order_of_work(settings: Settings, split: Split, encoder: str) -> Iterator[Row]:
-    """Our order against that of the released code, on the same models and sentences."""
+    """Our order compared with that of the released code, on the same models and sentences."""
     found, name = orders.compare(settings, split, encoder), "order of work"
-    allowed = f"{found.refs:.2g}: refs an image"
-    aims = {orders.MASKS: allowed, "captions and CLIP": "at least 5"}
-    for stage, mine, theirs, ratio, processor in found.table().itertuples(index=False):
-        yield Row(name, stage, mine, "s", theirs, ratio, processor, aims.get(stage, ""))
+    allowed = f"{found.refs:.2g} (refs per image)"
+    targets = {orders.MASKS: allowed, "captions and CLIP": "at least 5"}
+    for stage, mine, theirs, ratio, cpu_ratio in found.table().itertuples(index=False):
+        yield Row(name, stage, mine, "s", theirs, ratio, cpu_ratio, targets.get(stage, ""))
     limit = f"at most {orders.TOLERANCE:g}"
     for what, value in found.differences().items():
-        yield Row("same answers", what, value, "", aim=limit if "largest" in what else "0")
+        yield Row("same results", what, value, "", target=limit if "largest" in what else "0")
 
 
 def arithmetic() -> Iterator[Row]:
-    """Metrics and the grid of notebook 6 on made-up scores of RefCOCO val's size."""
+    """Metrics and the grid of notebook 6 on synthetic scores of RefCOCO val's size."""
     scored = synthetic(**REFCOCO_VAL)
     chosen = scored.choose(scored.total(0.1, 0.7), True)
     outcome = scored.outcome(chosen).assign(image=scored.sentences["image"])
     work: dict[str, Callable[[], object]] = {
-        "choice and its metrics": lambda: _metrics(scored),
-        "interval of the mIoU (bootstrap)": lambda: metrics.interval(outcome, "mIoU"),
+        "mask selection and metrics": lambda: _metrics(scored),
+        "confidence interval of the mIoU (bootstrap)": lambda: metrics.interval(outcome, "mIoU"),
         "alpha x lambda grid": lambda: ablations.grid(scored, ALPHAS, LAMBDAS),
     }
     for what, call in work.items():
-        yield Row("RefCOCO val's size", what, _least(call), "s", aim="under 2")
+        yield Row("size of RefCOCO val", what, _least(call), "s", target="under 2")
 
 
 def _metrics(scored: ScoreTable) -> dict[str, float]:
@@ -112,7 +112,7 @@ def _metrics(scored: ScoreTable) -> dict[str, float]:
 
 
 def _least(call: Callable[[], object], times: int = 3) -> float:
-    """Seconds of the fastest of some calls: the one that was disturbed least."""
+    """Seconds of the fastest of several calls: the one with the least interference."""
     found = []
     for _ in range(times):
         began = time.perf_counter()
@@ -122,11 +122,11 @@ def _least(call: Callable[[], object], times: int = 3) -> float:
 
 
 def synthetic(sentences: int, images: int, masks: int, seed: int = 0) -> ScoreTable:
-    """Random scores of every sentence with every mask of its image.
+    """Random scores for every sentence and every mask of its image.
 
     Args:
-        sentences, images: How many; every image has at least one sentence.
-        masks: Of each image.
+        sentences, images: Their numbers; every image has at least one sentence.
+        masks: Number per image.
     """
     rng = np.random.default_rng(seed)
     of_image = np.sort(np.r_[np.arange(images), rng.integers(0, images, sentences - images)])
@@ -135,7 +135,7 @@ def synthetic(sentences: int, images: int, masks: int, seed: int = 0) -> ScoreTa
     area = rng.integers(2_000, 60_000, (images, masks))[of_image].ravel()
     share = rng.random(len(sentence))
     region = rng.random(len(sentence)) < 0.5
-    named = rng.random(sentences) < 0.3  # that name a region at all
+    named = rng.random(sentences) < 0.3  # sentences that name a region at all
     pairs = {
         "sentence": sentence,
         "mask_id": mask,
@@ -150,27 +150,27 @@ def synthetic(sentences: int, images: int, masks: int, seed: int = 0) -> ScoreTa
 
 
 def cold_and_stored(settings: Settings, split: Split, encoder: str) -> Iterator[Row]:
-    """One run with nothing stored and one with everything, and what the first consists of."""
+    """A run with everything stored, one with nothing stored, and what the latter consists of."""
     run = clocks.cold_run(settings, split, encoder)
     yield Row(
-        "store", "scores: stored, not stored", run.again, "s", run.total, run.total / run.again
+        "store", "scoring, stored or from scratch", run.again, "s", run.total, run.total / run.again
     )
     name = f"cold run, {run.images} images"
     yield Row(name, "interpreter and imports", run.start, "s")
-    yield Row(name, "models imported, loaded and tried", run.load, "s")
-    yield Row(name, "scores, models loaded", run.total, "s")
-    yield Row(name, "forward passes, of the scores", 100 * run.forward / run.total, "%")
+    yield Row(name, "loading and warming up the models", run.load, "s")
+    yield Row(name, "scoring with loaded models", run.total, "s")
+    yield Row(name, "forward passes, share of scoring", 100 * run.forward / run.total, "%")
     rest = dict(sorted(run.seconds.items(), key=lambda item: -item[1]))
     forward = {key: value for key, value in rest.items() if key.startswith(clocks.FORWARD)}
     others = {key: value for key, value in rest.items() if key not in forward}
     for what in [*forward, *list(others)[:LARGEST]]:
         yield Row(name, what, 100 * rest[what] / run.total, "%")
     left = sum(list(others.values())[LARGEST:])
-    yield Row(name, f"{max(0, len(others) - LARGEST)} others", 100 * left / run.total, "%")
+    yield Row(name, f"{max(0, len(others) - LARGEST)} other steps", 100 * left / run.total, "%")
 
 
 def memory(settings: Settings, split: Split, encoder: str) -> Iterator[Row]:
-    """The most memory of a process over some images, and over ten times as many."""
+    """The peak memory of a process on some images, and on ten times as many."""
     count = max(1, len(split.images) // 2)
     cheap = settings.model_copy(update={**CHEAP, "shard_size": count})
     with tempfile.TemporaryDirectory(prefix="tasnb-bench-") as folder:
@@ -178,31 +178,33 @@ def memory(settings: Settings, split: Split, encoder: str) -> Iterator[Row]:
         keys = list(many.images)[:count]
         few = part(many, many.sentences[many.sentences["image"].isin(keys)])
         one, ten = (clocks.cold_run(cheap, some, encoder) for some in (few, many))
-    images = f"{TIMES * count} images and {count}"
-    for what, most in (("peak", "peak_mb"), ("peak after the models", "scores_mb")):
+    images = f"{TIMES * count} and {count} images"
+    for what, most in (("peak", "peak_mb"), ("peak after loading the models", "scores_mb")):
         less, more = getattr(one, most), getattr(ten, most)
-        yield Row("memory", f"{what}, {images}", more, "MB", less, more / less, aim="flat: 1.0")
+        yield Row("memory", f"{what}, {images}", more, "MB", less, more / less, target="about 1")
 
 
-HEAD = ("part", "what", "value", "unit", "against", "ratio", "processor", "aim")
+HEAD = ("part", "measurement", "value", "unit", "reference", "ratio", "cpu_ratio", "target")
+NUMBERS = ("value", "reference", "ratio", "cpu_ratio")
 NOTE = """\
-`against` is what `value` is held against: the released code's order, nothing stored, fewer images.
-`ratio` is of both, `processor` the same in processor time, which other programs on the machine
-disturb less. Seconds are this machine's; only what stands in one row can be compared."""
-WIDTHS = (20, 44, 9, 2, 9, 7, 9, 20)
+`reference` is the measurement that `value` is compared with: the released code's order, a run with
+nothing stored, or fewer images. `ratio` is the ratio of the two, and `cpu_ratio` the same ratio in
+CPU time, which other programs on the machine affect less. Seconds depend on the machine; compare
+only values in the same row."""
+WIDTHS = (20, 50, 9, 4, 9, 7, 9, 20)
 
 
 def report(profile: str, count: int, out: str | None) -> bool:
-    """Measures, prints a line at a time, and writes ``bench.csv`` and ``bench.md``.
+    """Measures, prints one line per row, and writes ``bench.csv`` and ``bench.md``.
 
     Args:
-        profile: Whose models and data.
-        count: Images.
-        out: Name of the file, with .csv, .md or no suffix; ``tables/bench`` of the profile's
+        profile: The profile whose models and data are used.
+        count: Number of images.
+        out: Name of the file, with .csv, .md or no suffix; ``tables/bench`` in the profile's
             folder if None.
 
     Returns:
-        Whether both orders of work gave the same answers.
+        Whether both orders of work gave the same results.
 
     Raises:
         InputError: There is no such profile, too few images, or the file cannot be written.
@@ -213,7 +215,7 @@ def report(profile: str, count: int, out: str | None) -> bool:
     path = Path(out).expanduser() if out else settings.out / "tables" / "bench"
     if path.suffix not in ("", ".csv", ".md"):
         raise InputError(
-            f"--out {out}: the file's name should end in .csv or .md, both are written"
+            f"--out {out}: the file name should end in .csv or .md; both files are written"
         )
     check_writable(path.parent)
     split = drawn(settings, count)
@@ -228,13 +230,13 @@ def report(profile: str, count: int, out: str | None) -> bool:
         shown = pd.DataFrame(map(cells, found), columns=list(HEAD))
         file.write_text(f"{to_markdown(shown)}\n{NOTE}\n", encoding="utf-8")
     print(f"table: {path.with_suffix('.csv')}, {path.with_suffix('.md')}")
-    same = all(row.value <= orders.TOLERANCE for row in found if row.part == "same answers")
-    print("both orders of work give the same answers" if same else "ANSWERS DIFFER")
+    same = all(row.value <= orders.TOLERANCE for row in found if row.part == "same results")
+    print("both orders of work give the same results" if same else "RESULTS DIFFER")
     return same
 
 
 def cells(row: Row) -> list[str]:
-    """A row's fields as they are printed."""
+    """A row's fields as printed."""
     return [
         ("" if np.isnan(x) else f"{x:.3g}" if x < 100 else f"{x:.0f}")
         if isinstance(x := getattr(row, name), float | int)
@@ -244,11 +246,9 @@ def cells(row: Row) -> list[str]:
 
 
 def line(fields: list[str] | tuple[str, ...]) -> str:
-    """Cells in columns, numbers to the right."""
+    """Cells in columns, with numbers aligned to the right."""
     padded = [
-        f"{text:>{width}}"
-        if name in ("value", "against", "ratio", "processor")
-        else f"{text:<{width}}"
+        f"{text:>{width}}" if name in NUMBERS else f"{text:<{width}}"
         for name, text, width in zip(HEAD, fields, WIDTHS, strict=True)
     ]
     return " ".join(padded).rstrip()

@@ -1,7 +1,7 @@
-"""Where the time of a cold run goes, and how much memory it takes at most; in a process of its own.
+"""Profiles a cold run in a separate process: where the time goes, and the peak memory.
 
-Every function of interest is wrapped for the while. A clock that starts inside another one stops
-the outer, so that the clocks add up to the whole.
+Every function of interest is wrapped for the duration of the run. A clock that starts inside
+another one pauses the outer one, so that all clocks add up to the total.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tasnb.datasets.splits import Split
 from tasnb.models.devices import wait
 from tasnb.settings import Settings
 
-OTHER = "all else"
+OTHER = "everything else"
 FORWARD = "forward: "
-"""How the clocks of the models' forward passes are called first."""
+"""Prefix of the names of the clocks of the models' forward passes."""
 
 
 class Clocks:
-    """Seconds by name, of the innermost clock that runs."""
+    """Seconds by name; at any time only the innermost clock runs."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -40,7 +40,7 @@ class Clocks:
 
     @contextmanager
     def on(self, name: str) -> Iterator[None]:
-        """The body's time counts as ``name``, but for what is clocked within it."""
+        """Counts the body's time as ``name``, except for parts with a clock of their own."""
         self._turn()
         self._running.append(name)
         try:
@@ -58,7 +58,7 @@ class Clocks:
 
     @contextmanager
     def wrapped(self, owner: Any, attribute: str, name: str) -> Iterator[None]:
-        """A function, method or generator of ``owner`` is clocked as long as the body runs."""
+        """Clocks a function, method or generator of ``owner`` while the body runs."""
         there = attribute in vars(owner)
         before = getattr(owner, attribute)
         setattr(owner, attribute, self._clocked(before, name))
@@ -79,7 +79,7 @@ class Clocks:
         return call
 
     def _steps(self, steps: Iterator[Any], name: str) -> Iterator[Any]:
-        """A generator whose steps are clocked, not what its reader does between them."""
+        """A generator whose steps are clocked, but not what its consumer does between them."""
         end = object()
         while True:
             with self.on(name):
@@ -91,16 +91,16 @@ class Clocks:
 
 @dataclass(frozen=True)
 class ColdRun:
-    """Of ``cold_run``.
+    """The measurements of ``cold_run``.
 
     Attributes:
-        images: How many.
-        start: Seconds until this package was imported in the new process.
-        load: Seconds until all models were loaded, and tried on one image.
-        seconds: Of ``Pipeline.score`` with nothing stored, by clock.
-        again: Seconds of the same with everything stored.
-        peak_mb: The most memory that the process ever held.
-        scores_mb: The most that it held after the models were loaded; loading may take more.
+        images: Number of images.
+        start: Seconds from launching the new process until this package was imported.
+        load: Seconds for loading all models and running them on one image.
+        seconds: Seconds of ``Pipeline.score`` with nothing stored, by clock.
+        again: Seconds of ``Pipeline.score`` with everything stored.
+        peak_mb: Peak memory of the process.
+        scores_mb: Peak memory after the models were loaded; loading may take more.
     """
 
     images: int
@@ -118,19 +118,19 @@ class ColdRun:
 
     @property
     def forward(self) -> float:
-        """The part of ``total`` that models compute in."""
+        """Seconds of ``total`` spent in forward passes."""
         return sum(s for name, s in self.seconds.items() if name.startswith(FORWARD))
 
 
 def cold_run(settings: Settings, split: Split, encoder: str) -> ColdRun:
-    """Scores a split with nothing stored and then again, both in a fresh process."""
-    fresh = multiprocessing.get_context("spawn")  # a fork would have the parent's memory
+    """Scores a split from scratch and then from the store, both in one new process."""
+    fresh = multiprocessing.get_context("spawn")  # a fork would inherit the parent's memory
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
         return pool.submit(_cold_run, settings, split, encoder, time.time()).result()
 
 
 def _cold_run(settings: Settings, split: Split, encoder: str, launched: float) -> ColdRun:
-    start = time.time() - launched  # no other clock is the same in both processes
+    start = time.time() - launched  # the only clock that both processes share
     from tasnb.method.pipeline import Pipeline
     from tasnb.results.speed import part
 
@@ -156,9 +156,9 @@ def _cold_run(settings: Settings, split: Split, encoder: str, launched: float) -
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever held, or since ``forget_peak``.
+    """Peak memory of this process in MB, since it started or since ``forget_peak``.
 
-    Not ``ru_maxrss``, which on Linux starts at the size of the process that started this one.
+    Not ``ru_maxrss``, which on Linux is inherited from the parent process.
     """
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))
@@ -166,14 +166,14 @@ def peak_mb() -> float:
 
 
 def forget_peak() -> None:
-    """From here on ``peak_mb`` is of what follows."""
-    with suppress(OSError):  # a kernel without it, or one that does not allow it
+    """Resets the peak that ``peak_mb`` reports."""
+    with suppress(OSError):  # not supported or not permitted by this kernel
         Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager
 def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
-    """All that a cold run goes through is clocked while the body runs."""
+    """Clocks all steps of a cold run while the body runs."""
     from tasnb.method import language, proposals, stages
     from tasnb.models import captioners, encoders, parsers
     from tasnb.models.proposal_networks import load_proposal_network
@@ -190,27 +190,27 @@ def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
         *_forwards(captioner, "captioner"),
         *_forwards(clip, "encoder"),
         (parser, "pipe", f"{FORWARD}parser"),
-        (network, "propose", "proposals: binary masks, overlaps of boxes"),
-        (getattr(generator, "predictor", None), "set_image", "proposals: image resized"),
+        (network, "propose", "proposals: binarisation, NMS"),
+        (getattr(generator, "predictor", None), "set_image", "proposals: resizing the image"),
         (generator, "_process_batch", "proposals: thresholds, boxes, run lengths"),
-        (getattr(network, "model", None), "postprocess_masks", "proposals: masks resized"),
+        (getattr(network, "model", None), "postprocess_masks", "proposals: resizing the masks"),
         (proposals, "propose", "mask table: run lengths, centres"),
         (proposals, "refine", "refinement"),
-        (proposals, "decode", "run lengths decoded"),
-        (stages, "blur_background", "blur and crops"),
-        (stages, "masked_image", "blur and crops"),
-        (stages, "load_image", "image files read"),
+        (proposals, "decode", "decoding run lengths"),
+        (stages, "blur_background", "blurring and cropping"),
+        (stages, "masked_image", "blurring and cropping"),
+        (stages, "load_image", "reading image files"),
         (stages, "model_digest", "digests of the weights"),
-        (captioner, "caption", "captioner: preprocessing, words"),
+        (captioner, "caption", "captioner: preprocessing, decoding"),
         (clip, "encode_images", "encoder: preprocessing"),
-        (clip, "encode_texts", "encoder: tokens"),
-        (shards.Stage, "_write", "store: parquet and digests written"),
-        (shards.Stage, "read", "store: read"),
-        (shards.Stage, "missing", "store: looked up"),
+        (clip, "encode_texts", "encoder: tokenising"),
+        (shards.Stage, "_write", "store: writing parquet and digests"),
+        (shards.Stage, "read", "store: reading"),
+        (shards.Stage, "missing", "store: look-up"),
         (pipeline, "unscored", "pairs: overlaps, regions"),
-        (language, "read_expressions", "words: rules over the parse"),
-        (language, "noun_phrases", "words: rules over the parse"),
-        (language, "negative_phrases", "words: WordNet"),
+        (language, "read_expressions", "language: rules on the parse"),
+        (language, "noun_phrases", "language: rules on the parse"),
+        (language, "negative_phrases", "language: WordNet"),
     ]
     with ExitStack() as stack:
         for owner, attribute, name in places:
@@ -220,7 +220,7 @@ def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
 
 
 def _forwards(loaded: Any, kind: str) -> list[tuple[Any, str, str]]:
-    """Where the computing of a model begins: owner, attribute, clock."""
+    """The entry points of a model's forward passes: owner, attribute, name of the clock."""
     model = getattr(loaded, "model", None)
     wanted = {
         "proposals": ("image_encoder", "prompt_encoder", "mask_decoder"),
@@ -235,10 +235,10 @@ def _forwards(loaded: Any, kind: str) -> list[tuple[Any, str, str]]:
 
 
 def copies(split: Split, count: int, folder: Path) -> Split:
-    """A split of so many images, all different: those of another, each time a little darker.
+    """A split of ``count`` different images: copies of a split's, each round a little darker.
 
     Args:
-        folder: Where the images go.
+        folder: Where the images are written.
     """
     from PIL import Image
 

@@ -1,9 +1,9 @@
-"""The same work in two orders: ours, and that of the authors' released code.
+"""The same work in two orders: ours and that of the authors' released code.
 
-Ours does what depends on an image once an image, what depends on a text once a text, and both in
-batches. The released code finds and captions masks once a ref (the expressions of one object), one
-mask at a time, and goes through CLIP once a sentence: over the crops, twice, and over the sentence
-with the captions of all masks. Both go through the same models, so the answers must be the same.
+Ours processes each image and each text once, in batches. The released code proposes and captions
+masks once per ref (all expressions of one object), captioning one mask at a time, and runs CLIP
+once per sentence: on the crops, twice, and on the sentence with the captions of all masks. Both use
+the same models, so the results must be the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MASKS, CAPTIONS, CROPS, TEXTS = STAGES = (
     "texts through CLIP",
 )
 SUMS = {"captions and CLIP": (CAPTIONS, CROPS, TEXTS), "all four": STAGES}
-TOLERANCE = 1e-5  # of a unit vector's component; batches of another size differ in the last bits
+TOLERANCE = 1e-5  # per component of a unit vector; results vary in the last bits with batch size
 
 Place = tuple[str, int]
 """Image key and mask_id."""
@@ -44,14 +44,15 @@ Place = tuple[str, int]
 
 @dataclass
 class Order:
-    """What one order takes, and what it answers.
+    """Time and results of one order.
 
     Attributes:
-        seconds, processor: By stage, on the wall's clock and of all cores together.
-        masks: Run lengths of every refined mask.
-        captions, crops: Of every refined mask.
-        texts: Vector of every text.
-        changes: Answers that a repeated computation gave otherwise.
+        seconds, processor: By stage, wall-clock time and CPU time of all cores.
+        masks: Run lengths of each refined mask.
+        captions: Caption of each refined mask.
+        crops: Image embedding of each refined mask.
+        texts: Embedding of each text.
+        changes: Number of results that differed when they were computed again.
     """
 
     seconds: Counter[str] = field(default_factory=Counter)
@@ -73,7 +74,7 @@ class Order:
         self.processor[stage] += time.process_time() - worked
 
     def note(self, known: dict, found: dict) -> None:
-        """Keeps answers, and counts those that were otherwise before."""
+        """Keeps new results, and counts those that differ from the ones already known."""
         for key, value in found.items():
             before = known.setdefault(key, value)
             same = before is value or (
@@ -85,10 +86,10 @@ class Order:
 
 
 def ours(settings: Settings, split: Split, encoder: str) -> tuple[Order, pd.DataFrame]:
-    """Every stage from nothing, as ``Pipeline.score`` goes through them.
+    """Runs every stage from scratch, in the order of ``Pipeline.score``.
 
     Returns:
-        The order, and the sentences with the negative phrases of each.
+        The order, and the sentences with their negative phrases.
     """
     order = Order()
     with tempfile.TemporaryDirectory(prefix="tasnb-bench-") as folder:
@@ -101,7 +102,7 @@ def ours(settings: Settings, split: Split, encoder: str) -> tuple[Order, pd.Data
             rows, vectors = pipeline.mask_embeddings(split.images, encoder)
         sentences = pipeline.score(split, encoder).sentences
         texts = {*sentences["sentence"], *said, *_prompts(sentences["negatives"])}
-        anew = pipeline.variant(store=f"{folder}/texts")  # those above have stored them
+        anew = pipeline.variant(store=f"{folder}/texts")  # the other store has some of them already
         with order.clock(TEXTS):
             order.texts = anew.text_embeddings(texts, encoder)
     places = [(str(image), int(i)) for image, i in zip(rows["image"], rows["mask_id"], strict=True)]
@@ -112,10 +113,10 @@ def ours(settings: Settings, split: Split, encoder: str) -> tuple[Order, pd.Data
 
 
 def theirs(settings: Settings, split: Split, encoder: str, sentences: pd.DataFrame) -> Order:
-    """The order of the released code, through the same models.
+    """The order of the released code, with the same models.
 
-    Where its habits leave room, it is given the cheaper reading: an image is blurred and cropped
-    once a ref, and the texts of a sentence go into one call.
+    Where there is room for interpretation, the cheaper reading is used: an image is blurred and
+    cropped once per ref, and the texts of a sentence are encoded in one call.
 
     Args:
         sentences: From ``ours``.
@@ -170,7 +171,7 @@ class Comparison:
     sentences: float
 
     def table(self) -> pd.DataFrame:
-        """stage, seconds, those of the released order, their ratio, that of processor time."""
+        """Seconds per stage in both orders, their ratio, and the ratio of CPU time."""
         rows = {stage: (stage,) for stage in STAGES} | SUMS
         found = []
         for name, stages in rows.items():
@@ -183,23 +184,23 @@ class Comparison:
             )
             ratios = (wall[1] / wall[0], processor[1] / processor[0])
             found.append((name, *wall, *ratios))
-        names = ["stage", "ours", "theirs", "ratio", "processor ratio"]
+        names = ["stage", "ours", "theirs", "ratio", "CPU ratio"]
         return pd.DataFrame(found, columns=names)
 
     def differences(self) -> dict[str, float]:
-        """What is not the same: counts of answers, and the largest difference of two vectors."""
+        """Numbers of results that differ, and the largest differences between two vectors."""
         one, other = self.ours, self.theirs
         return {
             "masks that differ": _unlike(one.masks, other.masks),
             "captions that differ": _unlike(one.captions, other.captions),
-            "answers that changed when repeated": other.changes,
+            "results that changed when repeated": other.changes,
             "largest difference, crops": _furthest(one.crops, other.crops),
             "largest difference, texts": _furthest(one.texts, other.texts),
         }
 
     @property
     def same(self) -> bool:
-        """Whether both orders answer the same."""
+        """Whether both orders give the same results."""
         return all(value <= TOLERANCE for value in self.differences().values())
 
 
@@ -214,7 +215,7 @@ def _furthest(one: dict, other: dict) -> float:
 
 
 def compare(settings: Settings, split: Split, encoder: str) -> Comparison:
-    """Runs both orders, after each model was tried on one image."""
+    """Runs both orders, after warming up the models on one image."""
     image = next(iter(split.images))
     first = split.sentences[split.sentences["image"] == image].iloc[:1]
     ours(settings, part(split, first), encoder)

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(changes: dict[str, list[str]]) -> int:
-    """Prints what has changed since a run; 1 if anything has."""
+    """Prints what has changed since a run; returns 1 if anything has, else 0."""
     for name, reasons in changes.items():
         more = f" and {len(reasons) - 4} more" if len(reasons) > 4 else ""
         print(f"{name}: {'; '.join(reasons[:4]) + more if reasons else 'up to date'}")
@@ -214,7 +214,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from tasnb.bench import report
 
     same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
-    return 0 if same else say("the two orders of work give different answers, see above", 1)
+    return 0 if same else say("the two orders of work give different results, see above", 1)
 
 
 def convert(arguments: argparse.Namespace) -> None:

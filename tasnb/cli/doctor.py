@@ -1,4 +1,4 @@
-"""What a profile needs and what is here of it: ``python -m tasnb doctor``."""
+"""Checks whether everything that a profile needs is installed: ``python -m tasnb doctor``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tasnb.workbook.records import versions
 
 
 class Finding(NamedTuple):
-    """One line.
+    """One line of the output.
 
     Attributes:
-        verdict: "ok"; "note" for what works less well than it might; "missing" for what the
+        verdict: "ok"; "note" for what works, but not as well as it could; "missing" for what the
             profile cannot run without.
-        what: Of which it is said.
+        what: The requirement that was checked.
         text: What is there, or what to do.
     """
 
@@ -41,15 +41,15 @@ class Finding(NamedTuple):
 
 
 NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (20, 12)}
-"""Profile -> memory in GB that it takes: of the machine, and of a GPU if there is one. Without one,
-the paper's BLIP-2 has 32 bits a weight: 15 GB."""
+"""Profile -> memory needed in GB: main memory, and that of a GPU if there is one. Without a GPU,
+the paper's BLIP-2 uses 32 bits per weight: 15 GB."""
 
 SUBSTITUTED = ("en_core_web_trf",)
-"""What has a next best to take its place."""
+"""Items for which there is a fallback."""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Looks at everything that a run of these settings needs; one finding after the other."""
+    """Checks everything that a run with these settings needs, and yields a finding for each."""
     yield Finding("ok", "tasnb", f"{__version__}, Python {platform.python_version()}")
     yield from _packages()
     yield _tried("kernel", check_kernel, 'the Jupyter kernel "python3" is this Python')
@@ -58,14 +58,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _models(settings)
     yield from _data(settings)
     if variable := offline():
-        yield Finding("note", "network", f"{variable} is set: nothing will be fetched")
+        yield Finding("note", "network", f"{variable} is set: nothing will be downloaded")
 
 
 def check_named(settings: Settings) -> None:
-    """What can be seen in a moment, before a run begins: kinds of models, and that data are there.
+    """Quick checks before a run starts: the models are known and the data exist.
 
     Raises:
-        InputError: There is no such model, or a dataset is missing.
+        InputError: A model is unknown, or a dataset is missing.
     """
     named = (
         ("proposal network", PROPOSAL_NETWORKS, settings.proposal_network, settings.other_network),
@@ -81,7 +81,7 @@ def check_named(settings: Settings) -> None:
         check_there(settings)
     except InputError as error:
         command = f"python -m tasnb doctor --profile {settings.profile}"
-        raise InputError(f"{error}; for all that is missing see `{command}`") from None
+        raise InputError(f"{error}; `{command}` lists everything that is missing") from None
 
 
 def _packages() -> Iterator[Finding]:
@@ -91,7 +91,7 @@ def _packages() -> Iterator[Finding]:
         command = f"pip install {' '.join(lacking)}"
         yield Finding("missing", "packages", f"not installed: {command}")
     else:
-        yield Finding("ok", "packages", f"all {len(found) - 2} that matter to a number")
+        yield Finding("ok", "packages", f"all {len(found) - 2} that affect the results")
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:
@@ -105,9 +105,9 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         enough = "ok" if size >= of_gpu else "missing"
         yield Finding(enough, "GPU", f"{name}, {size:.0f} GB, {settings.profile} needs {of_gpu}")
     elif settings.profile == "paper":
-        yield Finding("note", "GPU", "none: minutes an image instead of seconds")
+        yield Finding("note", "GPU", "none: an image takes minutes instead of seconds")
     else:
-        yield Finding("ok", "GPU", f"none, {settings.profile} needs none")
+        yield Finding("ok", "GPU", f"none, not needed for {settings.profile}")
     enough = "ok" if have >= 0.95 * of_machine else "missing"
     text = f"{have:.0f} GB, {settings.profile} needs {of_machine}; {cores} cores"
     yield Finding(enough, "memory", text)
@@ -119,7 +119,7 @@ def _disk(settings: Settings) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 1e9
     if not os.access(folder, os.W_OK):
-        return Finding("missing", "store", f"{settings.store} cannot be written; give another")
+        return Finding("missing", "store", f"{settings.store} is not writable; choose another one")
     verdict = "ok" if free > 1 else "note"
     return Finding(verdict, "store", f"{settings.store}, {free:.0f} GB free")
 
@@ -137,7 +137,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
     )
     for model in named:
         if ":" in model and not is_elsewhere(model):
-            text = "there, as its card says"
+            text = "complete, matches its card"
             yield _tried(model, lambda model=model: checkpoint_folder(model, settings), text)
     known = load_sources()
     for item in known.select(known.bundles.get(settings.profile, ())):
@@ -145,24 +145,24 @@ def _models(settings: Settings) -> Iterator[Finding]:
             continue
         state = item.state(settings.data)
         verdict = "note" if item.name in SUBSTITUTED else "missing"
-        text = "there"
-        if state != "there":
-            part = "a part is there; " if state == "partial" else ""
+        text = "complete"
+        if state != "complete":
+            part = "incomplete; " if state == "partial" else ""
             text = f"{part}python -m tasnb fetch {item.name}: {size_text(item.size)}"
-        if state != "there" and verdict == "note":
-            text += f"; until then {installed_parser(item.name)} parses"
-        yield Finding("ok" if state == "there" else verdict, item.name, text)
+        if state != "complete" and verdict == "note":
+            text += f"; until then {installed_parser(item.name)} is used instead"
+        yield Finding("ok" if state == "complete" else verdict, item.name, text)
     wordnet = settings.data / "wordnet" / "wordnet.zip"
     yield _tried("WordNet", lambda: load_wordnet(wordnet), str(wordnet))
 
 
 def _is_data(name: str) -> bool:
-    """Whether something to fetch is data, which `_data` looks at more closely."""
+    """Whether an item is a dataset, which `_data` checks in more detail."""
     return name.startswith(("refcoco", "coco-", "phrasecut", "visual-genome"))
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
-    # lite is for pictures of one's own, so it can do without.
+    # lite is meant for the user's own pictures, so it can do without.
     verdict = "note" if settings.profile == "lite" else "missing"
     for dataset in settings.datasets:
         name = title(dataset, settings.datasets)
@@ -185,7 +185,7 @@ def _tried(what: str, check: Callable[[], object], text: str) -> Finding:
 
 
 def line(finding: Finding, width: int) -> str:
-    """A finding as it is printed, its subject padded to a width."""
+    """A finding as printed, with its subject padded to a width."""
     home = str(Path.home())
     text = finding.text.replace(home, "~") if home != "/" else finding.text
     return f"{finding.verdict:8}{finding.what:{width}}  {text}"

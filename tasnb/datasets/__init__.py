@@ -1,4 +1,4 @@
-"""Images, expressions and ground truth, read from the files in which they are published.
+"""Reads images, expressions and ground truth from the files in which they are published.
 
-Nothing here knows about models.
+Nothing here depends on the models.
 """

@@ -1,7 +1,7 @@
-"""Which reading of its pictures a dataset is about: as they lie in their files, or turned by EXIF.
+"""Finds out whether a dataset's annotations are for its images as stored or as rotated by EXIF.
 
-A camera held upright notes how its picture is to be turned. Some annotation tools obey the note and
-some do not, so the size that they write down is what tells.
+Cameras record in EXIF how an image is to be rotated for display. Some annotation tools apply this
+and some do not; the image size in the annotations shows which.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ Size = tuple[int, int]
 def readings(
     pictures: Mapping[Any, tuple[Path, Size | None]], dataset: str
 ) -> dict[Any, tuple[ImageFile, Size]]:
-    """Each picture in the reading that its annotations are about, and its size in it.
+    """Each image in the orientation of its annotations, with its size in that orientation.
 
-    Where both readings are of the annotated size (turned by 180 degrees, mirrored, or square) it is
-    that of the dataset's other pictures; EXIF is obeyed if there are none, or if they disagree.
+    Where both orientations have the annotated size (rotated by 180 degrees, mirrored, or square),
+    the one of the dataset's other images is used; EXIF is applied if there are none or they
+    disagree.
 
     Args:
-        pictures: By any name, the file and the size that the annotations give, if they do.
-        dataset: What to call the dataset in a warning.
+        pictures: Name -> file and size as annotated, or None if the annotations give no size.
+        dataset: Name of the dataset in a warning.
 
     Raises:
-        InputError: A file cannot be read, or neither of its readings is of that size.
+        InputError: A file cannot be read, or has the annotated size in neither orientation.
     """
     turned: dict[Any, bool] = {}
     unclear, headers = [], {}
@@ -49,11 +50,11 @@ def readings(
     obeyed = others != {False}
     turned |= dict.fromkeys(unclear, obeyed)
     if unclear:
-        how = "rotated as EXIF says" if obeyed else "as stored"
-        why = "like the others" if len(others) == 1 else "the annotations do not tell"
+        how = "rotated according to EXIF" if obeyed else "as stored"
+        why = "like the others" if len(others) == 1 else "the annotations do not settle it"
         warnings.warn(
-            f"{dataset}: the EXIF orientation of some pictures does not change their size "
-            f"({len(unclear)}, such as {pictures[unclear[0]][0]}); they are read {how} ({why})",
+            f"{dataset}: EXIF rotation does not change the size of some images ({len(unclear)}, "
+            f"for example {pictures[unclear[0]][0]}), which are read {how} ({why})",
             stacklevel=2,
         )
     found = {}
@@ -72,6 +73,6 @@ def _mismatch(path: Path, annotated: Size, header: Header) -> str:
     if header.stored != header.upright:
         found += f" ({text(header.stored)} as stored)"
     return (
-        f"{path} is {found}, but its annotations are for {text(annotated)} (width x height); scale "
-        "one to the other"
+        f"{path} is {found}, but its annotations are for {text(annotated)} (width x height); "
+        "rescale the image or the annotations"
     )

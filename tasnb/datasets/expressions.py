@@ -1,4 +1,4 @@
-"""What can be asked: one check for the sentences of a dataset and for what a user types."""
+"""Checks expressions: the sentences of a dataset as well as what a user types."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from tasnb.settings import InputError, shown
 
 
 def check_expression(text: object, owner: str = "the expression") -> str:
-    """An expression that a model can read, as it was given.
+    """Returns an expression unchanged if a model can read it.
 
     Args:
-        owner: What to call it in an error, as "sentence 12 of ref 3".
+        owner: What to call it in an error, such as "sentence 12 of ref 3".
 
     Raises:
-        InputError: As from ``check_text``.
+        InputError: As for ``check_text``.
     """
-    return check_text(text, owner, '; say what to find, as "the left cat"')
+    return check_text(text, owner, '; say what to find, such as "the left cat"')
 
 
 def check_text(text: object, owner: str, hint: str = "") -> str:
-    """A text that can be read, written and shown, as it was given.
+    """Returns a text unchanged if it can be read, written and displayed.
 
     Args:
+        owner: What to call it in an error.
         hint: What to do about a blank one.
 
     Raises:
-        InputError: It is no text, is blank, or has half a character in it (a lone surrogate: what
-            is left of an emoji that was cut in two, or of bytes that are not UTF-8).
+        InputError: It is not a string, is blank, or contains half a character (a lone surrogate,
+            left over from an emoji cut in two or from bytes that are not UTF-8).
     """
     if text is None or (isinstance(text, str) and not text.strip()):
         raise InputError(f"{owner} is blank{hint}")
@@ -37,7 +38,7 @@ def check_text(text: object, owner: str, hint: str = "") -> str:
         except UnicodeEncodeError as error:
             part = f"{text[: error.start][-20:]!a}"
             raise InputError(
-                f"{owner} is not valid Unicode: after {part} there is half a character; write it "
-                "again in UTF-8"
+                f"{owner} is not valid Unicode: after {part} there is half a character; save it "
+                "again as UTF-8"
             ) from None
     return text

@@ -1,4 +1,4 @@
-"""Image files: read as RGB, whatever their kind, and known by their content."""
+"""Image files: read as RGB, whatever their format, and identified by their content."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tasnb.store.files import size_and_time
 
 
 class Header(NamedTuple):
-    """What is known of an image file without its pixels.
+    """What is known about an image file without decoding it.
 
     Attributes:
         digest: SHA-256 (64 hex digits) of the file.
-        height, width: Pixels of the image as ``load_image`` returns it, upright.
-        orientation: EXIF's, from 1 (nothing to turn) to 8.
+        height, width: Size in pixels of the upright image, as ``load_image`` returns it.
+        orientation: EXIF orientation, from 1 (no rotation) to 8.
     """
 
     digest: str
@@ -32,16 +32,16 @@ class Header(NamedTuple):
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Height and width when EXIF's orientation is obeyed."""
+        """Height and width after applying the EXIF orientation."""
         return self.height, self.width
 
     @property
     def stored(self) -> tuple[int, int]:
-        """Height and width as the pixels lie in the file."""
+        """Height and width of the pixels as stored in the file."""
         return (self.width, self.height) if self.orientation >= 5 else self.upright
 
     def key(self, stem: str, as_stored: bool) -> str:
-        """``image_key`` of a file of this stem."""
+        """``image_key`` of a file with this stem."""
         digest = self.digest
         if as_stored:
             digest = hashlib.sha256(f"{digest}, as stored".encode()).hexdigest()
@@ -50,12 +50,12 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A dataset's image: its file, and which of its two readings the annotations are about.
+    """A dataset's image: its file, and the orientation that its annotations are for.
 
     Attributes:
-        path: Of the file.
-        key: The name by which stored results know it, from ``image_key``.
-        as_stored: Whether EXIF's orientation is left aside.
+        path: The file.
+        key: Its name in stored results, from ``image_key``.
+        as_stored: Whether the EXIF orientation is ignored.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class ImageFile:
         """The pixels, RGB uint8 (H, W, 3).
 
         Raises:
-            InputError: They cannot be read, or are no longer those that the key stands for.
+            InputError: The file cannot be read, or has changed since the key was computed.
         """
         if image_key(self.path, self.as_stored) != self.key:
             raise InputError(
@@ -83,27 +83,28 @@ class ImageFile:
 
 
 def image_key(path: Path, as_stored: bool = False) -> str:
-    """The name by which stored results know an image: its stem and a digest of its bytes.
+    """The name of an image in stored results: its stem and a digest of its bytes.
 
-    The stem keeps keys in the dataset's order, the digest makes a changed image a new one.
+    The stem keeps keys in the dataset's order; the digest gives a changed image a new key.
 
     Args:
-        as_stored: Whether EXIF's orientation is left aside, which makes other pixels of it.
+        path: The file.
+        as_stored: Whether the EXIF orientation is ignored, which changes the pixels.
     """
     return read_header(path).key(path.stem, as_stored)
 
 
 def read_header(path: Path) -> Header:
-    """Digest, size and orientation of an image file; read again only when the file changes.
+    """Digest, size and orientation of an image file; read again only if the file changes.
 
     Raises:
-        InputError: It cannot be read or is no image.
+        InputError: It cannot be read or is not an image.
     """
     try:
         return _header(path, size_and_time(path))
     except InputError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
+    except (OSError, ValueError) as error:  # ValueError: impossible file names
         raise InputError(f"cannot read {str(path)!a}: {_reason(error)}") from None
 
 
@@ -118,8 +119,8 @@ def _header(path: Path, _changed: tuple[int, int]) -> Header:
         with Image.open(io.BytesIO(content)) as image:
             orientation = _orientation(image, content)
             width, height = image.size
-            swapped = orientation >= 5 and image.format != "TIFF"  # whose size is upright already
-    except Exception as error:  # what Pillow raises on broken files is of any class
+            swapped = orientation >= 5 and image.format != "TIFF"  # Pillow gives its upright size
+    except Exception as error:  # on broken files Pillow may raise anything
         raise InputError(f"{path} is not an image that Pillow can read: {_reason(error)}") from None
     if swapped:
         height, width = width, height
@@ -127,25 +128,26 @@ def _header(path: Path, _changed: tuple[int, int]) -> Header:
 
 
 def _orientation(image: Any, content: bytes) -> int:
-    """EXIF's orientation of an opened image, 1 to 8."""
+    """The EXIF orientation of an opened image, 1 to 8."""
     marks = (b"eXIf", b"exif", b"XML:com.adobe.xmp")
     if image.format == "PNG" and not any(mark in content for mark in marks):
-        return 1  # Pillow would decode the whole picture to look behind it
+        return 1  # Pillow would decode the whole image to look for EXIF behind it
     orientation = image.getexif().get(0x0112, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
 def _reason(error: Exception) -> str:
-    """Why a file could not be read, in one line and without the object that was read."""
+    """Why a file could not be read, in one line and without the repr of the stream."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return " ".join(reason.partition(" <_io.")[0].split()) or type(error).__name__
 
 
 def turned_back(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """An upright image as it lies in its file, (H, W, 3).
+    """Undoes the EXIF rotation of an upright image: the pixels as stored, (H, W, 3).
 
     Args:
-        orientation: EXIF's, 1 to 8.
+        pixels: The upright image.
+        orientation: Its EXIF orientation, 1 to 8.
     """
     transposed = pixels.swapaxes(0, 1)
     found = {
@@ -161,13 +163,13 @@ def turned_back(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[
 
 
 def load_image(path: str | Path | ImageFile) -> npt.NDArray[np.uint8]:
-    """An image file of any usual kind as RGB: see ``to_rgb``.
+    """Reads an image file of any common format as RGB; see ``to_rgb``.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        InputError: The file is missing, empty, truncated or no image, or too large for the memory.
+        InputError: The file is missing, empty, truncated or not an image, or memory runs out.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -195,14 +197,14 @@ def load_image(path: str | Path | ImageFile) -> npt.NDArray[np.uint8]:
 
 
 def to_rgb(image: Any, name: str = "the image") -> npt.NDArray[np.uint8]:
-    """A Pillow image as RGB, loaded if it is not yet.
+    """Converts a Pillow image to RGB and loads it if necessary.
 
-    A camera's rotation note (EXIF) is obeyed. Grey, palette, CMYK and transparent images are
-    converted (transparent parts on white), those of 16 or 32 bits a pixel as ``_grey`` says.
+    The EXIF orientation is applied. Grey, palette, CMYK and transparent images are converted
+    (transparent parts become white); ``_grey`` converts images with 16 or 32 bits per pixel.
 
     Args:
         image: Of any mode.
-        name: What an error calls it.
+        name: What to call it in an error message.
 
     Returns:
         uint8 (H, W, 3).

@@ -1,4 +1,4 @@
-"""PhraseCut's layout: one file of phrases, with polygons of their own."""
+"""PhraseCut's layout: one file of phrases with their polygons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasnb.datasets.segmentations import Rle, polygon_corners
 
 
 class PhraseCut:
-    """``refer_<split>.json``: refs of one sentence, with polygons of their own."""
+    """``refer_<split>.json``: refs of one sentence each, with their own polygons."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self._file = folder / f"refer_{split}.json"
@@ -41,8 +41,11 @@ class PhraseCut:
         return str(ref["target"])
 
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle:
-        """All polygons of a phrase as one mask, as PhraseCut's authors fill them: corners cut to
-        whole pixels, outlines drawn; a polygon of two points is a line, one of one is nothing."""
+        """All polygons of a phrase as one mask, drawn as PhraseCut's authors do.
+
+        Coordinates are truncated to integers and outlines are drawn. A polygon of two points is a
+        line; a polygon of one point is ignored.
+        """
         from PIL import Image, ImageDraw
 
         owner = f"{self._file}: task {ref['ref_id']}"

@@ -1,4 +1,4 @@
-"""The files in which datasets are published: JSON, and pickles of plain data."""
+"""Reads the files in which datasets are published: JSON and pickles of plain data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tasnb.store.files import size_and_time
 
 
 class _Plain(pickle.Unpickler):
-    """Reads containers, strings and numbers; what would load code is refused.
+    """Reads containers, strings and numbers only; anything that would load code is refused.
 
-    A pickle can call any function while it is read, and files of refs come from anywhere.
+    A pickle can call any function while it is read, and a refs file may come from anywhere.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -24,26 +24,26 @@ class _Plain(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """A pickle of plain containers, strings and numbers, of Python 3 or 2.
+    """Reads a pickle of plain containers, strings and numbers, written by Python 2 or 3.
 
     Raises:
-        InputError: There is anything else in it, or it is damaged.
+        InputError: It contains anything else, or is damaged.
     """
     try:
         with path.open("rb") as file:
             return _Plain(file, encoding="utf-8", errors="replace").load()
-    except Exception as error:  # a damaged pickle may raise any
+    except Exception as error:  # a damaged pickle may raise anything
         raise InputError(
-            f"{path} is no pickle of plain data ({str(error) or type(error).__name__}); it was not "
-            "run, fetch it again from a source that you trust"
+            f"{path} is not a pickle of plain data ({str(error) or type(error).__name__}); nothing "
+            "in it was executed; fetch it again from a source that you trust"
         ) from None
 
 
 def read(path: Path) -> Any:
-    """The content of a JSON file (UTF-8 or -16) or a pickle; read again only when it changes.
+    """The content of a JSON file (UTF-8 or UTF-16) or a pickle; read again only if it changes.
 
     Raises:
-        InputError: It is missing or is neither.
+        InputError: It is missing, or is neither of the two.
     """
     try:
         return _parsed(path, size_and_time(path))
@@ -53,7 +53,7 @@ def read(path: Path) -> Any:
         raise InputError(f"{path} is missing; {mend(path)}") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # also of bytes that are no text
+    except (ValueError, RecursionError) as error:  # also raised for bytes that are not text
         raise InputError(f"{path} is not JSON ({error}); {mend(path)}") from None
 
 
@@ -63,10 +63,10 @@ def _parsed(path: Path, _changed: tuple[int, int]) -> Any:
 
 
 def mend(path: Path) -> str:
-    """What to do about a file of a dataset that is missing or broken."""
+    """What to do about a dataset's file that is missing or damaged."""
     if "embedded" in path.parts:
         return "restore it with `git checkout -- data`"
     known = {**dict.fromkeys(DATASETS), "train2014": "coco-train2014"}
     known["visual_genome"] = "visual-genome"
     item = next((known[part] or part for part in reversed(path.parts) if part in known), None)
-    return f"`python -m tasnb fetch {item}`" if item else "README.md says what a dataset is"
+    return f"`python -m tasnb fetch {item}`" if item else "see README.md for the dataset layout"

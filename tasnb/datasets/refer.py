@@ -1,6 +1,7 @@
-"""The REFER layout: ``refs(...)`` and COCO's ``instances.json``, of RefCOCO, its kin and gRefCOCO.
+"""The REFER layout: ``refs(...)`` and COCO's ``instances.json``.
 
-gRefCOCO's refs (``grefs(...)``) name lists of annotations and of categories, and may name none.
+It is used by RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO. The refs of gRefCOCO (``grefs(...)``) have
+lists of annotations and categories, which may be empty.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from tasnb.datasets.segmentations import Rle, read_mask
 from tasnb.settings import InputError, shown
 
 Rows = dict[Any, dict[str, Any]]
-"""The rows of one of COCO's lists by their ids."""
+"""The entries of one of COCO's lists, by id."""
 
 
 class Picture(NamedTuple):
-    """An image's file in the folder of images, and its size where that is written somewhere."""
+    """An image's file name in the image folder, and its size if the annotations give it."""
 
     file_name: str
     height: int | None = None
@@ -30,30 +31,30 @@ class Picture(NamedTuple):
 
 
 class Layout(Protocol):
-    """The refs of one split, and what they mean.
+    """The refs of one split, and the objects that they refer to.
 
     Attributes:
-        refs: Each has at least ref_id, image_id and sentences (of sent_id and sent).
+        refs: Each has at least ref_id, image_id and sentences (with sent_id and sent).
     """
 
     refs: list[dict[str, Any]]
 
     def picture(self, image_id: int) -> Picture:
-        """An image's file."""
+        """File name and size of an image."""
 
     def target(self, ref: Mapping[str, Any]) -> str:
-        """The name of the category of what a ref means; "" where it means nothing."""
+        """The category name of a ref's target; "" if it has none."""
 
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
-        """What a ref means, in an image of that size; None where that is nothing (no target)."""
+        """The ground-truth mask of a ref in an image of this size; None if it has no target."""
 
 
 class Refer:
-    """``refs(<which>).json`` or ``.p`` beside COCO's ``instances.json``.
+    """``refs(<which>).json`` or ``.p`` next to COCO's ``instances.json``.
 
-    What a ref means is the union of its annotations: ``ann_ids``, or else ``ann_id``, a number or a
-    list. None of them, [] or gRefCOCO's [-1], says that its sentences mean nothing in the image.
-    A ref_id occurs once in a split; a sent_id may occur again, since nothing is looked up by it.
+    The target of a ref is the union of its annotations: ``ann_ids``, or else ``ann_id``, a number
+    or a list. An empty list, or gRefCOCO's [-1], means that its sentences have no target in the
+    image. A ref_id must be unique in a split; a sent_id need not, since it is never looked up.
     """
 
     def __init__(self, folder: Path, which: str, split: str) -> None:
@@ -62,7 +63,7 @@ class Refer:
         self._check(str(refs_file(folder, which)))
 
     def _check(self, file: str) -> None:
-        """Refuses refs that cannot be told apart, or whose sentences are no texts."""
+        """Raises an InputError for refs that share an id or whose sentences are not text."""
         ids = [_id(_of(ref, "ref_id", f"{file}: a ref"), file) for ref in self.refs]
         if len(set(ids)) < len(ids):
             twice = next(i for n, i in enumerate(ids) if i in ids[:n])
@@ -95,17 +96,17 @@ class Refer:
             whole = isinstance(rows, list) and all(isinstance(r, dict) and "id" in r for r in rows)
             if not whole:
                 raise InputError(
-                    f"{path} has no list {name!r} of objects with an id; it should hold images, "
-                    f"annotations and categories, as COCO's does; {mend(path)}"
+                    f"{path} has no list {name!r} of objects with an id; it should contain images, "
+                    f"annotations and categories, in COCO's format; {mend(path)}"
                 )
         return {name: _by_id(content[name], f"{path}: {name}") for name in names}
 
     def _row(self, table: str, key: Any, user: str) -> dict[str, Any]:
         try:
             return self._tables[table][key]
-        except (KeyError, TypeError):  # TypeError: a list or an object in a number's place
+        except (KeyError, TypeError):  # TypeError: a list or an object instead of a number
             raise InputError(
-                f"{self.folder}: {user} names {shown(key)}, which is not among the {table} in "
+                f"{self.folder}: {user} refers to {shown(key)}, which is not among the {table} in "
                 "instances.json"
             ) from None
 
@@ -133,7 +134,7 @@ class Refer:
         return coco_mask.merge(rles) if rles else None
 
     def _meant(self, ref: Mapping[str, Any]) -> list[Any]:
-        """The annotations of a ref, none for one without a target."""
+        """Ids of a ref's annotations; empty for a ref without a target."""
         user = f"{self.folder}: ref {ref['ref_id']}"
         keys = _as_list(ref["ann_ids"] if "ann_ids" in ref else _of(ref, "ann_id", user))
         if keys == [-1] and -1 not in self._tables["annotations"]:
@@ -141,8 +142,8 @@ class Refer:
         said = ref.get("no_target")
         if said is not None and bool(said) == bool(keys):
             raise InputError(
-                f"{user} has no_target {shown(said)} and the annotations {shown(keys)}; one of "
-                "them is wrong"
+                f"{user} has no_target {shown(said)} but the annotations {shown(keys)}; one of the "
+                "two is wrong"
             )
         return keys
 
@@ -151,18 +152,18 @@ class Refer:
         row = self._row("annotations", key, user)
         if row.get("image_id", ref["image_id"]) != ref["image_id"]:
             raise InputError(
-                f"{self.folder}: {user} is about image {shown(ref['image_id'])}, its annotation "
-                f"{key} about image {shown(row['image_id'])}"
+                f"{self.folder}: {user} belongs to image {shown(ref['image_id'])}, but its "
+                f"annotation {key} to image {shown(row['image_id'])}"
             )
         owner = f"{self.folder}: the segmentation of annotation {key}"
         return read_mask(row.get("segmentation"), height, width, owner)
 
 
 def refs_file(folder: Path, which: str) -> Path:
-    """``refs(<which>).json``, or the pickle in which RefCOCO is published if only that is there.
+    """``refs(<which>).json``, or the pickle with that name (as RefCOCO has) if only that exists.
 
     Args:
-        which: As "unc"; or "grefs(unc)", the whole stem of gRefCOCO's file.
+        which: Such as "unc"; or "grefs(unc)", the whole stem of gRefCOCO's file.
     """
     path = folder / f"{which if which.startswith('grefs(') else f'refs({which})'}.json"
     pickled = path.with_suffix(".p")
@@ -170,7 +171,7 @@ def refs_file(folder: Path, which: str) -> Path:
 
 
 def refs_files(folder: Path) -> list[str]:
-    """Which files of refs a folder has, each as ``refs_file`` takes it."""
+    """The refs files in a folder, each as the ``which`` of ``refs_file``."""
     patterns = [f"{start}(*){end}" for start in ("refs", "grefs") for end in (".p", ".json")]
     stems = dict.fromkeys(path.stem for some in patterns for path in sorted(folder.glob(some)))
     return [stem[len("refs(") : -1] if stem.startswith("refs(") else stem for stem in stems]
@@ -180,7 +181,7 @@ def read_refs(folder: Path, which: str) -> list[dict[str, Any]]:
     """The content of ``refs_file``.
 
     Raises:
-        InputError: It is missing or is not a list of refs, each with its split.
+        InputError: It is missing, or is not a list of refs that each have a split.
     """
     path = refs_file(folder, which)
     refs = read(path)
@@ -188,12 +189,12 @@ def read_refs(folder: Path, which: str) -> list[dict[str, Any]]:
         raise InputError(f"{path} is not a list of refs; {mend(path)}")
     for ref in refs:
         if not isinstance(ref.get("split"), str | int):
-            raise InputError(f"{path} is not a list of refs, each with its split: {shown(ref)}")
+            raise InputError(f"{path} contains a ref without a valid split: {shown(ref)}")
     return refs
 
 
 def _of(row: Any, name: str, owner: str) -> Any:
-    """A field of an object of JSON."""
+    """A field of a JSON object."""
     if not isinstance(row, Mapping):
         raise InputError(f"{owner} is not an object: {shown(row)}")
     if name not in row:
@@ -202,7 +203,7 @@ def _of(row: Any, name: str, owner: str) -> Any:
 
 
 def _id(value: Any, file: str) -> int | str:
-    """An id that tables can hold: a text, or a whole number of 64 bits."""
+    """Returns an id if tables can store it: a string or a 64-bit integer."""
     if isinstance(value, str):
         return check_text(value, f"{file}: an id")
     if type(value) is not int or abs(value) >= 2**63:
@@ -213,7 +214,7 @@ def _id(value: Any, file: str) -> int | str:
 
 
 def _by_id(rows: Iterable[dict[str, Any]], owner: str) -> Rows:
-    """Rows by their ids; the same row may be there twice, but no two of one id."""
+    """Rows by id; a row may be repeated, but different rows must not share an id."""
     found: Rows = {}
     for row in rows:
         try:

@@ -1,4 +1,4 @@
-"""Images, expressions and ground truth: RefCOCO and its kin in the REFER layout, and PhraseCut."""
+"""Loads splits (images, expressions and ground truth) in the REFER layout or PhraseCut's."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Split:
 
     Attributes:
         dataset, split: Such as "refscenes" and "testA".
-        sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (the name
-            of its category), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share
-            (of the image that it covers).
-        images: Image key -> the file, or its pixels.
-        no_target: The sentences that mean nothing in their image, as gRefCOCO has them, with an
-            empty ground truth; they count in no metric of ``sentences``.
+        sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (name of
+            its category), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share
+            (fraction of the image covered by the target).
+        images: Image key -> image file.
+        no_target: Sentences without a target in their image, as in gRefCOCO, with an empty ground
+            truth; they are not part of ``sentences`` or its metrics.
     """
 
     dataset: str
@@ -58,7 +58,7 @@ class Split:
     no_target: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
 
     def ground_truth(self, row: int) -> npt.NDArray[np.bool_]:
-        """The mask (H, W) that the row-th sentence means."""
+        """The ground-truth mask (H, W) of the row-th sentence."""
         truth = self.sentences.iloc[row]
         size = [int(truth["height"]), int(truth["width"])]
         return coco_mask.decode({"size": size, "counts": truth["ground_truth"]}).astype(bool)
@@ -68,7 +68,7 @@ def columns(settings: Settings) -> list[tuple[str, str]]:
     """The (dataset, split) pairs of a run, in the order of the paper's tables.
 
     Raises:
-        InputError: A user's own dataset cannot be read, or has none of the splits asked for.
+        InputError: A user's own dataset cannot be read, or no dataset has the requested splits.
     """
     found = []
     for dataset in settings.datasets:
@@ -83,9 +83,9 @@ def columns(settings: Settings) -> list[tuple[str, str]]:
 
 
 def stand_in(settings: Settings, paper: str, split: str) -> tuple[str, str]:
-    """The column that is, or stands for, one of the paper's: of the run, or else of its profile.
+    """The run's column that corresponds to one of the paper's, or else the profile's.
 
-    A run on nothing but datasets of one's own has no such column; its first one is taken.
+    A run on the user's own datasets only has no such column; its first one is returned.
     """
     if not any(dataset in DATASETS for dataset in settings.datasets):
         return columns(settings)[0]
@@ -94,14 +94,14 @@ def stand_in(settings: Settings, paper: str, split: str) -> tuple[str, str]:
 
 
 def ablated(settings: Settings) -> tuple[str, str]:
-    """The column of the paper's ablations, RefCOCO val."""
+    """The column of the paper's ablations: RefCOCO val, or what stands in for it."""
     return stand_in(settings, "RefCOCO", "val")
 
 
 def column_name(settings: Settings, dataset: str, split: str) -> str:
-    """A column as part of a file's name, as "refscenes-val".
+    """A column's name for use in file names, such as "refscenes-val".
 
-    No two columns of a run have the same one, whatever their folders and splits are called.
+    It is unique within a run, whatever the folders and splits are called.
     """
     names = settings.datasets
     name = f"{stem(dataset, names)}-{file_part(split)}"
@@ -116,31 +116,30 @@ def column_name(settings: Settings, dataset: str, split: str) -> str:
 
 
 def load_split(settings: Settings, dataset: str, split: str) -> Split:
-    """Reads one split, the first ``settings.limit`` images of it.
+    """Reads a split, or its first ``settings.limit`` images.
 
-    A ref whose target covers no pixel of its picture is left out, with a warning.
+    A ref whose target does not cover any pixel of its image is left out, with a warning.
 
     Args:
         dataset: One of ``DATASETS``, or the path of a folder in the REFER layout.
-        split: As the tables call it.
+        split: Its name in the tables.
 
     Raises:
-        InputError: The dataset or split is unknown, a file is missing or is not what it should be,
-            annotations do not fit their picture, or a split is not of the size that it was
-            published with.
+        InputError: The dataset or split is unknown, a file is missing or invalid, annotations do
+            not fit their image, or the size of the split differs from the published one.
     """
     found = _read_split(settings, dataset, split)
     if found.sentences.empty:
         some = f"the first {settings.limit} images of " if settings.limit else ""
         raise InputError(
             f"{some}{title(dataset, settings.datasets)} {split}: no sentence has a target in its "
-            f"picture{'; raise the limit' if settings.limit else ', so nothing can be measured'}"
+            f"image{'; raise the limit' if settings.limit else ', so nothing can be measured'}"
         )
     return found
 
 
 def _read_split(settings: Settings, dataset: str, split: str) -> Split:
-    """``load_split``, which may hold no sentences with a target among its first images."""
+    """``load_split``, but possibly without any sentence that has a target."""
     described = describe(dataset)
     if split not in described.splits:
         raise unknown(f"split of {described.title}", split, described.splits)
@@ -161,7 +160,7 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     column = f"{title(dataset, settings.datasets)} {split}"
     check_size(column, counts, described.sizes.get(split), folder)
     if not counts[1]:
-        raise InputError(f"{column} holds no sentences; {mend(folder)}")
+        raise InputError(f"{column} contains no sentences; {mend(folder)}")
     root, pictures = image_folder(settings, described), {}
     for i in list(order)[: settings.limit]:
         name, *size = layout.picture(i)
@@ -196,8 +195,8 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     if outside:
         some = ", ".join(f"{r['ref_id']} (image {r['image_id']})" for r in outside[:5])
         warnings.warn(
-            f"{column}: {len(outside)} of {len(refs)} refs are left out, because their targets "
-            f"cover no pixel of the picture: ref {some}{', ...' if len(outside) > 5 else ''}",
+            f"{column}: {len(outside)} of {len(refs)} refs are left out because their targets do "
+            f"not cover any pixel of the image: ref {some}{', ...' if len(outside) > 5 else ''}",
             stacklevel=4,
         )
     frames = [
@@ -221,10 +220,10 @@ def _layout(settings: Settings, described: Dataset, split: str) -> Layout:
 
 
 def check_complete(settings: Settings, dataset: str, split: str) -> None:
-    """Whether a split can be loaded and all of its images are there, without reading the images.
+    """Checks that a split can be loaded and that all of its images exist, without reading them all.
 
     Raises:
-        InputError: Something is missing or is not what it should be.
+        InputError: Something is missing or invalid.
     """
     _read_split(settings.model_copy(update={"limit": 1}), dataset, split)
     described = describe(dataset)
@@ -233,13 +232,13 @@ def check_complete(settings: Settings, dataset: str, split: str) -> None:
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         raise InputError(
-            f"{len(lacking)} of {len(names)} images of {described.title} {split} are missing, as "
-            f"{folder / lacking[0]}; {mend(folder)}"
+            f"{len(lacking)} of {len(names)} images of {described.title} {split} are missing, for "
+            f"example {folder / lacking[0]}; {mend(folder)}"
         )
 
 
 def check_there(settings: Settings) -> None:
-    """Whether the datasets' files and folders are there at all, before anything is read.
+    """Checks that the files and folders of the datasets exist, without reading the annotations.
 
     Raises:
         InputError: One is missing.

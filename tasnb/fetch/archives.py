@@ -1,4 +1,4 @@
-"""Zip archives into folders, whole or not at all, and never outside of the folder."""
+"""Unpacks zip archives into folders: completely or not at all, and never outside the folder."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from tasnb.fetch.download import BLOCK, bar, check_room, size_text, writing
 from tasnb.settings import InputError
 
 SWELL = 30
-"""How many times an archive's size its content may have; JSON has about ten, photographs one."""
+"""Largest ratio of content to archive size; JSON has about 10, photographs 1."""
 
 
 def done_mark(target: Path, archive: Path) -> Path:
-    """The empty file in a folder that says that all of an archive is in it."""
+    """The empty file that marks a folder as containing all of an archive."""
     return target / f".{archive.name}.unpacked"
 
 
 def unpack(archive: Path, target: Path, inside: str = "", members: Sequence[str] = ()) -> None:
     """Unpacks a zip archive into a folder.
 
-    It is unpacked beside the folder first. What is in the folder already stays as it is.
+    It is first unpacked next to the folder. Files already in the folder are not changed.
 
     Args:
         archive: The file.
-        target: The folder; made if there is none.
-        inside: What the names of the wanted members begin with, as "train2014/"; left out of the
-            names in `target`.
-        members: Those names, if not all; each must be in the archive.
+        target: The folder; created if it does not exist.
+        inside: Prefix of the wanted members, such as "train2014/"; removed from the names in
+            `target`.
+        members: The names of the wanted members, if not all; each must be in the archive.
 
     Raises:
-        InputError: The archive is damaged, lacks a member, or holds what no honest one does; or
-            the disk is full. Nothing is left of it then.
+        InputError: The archive is damaged, suspicious or lacks a member, or the disk is full.
+            Nothing is left behind in that case.
     """
     beside = target.with_name(f"{target.name}.unpacking-{archive.name}")
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
     try:
         with zipfile.ZipFile(archive) as content:
             wanted = _wanted(content, archive, inside, members)
@@ -68,16 +68,18 @@ def _wanted(
 ) -> dict[str, zipfile.ZipInfo]:
     """The members to unpack, by their names in the folder.
 
-    One bad member anywhere is enough to refuse the archive: it is not what it should be.
+    A single suspicious member is enough to refuse the whole archive.
     """
     every = content.infolist()
     for info in every:
         if reason := _suspicious(info):
-            raise InputError(f"{archive} is refused: member {info.filename!r} {reason}; remove it")
+            raise InputError(
+                f"{archive} is not unpacked: member {info.filename!r} {reason}; remove it"
+            )
     size, total = archive.stat().st_size, sum(info.file_size for info in every)
     if total > SWELL * size:
         raise InputError(
-            f"{archive} is refused: its {size_text(size)} say that they unpack to "
+            f"{archive} is not unpacked: its {size_text(size)} would expand to "
             f"{size_text(total)}; remove it"
         )
     wanted: dict[str, zipfile.ZipInfo] = {}
@@ -90,32 +92,34 @@ def _wanted(
         ):
             continue
         if name in wanted:
-            raise InputError(f"{archive} is refused: it has {info.filename!r} twice; remove it")
+            raise InputError(
+                f"{archive} is not unpacked: it contains {info.filename!r} twice; remove it"
+            )
         wanted[name] = info
     lacking = [name for name in members if name not in wanted]
     if lacking or not wanted:
         raise InputError(
-            f"{archive} has no {inside}{lacking[0] if lacking else ''}: it is another archive; "
+            f"{archive} has no {inside}{lacking[0] if lacking else ''}: this is the wrong archive; "
             "remove it"
         )
     return wanted
 
 
 def _suspicious(info: zipfile.ZipInfo) -> str:
-    """Why a member is none that an honest archive has; "" if it is."""
+    """What is suspicious about a member; "" if nothing is."""
     name, mode = info.orig_filename, info.external_attr >> 16
     parts = name.removesuffix("/").split("/")
     if "\\" in name or "\0" in name or "" in parts or re.match(r"[A-Za-z]:", name):
-        return "has no plain relative name"
+        return "does not have a plain relative path"
     if ".." in parts:
-        return "leads out of the folder"
+        return "points outside the folder"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     return ""
 
 
 def _write(content: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, shown: tqdm[Any]) -> None:
-    """One member; zipfile reads no more bytes than the archive says and checks their CRC."""
+    """Writes one member; zipfile never reads more than its stated size and checks its CRC."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")
@@ -127,7 +131,7 @@ def _write(content: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, shown: t
 
 
 def _move(beside: Path, target: Path, last: str) -> None:
-    """Gives the folder its name, or moves its files into the one that has it."""
+    """Renames the unpacked folder, or moves its files into an existing folder."""
     if not target.exists():
         os.rename(beside, target)
         return

@@ -1,4 +1,4 @@
-"""What can be fetched and where it lies: the table ``sources.toml``, and what is there of it."""
+"""What can be downloaded, from where to where: ``sources.toml``, and what is already there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasnb.fetch.archives import done_mark
 from tasnb.fetch.transfers import part_of
 from tasnb.settings import unknown
 
-State = Literal["there", "partial", "missing"]
+State = Literal["complete", "partial", "missing"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(pattern=r"^https?://")]
 _PACKAGES = Path(sysconfig.get_paths()["purelib"])
@@ -29,28 +29,28 @@ _PACKAGES = Path(sysconfig.get_paths()["purelib"])
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    about: int | None = Field(default=None, gt=0)  # bytes, not exact
+    about: int | None = Field(default=None, gt=0)  # approximate size in bytes
 
     @property
     def size(self) -> int:
-        """Bytes, as far as they are known."""
+        """Size in bytes as far as it is known, otherwise 0."""
         return self.about or 0
 
 
 class File(_Record):
-    """A file in the data folder, or a folder that an archive is unpacked into.
+    """A file in the data folder, or a folder into which an archive is unpacked.
 
     Attributes:
-        path: Where it goes, relative to the data folder; of an archive, the folder of its content.
-        urls: Where it is to be had, in order.
-        bytes: Its exact size, or the archive's.
-        sha256: Its digest, or the archive's.
-        torch_hub: Whether torch.hub's folder is another place for it.
+        path: Where it goes, relative to the data folder; for an archive, the folder of its content.
+        urls: Addresses, tried in this order.
+        bytes: Exact size of the file or archive.
+        sha256: Digest of the file or archive.
+        torch_hub: Whether it may also be in torch.hub's folder.
         unpack: "zip" for an archive.
-        archive: Where the archive lies until it is unpacked, relative to the data folder.
-        inside: What the names of the archive's wanted members begin with.
-        members: Those names without `inside`; all of them there means complete.
-        count: How many files in the folder mean complete.
+        archive: Where the archive is kept until it is unpacked, relative to the data folder.
+        inside: Prefix of the archive's members that are unpacked.
+        members: Names of these members without the prefix; the folder is complete with all of them.
+        count: Number of files in a complete folder.
     """
 
     path: str
@@ -69,11 +69,11 @@ class File(_Record):
         return self.bytes or self.about or 0
 
     def comes_to(self, to: Path) -> Path:
-        """Where its bytes go: the file, or the archive."""
+        """Where the download is written: the path of the file or the archive."""
         return to / (self.archive or self.path)
 
     def where(self, to: Path) -> Path:
-        """Where it is, or where it goes if it is nowhere."""
+        """Where it is, or where it goes if it is missing."""
         own = to / self.path
         if self.torch_hub and not own.is_file():
             other = torch_hub_folder() / own.name
@@ -84,27 +84,27 @@ class File(_Record):
         path, came = self.where(to), self.comes_to(to)
         if not self.unpack:
             if path.is_file():
-                # A shorter file is what some other program has not finished.
+                # A shorter file is an unfinished download of another program.
                 right = self.bytes in (None, path.stat().st_size)
-                return "there" if right else "partial"
+                return "complete" if right else "partial"
             return "partial" if part_of(came).is_file() else "missing"
         if done_mark(path, came).is_file():
-            return "there"
+            return "complete"
         if self.members and all((path / name).is_file() for name in self.members):
-            return "there"
+            return "complete"
         if self.count and _files_in(path) >= self.count:
-            return "there"
+            return "complete"
         begun = came.is_file() or part_of(came).is_file() or path.is_dir()
         return "partial" if begun else "missing"
 
 
 class Hub(_Record):
-    """A repository of Hugging Face's hub, in the hub's own cache.
+    """A repository on the Hugging Face hub, in the hub's own cache.
 
     Attributes:
         repo: Its name.
-        allow: Patterns of the files that are wanted; none: all.
-        needs: Patterns that each match a file when it is complete.
+        allow: Patterns of the files to download; all files if empty.
+        needs: Patterns that must each match a file of a complete download.
     """
 
     repo: str
@@ -119,10 +119,10 @@ class Hub(_Record):
     def state(self, to: Path) -> State:
         if not self.where(to).is_dir():
             return "missing"
-        return "partial" if self.lacking(to) else "there"
+        return "partial" if self.lacking(to) else "complete"
 
     def lacking(self, to: Path) -> list[str]:
-        """What has not come: patterns that match no file, and shards that an index names."""
+        """What is missing: patterns that match no file, and shards listed in an index."""
         names = self._names(to)
         lacking = [need for need in self.needs if not any(fnmatch(name, need) for name in names)]
         for index in names:
@@ -131,18 +131,18 @@ class Hub(_Record):
         return lacking
 
     def _names(self, to: Path) -> dict[str, Path]:
-        """The files of the snapshot that a library loads: the one that the branch points to."""
+        """The files of the snapshot that libraries load: the one that the branch points to."""
         folder = self.where(to)
         try:
             commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
             found = list((folder / "snapshots" / commit).iterdir())
         except OSError:
             return {}
-        # Links to blobs that have not come yet are no files.
+        # Links to blobs that are not downloaded yet do not count as files.
         return {path.name: path for path in found if path.is_file()}
 
     def _shards(self, index: Path) -> list[str]:
-        """Those of an index's files that are wanted; the index itself if it cannot be read."""
+        """The shards to download according to an index, or the index itself if unreadable."""
         try:
             text = index.read_text(encoding="utf-8")
             shards = sorted(set(json.loads(text)["weight_map"].values()))
@@ -153,7 +153,7 @@ class Hub(_Record):
 
 
 class OpenClip(_Record):
-    """Weights that open_clip fetches itself, from the repository of the hub that it names."""
+    """Weights that open_clip downloads itself, from a repository on the hub."""
 
     model: str
     tag: str
@@ -174,11 +174,11 @@ class OpenClip(_Record):
 
 
 class Spacy(_Record):
-    """A pipeline of spaCy, which is installed as a package.
+    """A spaCy pipeline, which is installed as a package.
 
     Attributes:
-        name: The package's and the pipeline's name.
-        needs: Packages that it cannot be loaded without; they are installed with it.
+        name: Name of the package and the pipeline.
+        needs: Packages required to load it, which are installed with it.
     """
 
     name: str
@@ -191,7 +191,7 @@ class Spacy(_Record):
     def state(self, to: Path) -> State:
         if not find_spec(self.name):
             return "missing"
-        return "partial" if self.lacking(to) else "there"
+        return "partial" if self.lacking(to) else "complete"
 
     def lacking(self, to: Path) -> list[str]:
         return [name for name in (self.name, *self.needs) if not find_spec(name)]
@@ -201,7 +201,7 @@ Piece = File | Hub | OpenClip | Spacy
 
 
 class Item(BaseModel):
-    """What is fetched under one name."""
+    """Everything that is downloaded under one name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -228,7 +228,7 @@ class Item(BaseModel):
 
 
 class Sources(BaseModel):
-    """The table: items, and bundles of their names."""
+    """The table: items, and bundles of items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -236,7 +236,7 @@ class Sources(BaseModel):
     items: tuple[Item, ...]
 
     def select(self, names: Iterable[str]) -> list[Item]:
-        """The items of these names and bundles, each once, in the order given.
+        """The items with these names or in these bundles, each once, in the given order.
 
         Raises:
             InputError: A name is unknown.
@@ -258,8 +258,8 @@ def load_sources() -> Sources:
 
 
 def torch_hub_folder() -> Path:
-    """Where torch.hub keeps checkpoints, found without importing torch."""
-    if "torch" in sys.modules:  # its folder may have been set in the program
+    """The folder where torch.hub keeps checkpoints, found without importing torch."""
+    if "torch" in sys.modules:  # the program may have set another folder
         return Path(sys.modules["torch"].hub.get_dir()) / "checkpoints"
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
@@ -267,7 +267,7 @@ def torch_hub_folder() -> Path:
 
 
 def _files_in(folder: Path) -> int:
-    """How many files are in a folder, marks and other hidden ones not counted."""
+    """Number of files in a folder, without hidden files such as our marks."""
     if not folder.is_dir():
         return 0
     return sum(entry.is_file() and entry.name[0] != "." for entry in os.scandir(folder))

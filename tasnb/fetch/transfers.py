@@ -1,4 +1,4 @@
-"""A file from one of several addresses: tries again, goes on, checks what came, then names it."""
+"""Downloads a file from one of several addresses: retries, resumes, checks, and then renames it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasnb.settings import InputError
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to bear with a server.
+    """How often and how long to try.
 
     Attributes:
-        tries: At one address, without getting any further.
-        wait: Seconds before the second try; each later wait is twice the one before.
-        timeout: Seconds without any answer or any byte.
+        tries: Attempts per address that make no progress.
+        wait: Seconds before the second attempt; each later wait is twice as long.
+        timeout: Seconds without a response or a byte.
     """
 
     tries: int = 5
@@ -28,21 +28,21 @@ class Patience:
 
 
 def part_of(path: Path) -> Path:
-    """Where the bytes of a file lie until all of them have come."""
+    """The file that holds an unfinished download."""
     return path.with_name(path.name + ".part")
 
 
 def transfer(urls: Sequence[str], path: Path, expected: Expected, patience: Patience) -> None:
-    """Fetches a file, or goes on fetching it; it gets its name when it is complete and checked.
+    """Downloads a file, or resumes doing so; it gets its name once it is complete and checked.
 
     Args:
-        urls: Where it is to be had, tried in this order.
+        urls: Addresses, tried in this order.
         path: Where it goes; its folder exists.
-        expected: What is known of it.
+        expected: What is known about it.
         patience: How often and how long to try.
 
     Raises:
-        InputError: No address has it, or it cannot be written.
+        InputError: No address delivers it, or it cannot be written.
     """
     part = part_of(path)
     tried = []
@@ -59,13 +59,13 @@ def transfer(urls: Sequence[str], path: Path, expected: Expected, patience: Pati
     if not size_of(part):
         discard(part)
     raise InputError(
-        f"cannot fetch {expected.name}: tried {', '.join(tried)}; try again later, or get it by "
-        f"other means and put it at {path}"
+        f"cannot download {expected.name}: tried {', '.join(tried)}; try again later, or get the "
+        f"file elsewhere and save it as {path}"
     )
 
 
 def digest_of(path: Path, name: str) -> str:
-    """SHA-256 (64 hex digits) of a file, with a bar, since large ones take a while."""
+    """SHA-256 (64 hex digits) of a file, with a progress bar, since large files take a while."""
     digest = hashlib.sha256()
     with path.open("rb") as file, bar(f"{name}, checking", path.stat().st_size) as shown:
         while block := file.read(BLOCK):
@@ -75,10 +75,10 @@ def digest_of(path: Path, name: str) -> str:
 
 
 def _from_one(url: str, part: Path, expected: Expected, patience: Patience) -> None:
-    """Tries one address as often as is sensible.
+    """Downloads from one address, with as many attempts as is sensible.
 
     Raises:
-        Failed: To no avail.
+        Failed: All attempts failed.
     """
     furthest = size_of(part)
     failures = 0
@@ -91,11 +91,11 @@ def _from_one(url: str, part: Path, expected: Expected, patience: Patience) -> N
         except Failed as error:
             if error.spoilt:
                 discard(part)
-                if resumed:  # perhaps only the older bytes were bad: from the start, once
+                if resumed:  # perhaps only the older bytes were bad: restart once
                     continue
             if not error.again:
                 raise
-            # Whoever gets any further may try on: large files come over bad lines too.
+            # Attempts that make progress do not count: large files get through bad lines, too.
             failures = 1 if size_of(part) > furthest else failures + 1
             furthest = max(furthest, size_of(part))
             if failures >= patience.tries:

@@ -1,7 +1,7 @@
-"""ALBEF's two towers for image-text contrast (Table 7): a ViT of timm and the first half of a BERT.
+"""ALBEF's two towers for image-text contrast (Table 7): timm's ViT and the lower half of a BERT.
 
-Li et al. (2021) fuse both towers in six more layers of BERT, which image-text contrast does not
-use. `from_public` reads the weights that they have published, whatever else is in the file.
+Li et al. (2021) fuse the two towers in the upper six layers of BERT, which image-text contrast does
+not use. `from_public` picks the weights that are needed from the published files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PUBLIC: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),  # CLIP's
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
-"""Of all checkpoints that the authors have published, which differ in the size of images only."""
+"""Configuration of all published checkpoints, which differ in the image size only."""
 
 UNUSED = re.compile(
     r"temp|(image|text|idx)_queue|queue_ptr|ptr_queue|itm_head\..*"
@@ -40,14 +40,14 @@ UNUSED = re.compile(
     r"|text_encoder\.(bert\.)?pooler\..*"
     r"|text_encoder\.(bert\.)?encoder\.layer\.([6-9]|1[01])\..*"  # fusion with the image
 )
-"""Keys of the public checkpoints that image-text contrast has no use for."""
+"""Keys of the public checkpoints that image-text contrast does not use."""
 
 
 class Albef(nn.Module):
-    """Image and text towers of ALBEF into one space.
+    """ALBEF's image and text towers, which share one embedding space.
 
     Args:
-        config: The keys of ``PUBLIC`` and ``image_size``, pixels a side.
+        config: The keys of ``PUBLIC``, and ``image_size``, the side of an image in pixels.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -81,25 +81,25 @@ class Albef(nn.Module):
         self.text_proj = nn.Linear(config["text_width"], config["embed_dim"])
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Unit vectors (B, D) of normalised images (B, 3, S, S)."""
+        """Unit vectors (B, D) for normalised images (B, 3, S, S)."""
         tokens = self.visual_encoder.forward_features(pixels)
         return F.normalize(self.vision_proj(tokens[:, 0]), dim=-1)
 
     def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors (B, D) of tokens (B, L), not normalised."""
+        """Vectors (B, D) for tokens (B, L), not normalised."""
         tokens = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         return self.text_proj(tokens.last_hidden_state[:, 0])
 
 
 def from_public(weights: Mapping[str, Any]) -> Albef:
-    """The towers with weights of one of the authors' files, for pre-training or retrieval.
+    """The towers with the weights of one of the authors' files (pre-training or retrieval).
 
     Args:
         weights: From ``checkpoints.load_weights``.
 
     Raises:
-        KeyError: A weight is missing, or there is one that no ALBEF has.
-        ValueError: A weight has another shape than ALBEF's.
+        KeyError: A weight is missing, or is not one of ALBEF's.
+        ValueError: A weight has the wrong shape.
     """
     used = {
         re.sub(r"^text_encoder\.bert\.", "text_encoder.", key): value
@@ -107,7 +107,7 @@ def from_public(weights: Mapping[str, Any]) -> Albef:
         if not UNUSED.fullmatch(key)
     }
     if "visual_encoder.pos_embed" not in used:
-        raise KeyError("no visual_encoder.pos_embed: no checkpoint of ALBEF")
+        raise KeyError("no visual_encoder.pos_embed: not an ALBEF checkpoint")
     grid = round((used["visual_encoder.pos_embed"].shape[1] - 1) ** 0.5)
     model = Albef({**PUBLIC, "image_size": grid * PUBLIC["patch_size"]})
     fill(model, used)

@@ -1,4 +1,4 @@
-"""The surrogate captioner: captions of masked images and of whole images (section 3.3)."""
+"""The surrogate captioner: captions for masked images and whole images (section 3.3)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Captioner(Protocol):
-    """Says in a few words what an image shows."""
+    """Describes an image in a few words."""
 
     def caption(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
-        """A caption for each RGB image (H, W, 3)."""
+        """One caption per RGB image (H, W, 3)."""
 
 
 class TransformersCaptions:
-    """A captioner of transformers (BLIP-2, GIT ...), prompted with nothing, by beam search."""
+    """A captioner from transformers (BLIP-2, GIT ...), with beam search and without a prompt."""
 
     def __init__(self, settings: Settings) -> None:
         from transformers import AutoModelForImageTextToText
@@ -38,15 +38,15 @@ class TransformersCaptions:
         options: dict[str, Any] = {"dtype": dtype_of(settings.precision)}
         if settings.captioner.startswith(EIGHT_BITS):
             options = _eight_bits(settings.captioner)
-        instead = "a folder, or an image-to-text model of the hub with a network in reach"
+        instead = "a folder, or an image-to-text model on the hub (needs network access)"
         with loading(settings.captioner, instead):
             self.processor = load_processor(source)
-            # Of a .bin, as GIT's, the numbers only: nothing that is pickled in it is run.
+            # weights_only: no pickled code in a .bin file, such as GIT's, is executed.
             model, info = AutoModelForImageTextToText.from_pretrained(
                 source, weights_only=True, output_loading_info=True, **options
             )
-            if info["missing_keys"]:  # else they would stay random, with a warning only
-                raise ValueError(f"no weight {min(info['missing_keys'])}")
+            if info["missing_keys"]:  # they would stay random, with just a warning
+                raise ValueError(f"weight {min(info['missing_keys'])} is missing")
             model.eval()
         self.model = model if "device_map" in options else model.to(device())
         if settings.compile and hasattr(model, "vision_model"):
@@ -76,12 +76,12 @@ class TransformersCaptions:
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The type of a captioner's weights: of ``settings.precision``, on this machine.
+    """The data type of a captioner's weights on this machine, for ``settings.precision``.
 
-    "half" is float16 on a GPU, as LAVIS has BLIP-2. transformers then keeps its Q-Former and its
-    queries in float32, which LAVIS does too; with "bfloat16" it does not. Without a GPU "half" is
-    float32, since most processors compute 16 bits many times slower. The store takes the captions
-    of both for the same, so that a machine without a GPU reads what one with a GPU has computed.
+    "half" is float16 on a GPU, as in LAVIS. transformers then keeps BLIP-2's Q-Former and queries
+    in float32, as LAVIS does, but not with "bfloat16". Without a GPU "half" is float32, since most
+    CPUs are many times slower with 16 bits. The store treats the captions of both as the same, so
+    that a machine without a GPU can read what one with a GPU has computed.
     """
     import torch
 
@@ -94,10 +94,10 @@ EIGHT_BITS = "blip2-8bit:"
 
 
 def _eight_bits(name: str) -> dict[str, Any]:
-    """What ``from_pretrained`` needs to hold the weights in 8 bits, on a GPU.
+    """Options for ``from_pretrained`` to load the weights in 8 bits on a GPU.
 
     Raises:
-        InputError: There is no GPU, or a package for it is missing.
+        InputError: There is no GPU, or a required package is missing.
     """
     import torch
     from transformers import BitsAndBytesConfig
@@ -123,15 +123,16 @@ CAPTIONERS: dict[str, Callable[[Settings], Captioner]] = {
 
 
 FIELDS = ("num_beams", "max_new_tokens", "precision")
-"""The settings, but for its name, that a captioner's captions depend on."""
+"""The settings, besides its name, on which a captioner's captions depend."""
 
 VERSION = 2
-"""Of what a captioner says, in the fingerprint of its captions. 1: images resized by torchvision,
-those 1, 3 or 4 pixels high with their rows taken for channels; bfloat16 for half precision."""
+"""Version of the computation, part of the captions' fingerprint. In 1, images were resized by
+torchvision, the rows of images 1, 3 or 4 pixels high were taken for channels, and half precision
+was bfloat16."""
 
 
 def load_captioner(settings: Settings) -> Captioner:
-    """The captioner that ``settings.captioner`` names, as ``kind:checkpoint``.
+    """The captioner given by ``settings.captioner``, as ``kind:checkpoint``.
 
     Raises:
         InputError: The kind or the checkpoint is unknown.

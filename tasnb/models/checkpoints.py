@@ -1,4 +1,4 @@
-"""Checkpoints that the workbook carries: where they lie, and whether their cards tell the truth."""
+"""Finds, verifies and loads checkpoints: the embedded ones with their cards, and public ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded/"
 
-# Of a repository that has only a .bin, transformers would have a thread fetch somebody's conversion
-# of it besides, gigabytes that nothing reads.
+# For a repository that only has a .bin, transformers would download a converted copy in the
+# background as well, gigabytes that are never read.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def registered(what: str, model: str, registry: Mapping[str, T]) -> T:
     """The entry of a registry for a model such as ``"open_clip:embedded/clip-vit"``.
 
     Raises:
-        InputError: The kind, before the colon, is none of the registry's.
+        InputError: The kind, before the colon, is not in the registry.
     """
     kind = model.partition(":")[0]
     if kind not in registry:
@@ -45,7 +45,7 @@ def checkpoint_folder(model: str, settings: Settings) -> Path:
     """The verified folder of a model such as ``"open_clip:embedded/clip-vit"``.
 
     Raises:
-        InputError: There is no such checkpoint, or one of its files is not what its card says.
+        InputError: There is no such checkpoint, or one of its files does not match its card.
     """
     name = model.partition(":")[2]
     root = settings.data / "embedded" / "checkpoints"
@@ -58,16 +58,16 @@ def checkpoint_folder(model: str, settings: Settings) -> Path:
 
 
 def model_digest(model: str, settings: Settings) -> str:
-    """What identifies the weights of a model, found without loading them.
+    """A digest that identifies the weights of a model, computed without loading them.
 
-    Of a file or a folder that is named by its path, its content; of a model of a hub, its name; ""
-    for a method that has no weights.
+    It depends on the content of a file or folder given by its path, and on the name of a model on a
+    hub; it is "" for a method without weights.
     """
     kind, _, name = model.partition(":")
     if not name:
         return ""
     if is_elsewhere(model):
-        # After the architecture stands a file, a tag or nothing.
+        # The architecture is followed by a file, a tag or nothing.
         given = name.partition("/")[2] if kind in ("open_clip", "sam") else name
         path = placed(given, settings.data)
         files = sorted(path.iterdir()) if given and path.is_dir() else [path]
@@ -77,25 +77,26 @@ def model_digest(model: str, settings: Settings) -> str:
 
 
 def is_elsewhere(model: str) -> bool:
-    """Whether a model is none of the workbook's own: on a hub, or named by its path."""
+    """Whether a model is not one of the workbook's own, but on a hub or given by its path."""
     kind, _, name = model.partition(":")
     named = {"open_clip": "/" in name, "sam": name.startswith("vit_")}.get(kind, True)
     return named and not name.startswith(EMBEDDED)
 
 
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError)
-"""What a file that is missing, damaged or of another model makes torch and its like raise."""
+"""Errors that libraries raise for a file that is missing, damaged or of another model."""
 
 
 @contextmanager
 def loading(
     model: str, instead: str, errors: tuple[type[Exception], ...] = DAMAGED
 ) -> Iterator[None]:
-    """Turns what a library raises while it loads a model into one line.
+    """Turns errors that a library raises while loading a model into a one-line message.
 
     Args:
-        instead: What to name, as "a folder".
-        errors: What the library raises.
+        model: What is loaded, in the message.
+        instead: What should have been given, such as "a folder".
+        errors: Types of errors to catch.
 
     Raises:
         InputError: The library raised one of them.
@@ -106,16 +107,16 @@ def loading(
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
         first = next(iter(text.splitlines()), "") or type(error).__name__
         first = first if len(first) < 200 else f"{first[:200]} ..."
-        raise InputError(f"cannot load {model} ({first}); name {instead}") from None
+        raise InputError(f"cannot load {model} ({first}); expected {instead}") from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a file that torch has written, alone or beside what a training keeps.
+    """Reads the weights from a file written by torch, alone or among other training state.
 
-    Nothing in the file is run: only numbers, and containers of them, are taken from it.
+    No code in the file is executed: only numbers and containers of them are read.
 
     Raises:
-        ValueError: There are none in it.
+        ValueError: The file contains no weights.
         Exception: Any of ``DAMAGED``.
     """
     import torch
@@ -127,12 +128,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(
         isinstance(value, torch.Tensor) for value in content.values()
     ):
-        raise ValueError(f"{path.name} holds no weights")
+        raise ValueError(f"{path.name} contains no weights")
     return dict(content)
 
 
 class _Ignored:
-    """What stands in the place of an object of a class that torch does not take for harmless."""
+    """Placeholder for objects of classes that torch does not consider safe to load."""
 
     def __new__(cls, *_args: object, **_named: object) -> _Ignored:
         return super().__new__(cls)
@@ -145,10 +146,10 @@ class _Ignored:
 
 
 def _numbers_in(path: Path) -> Any:
-    """The content of a file, with ``_Ignored`` for what is no number and no plain container.
+    """The content of a file, with ``_Ignored`` for anything but numbers and plain containers.
 
-    Training programs put whatever they have beside the weights, as the schedule of the learning
-    rate; torch then refuses all of the file, whose weights are fine.
+    Training programs save other objects along with the weights, such as a learning rate schedule.
+    torch then refuses the whole file, although its weights are fine.
     """
     import torch
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
@@ -159,39 +160,40 @@ def _numbers_in(path: Path) -> Any:
         if not zipfile.is_zipfile(path):
             raise
         foreign = [name.rpartition(".") for name in get_unsafe_globals_in_checkpoint(path)]
-        # torch looks a class up by its name, and finds one of these under it.
+        # torch looks classes up by name, and finds these placeholders.
         stand_ins = [type(name, (_Ignored,), {"__module__": m}) for m, _, name in foreign]
         with safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def convert(path: Path) -> Path:
-    """Writes the weights of a TorchScript archive, as OpenAI's own files of CLIP, as safetensors.
+    """Converts a TorchScript archive, such as OpenAI's own CLIP files, to safetensors.
 
-    Such an archive holds a program beside its weights, which torch runs when it opens it: this step
-    trusts the file. What it writes holds numbers only.
+    Such an archive contains a program, which torch executes on opening it, so the file must be
+    trusted. The converted file contains numbers only.
 
     Returns:
-        The new file, beside the given one.
+        The new file, next to the given one.
 
     Raises:
-        InputError: It is no TorchScript archive, or the folder cannot be written.
+        InputError: The file is missing or is not a TorchScript archive, or the folder is not
+            writable.
     """
     import torch
     from safetensors.torch import save_file
 
     if not path.is_file():
-        raise InputError(f"there is no file {path}")
+        raise InputError(f"{path} does not exist")
     if path.suffix == ".safetensors":
-        raise InputError(f"{path} is no file of TorchScript, as OpenAI's ViT-B-32.pt")
+        raise InputError(f"{path} is not a TorchScript file such as OpenAI's ViT-B-32.pt")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit is deprecated, with nothing in its place
+            warnings.simplefilter("ignore")  # torch.jit is deprecated, without a replacement
             state = torch.jit.load(str(path), map_location="cpu").state_dict()
     except DAMAGED as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)[:80]
-        raise InputError(f"{path} is no file of TorchScript ({first})") from None
-    sizes = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's files; no weights
+        raise InputError(f"{path} is not a TorchScript file ({first})") from None
+    sizes = ("input_resolution", "context_length", "vocab_size")  # in OpenAI's files; not weights
     weights = {key: value.contiguous() for key, value in state.items() if key not in sizes}
     target = path.with_suffix(".safetensors")
     with atomic_write(target) as temporary:
@@ -200,7 +202,7 @@ def convert(path: Path) -> Path:
 
 
 def from_folder(folder: Path, build: Callable[[dict[str, Any]], Network]) -> Network:
-    """A network of the workbook's own: ``build`` of its config.json, with its model.safetensors."""
+    """One of the workbook's own networks: ``build(config.json)`` with model.safetensors."""
     from safetensors.torch import load_file
 
     model = build(json.loads((folder / "config.json").read_text()))
@@ -209,7 +211,7 @@ def from_folder(folder: Path, build: Callable[[dict[str, Any]], Network]) -> Net
 
 
 def model_source(model: str, settings: Settings) -> str:
-    """Where a model lies: the path of a folder or file, or a hub's name as it stands."""
+    """Where to load a model from: the path of a folder or file, or a name on a hub."""
     if not is_elsewhere(model):
         return str(checkpoint_folder(model, settings))
     name = model.partition(":")[2]
@@ -218,7 +220,7 @@ def model_source(model: str, settings: Settings) -> str:
 
 
 def placed(name: str, data: Path) -> Path:
-    """Where a file or folder lies that is named by its path, or that was fetched into the data."""
+    """The path of a file or folder: in data/checkpoints if it is there, else as given."""
     given = Path(name).expanduser()
     fetched = data / "checkpoints" / given
     return fetched if fetched.exists() and name else ROOT / given
@@ -226,35 +228,39 @@ def placed(name: str, data: Path) -> Path:
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, _size: int, _changed: int) -> str:
-    """Of a file's content, read once until it changes: the paper's checkpoints have gigabytes."""
+    """Digest of a file's content, read again only if it changes: some have gigabytes."""
     return file_digest(path)
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Puts weights of any precision into a model: every one of its own, and no other.
+    """Loads weights of any precision into a model, which must have exactly these weights.
 
     Raises:
-        KeyError: One is missing or surplus.
-        ValueError: One has another shape.
+        KeyError: A weight is missing or unexpected.
+        ValueError: A weight has the wrong shape.
     """
     own = model.state_dict()
-    for what, keys in (("no", own.keys() - weights.keys()), ("a", weights.keys() - own.keys())):
+    for what, keys in (
+        ("missing", own.keys() - weights.keys()),
+        ("unexpected", weights.keys() - own.keys()),
+    ):
         if keys:
             some = ", ".join(sorted(keys)[:3])
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise KeyError(f"{what} weight {some}{more}")
+            raise KeyError(f"{what} weights: {some}{more}")
     for key, value in weights.items():
         if value.shape != own[key].shape:
-            raise ValueError(f"{key} is {tuple(value.shape)}, not {tuple(own[key].shape)}")
+            shape = tuple(own[key].shape)
+            raise ValueError(f"{key} has the shape {tuple(value.shape)} instead of {shape}")
     model.load_state_dict({key: value.float() for key, value in weights.items()})
 
 
 @lru_cache(maxsize=32)
 def weights_digest(folder: Path) -> str:
-    """SHA-256 over a checkpoint's files, each held against the one on the card.
+    """SHA-256 over a checkpoint's files, each of which is checked against its card.
 
     Args:
-        folder: A folder with ``card.json``, whose ``files`` map names to SHA-256 digests.
+        folder: A folder with ``card.json``, whose ``files`` maps names to SHA-256 digests.
 
     Raises:
         InputError: A file is missing or differs from the card.
@@ -264,7 +270,8 @@ def weights_digest(folder: Path) -> str:
         files: dict[str, str] = {str(name): str(sha) for name, sha in card["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
-            f"{folder / 'card.json'} is no card; restore it with `git checkout -- {folder}`"
+            f"{folder / 'card.json'} is not a valid card; restore it with "
+            f"`git checkout -- {folder}`"
         ) from None
     for name, expected in files.items():
         path = folder / name
@@ -273,7 +280,7 @@ def weights_digest(folder: Path) -> str:
         found = file_digest(path)
         if found != expected:
             raise InputError(
-                f"{path} has SHA-256 {found[:12]}..., its card says {expected[:12]}...; "
+                f"{path} has SHA-256 {found[:12]}... instead of {expected[:12]}... on its card; "
                 f"restore it with `git checkout -- {folder}`"
             )
     return fingerprint(files)

@@ -1,4 +1,4 @@
-"""What image-text encoders have in common: two towers, batches, a warning of texts that are cut."""
+"""What image-text encoders share: two towers, batching, and warnings for truncated texts."""
 
 from __future__ import annotations
 
@@ -22,26 +22,29 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Encoder(Protocol):
-    """Two towers into one space."""
+    """Two towers with one embedding space."""
 
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
-        """E_v: unit vectors of RGB images (H, W, 3): (N, D), or (N, Q, D) where a model has several
-        of one image, the nearest of which counts (BLIP-2)."""
+        """E_v: unit vectors (N, D) for RGB images (H, W, 3).
+
+        (N, Q, D) if a model has several vectors per image, the most similar of which counts
+        (BLIP-2).
+        """
 
     def encode_texts(self, texts: Sequence[str], normalize: bool = True) -> Embeddings:
-        """E_t: vectors (N, D) of texts, of unit length if ``normalize``."""
+        """E_t: vectors (N, D) for texts, of unit length if ``normalize``."""
 
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
-        """Warns of every text that is longer than the text tower reads."""
+        """Warns about each text that is longer than the text tower can read."""
 
 
 class Towers(ABC):
-    """What all encoders have in common; they differ in how a batch goes through each tower.
+    """Base class of all encoders, which differ in how a batch goes through each tower.
 
     Attributes:
-        model: With both towers.
-        batches: Images or texts at a time.
-        room: Tokens of a text that are read, without its start and its end.
+        model: Contains both towers.
+        batches: Splits images or texts into batches.
+        room: Largest number of tokens of a text, without the start and end tokens.
     """
 
     model: nn.Module
@@ -50,7 +53,7 @@ class Towers(ABC):
 
     @cached_property
     def width(self) -> int:
-        """D, found by asking: not every text tower has a projection to look it up from."""
+        """D, found by encoding a text: not every text tower has a projection that shows it."""
         import torch
 
         with torch.inference_mode():
@@ -75,9 +78,9 @@ class Towers(ABC):
             count = self._count_tokens(text)
             if count > self.room:
                 warnings.warn(
-                    f"the text encoder reads {self.room} tokens; cut: {text[:60]!r} "
+                    f"the text encoder reads {self.room} tokens at most; truncated: {text[:60]!r} "
                     f"({count} tokens)",
-                    stacklevel=1,  # one place, so that Python prints the same cut once
+                    stacklevel=1,  # the same place each time, so that Python prints a warning once
                 )
 
     def _batched(self, items: Sequence[Any], encode: Callable[[Any], Tensor]) -> Embeddings:
@@ -89,24 +92,24 @@ class Towers(ABC):
 
     @abstractmethod
     def _images(self, images: Sequence[Pixels]) -> Tensor:
-        """Unit vectors of a batch."""
+        """Unit vectors for a batch."""
 
     @abstractmethod
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of a batch, as they come out of the tower."""
+        """Vectors for a batch, as returned by the tower (not normalised)."""
 
     @abstractmethod
     def _count_tokens(self, text: str) -> int:
-        """Of a text alone, without start and end."""
+        """Number of tokens of a text, without the start and end tokens."""
 
 
 class BertTowers(Towers):
-    """Towers whose texts a BERT reads, spelt as in their training.
+    """Towers with a BERT as text tower, whose texts are preprocessed as in training.
 
     Attributes:
-        tokenizer: BERT's.
-        TOKENS: What is read of a text, its start and end included.
-        PUNCTUATION: For ``str.translate``: what its authors take out of a text first.
+        tokenizer: BERT's tokenizer.
+        TOKENS: Largest number of tokens, including start and end.
+        PUNCTUATION: Table for ``str.translate`` with the punctuation that its authors remove.
     """
 
     tokenizer: Any
@@ -114,7 +117,7 @@ class BertTowers(Towers):
     PUNCTUATION: Mapping[int, str | None]
 
     def _words(self, texts: Sequence[str]) -> Any:
-        """``input_ids`` and ``attention_mask`` (B, L) of a batch, where the model is."""
+        """``input_ids`` and ``attention_mask`` (B, L) for a batch, on the model's device."""
         return self.tokenizer(
             [self._plain(text) for text in texts],
             padding=True,

@@ -1,4 +1,4 @@
-"""Image-text encoders E_v and E_t: CLIP, or any other of its kind (section 3.3)."""
+"""Image-text encoders E_v and E_t: CLIP and similar models (section 3.3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class OpenClip(Towers):
-    """A model of open_clip, with its own preprocessing and tokenizer."""
+    """An open_clip model, with its own preprocessing and tokenizer."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         import open_clip
@@ -40,8 +40,8 @@ class OpenClip(Towers):
         else:
             architecture, options = f"local-dir:{checkpoint_folder(name, settings)}", {}
         instead = (
-            "a file of weights after the slash (OpenAI's own after `python -m tasnb convert`) "
-            "or a tag of open_clip with a network in reach"
+            "a weights file after the slash (convert OpenAI's own with `python -m tasnb convert`) "
+            "or an open_clip tag (needs network access)"
         )
         with loading(name, instead), quiet():
             model, _, self.preprocess = open_clip.create_model_and_transforms(
@@ -71,11 +71,12 @@ class OpenClip(Towers):
 
 
 class Blip2Itc(BertTowers):
-    """Image-text contrast of BLIP-2: every image is as many vectors as the Q-Former has queries.
+    """Image-text contrast of BLIP-2: an image has one vector per query of the Q-Former.
 
-    Texts go through it as through LAVIS's ``blip2_image_text_matching``: in lower case, with spaces
-    for the marks that its ``blip_caption`` processor takes out (no comma, apostrophe, question mark
-    or hyphen), and cut at 32 tokens. That processor's own limit of 50 words is never reached.
+    Texts are processed as in LAVIS's ``blip2_image_text_matching``: lower-cased, with the
+    punctuation that its ``blip_caption`` processor removes replaced by spaces (it keeps commas,
+    apostrophes, question marks and hyphens), and truncated to 32 tokens. That processor's own limit
+    of 50 words is never reached.
     """
 
     TOKENS = 32
@@ -87,16 +88,17 @@ class Blip2Itc(BertTowers):
 
         logging.disable_progress_bar()
         source = model_source(name, settings)
-        instead = "a folder, or a BLIP-2 for retrieval of the hub with a network in reach"
+        instead = "a folder, or a BLIP-2 for retrieval on the hub (needs network access)"
         with loading(name, instead):
             processor = load_processor(source)
             model, info = Blip2ForImageTextRetrieval.from_pretrained(
                 source, dtype="float32", weights_only=True, output_loading_info=True
             )
-            if info["missing_keys"]:  # else they would stay random, with a warning only
-                raise ValueError(f"no weight {min(info['missing_keys'])}: not made for retrieval")
+            if info["missing_keys"]:  # they would stay random, with just a warning
+                lacking = min(info["missing_keys"])
+                raise ValueError(f"weight {lacking} is missing: not a model for retrieval")
             if not model.config.qformer_config.use_qformer_text_input:  # as in old revisions
-                raise ValueError("use_qformer_text_input is not in its config")
+                raise ValueError("its config does not set use_qformer_text_input")
         self.model = model.eval().to(device())
         self.image_processor, self.tokenizer = processor.image_processor, processor.tokenizer
         self.batches = Batches(settings.batch_size)
@@ -113,7 +115,7 @@ class Blip2Itc(BertTowers):
         return normalize(model.vision_projection(seen), dim=-1)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        # Not through the processor, which puts places for an image before the text.
+        # Without the processor, which would insert image placeholders before the text.
         words = self._words(texts)
         read = self.model.qformer(
             query_embeds=self.model.embeddings(input_ids=words.input_ids),
@@ -124,11 +126,11 @@ class Blip2Itc(BertTowers):
 
 
 class AlbefItc(BertTowers):
-    """Image-text contrast of ALBEF: its authors' file, or the workbook's own checkpoint.
+    """Image-text contrast of ALBEF, from the authors' file or the workbook's own checkpoint.
 
-    Texts go through it as through its authors' ``pre_caption``: in lower case, with spaces for
-    hyphens and slashes, without the marks that it takes out, and cut at 30 tokens, as they train
-    and test. Its own limit of 30 words is never reached.
+    Texts are processed as in the authors' ``pre_caption``: lower-cased, with hyphens and slashes
+    replaced by spaces and other punctuation removed, and truncated to 30 tokens, as in their
+    training and evaluation. Its own limit of 30 words is never reached.
     """
 
     TOKENS = 30
@@ -140,14 +142,14 @@ class AlbefItc(BertTowers):
         from tasnb.models.albef import Albef, from_public
 
         where = Path(model_source(name, settings))
-        with loading(name, "a file of ALBEF's authors: `python -m tasnb fetch albef`"):
+        with loading(name, "the ALBEF authors' file: `python -m tasnb fetch albef`"):
             if is_elsewhere(name):
                 model = from_public(load_weights(where))
             else:
                 model = from_folder(where, Albef)
         self.model = model.to(device())
         vocabulary = where.parent / "vocab.txt"
-        beside = f"a network in reach, or put BERT's vocab.txt into {where.parent}"
+        beside = f"BERT's vocab.txt in {where.parent}, or network access"
         with loading("BERT's tokenizer", beside):
             if not is_elsewhere(name):
                 self.tokenizer = AutoTokenizer.from_pretrained(where)
@@ -157,7 +159,7 @@ class AlbefItc(BertTowers):
                 self.tokenizer = AutoTokenizer.from_pretrained("bert-base-uncased")
             known, words = self.model.config["vocabulary"], len(self.tokenizer)
             if words != known:
-                raise ValueError(f"{words} words, the model knows {known}")
+                raise ValueError(f"its vocabulary has {words} words, the model's {known}")
         self.batches = Batches(settings.batch_size)
         self.room = self.TOKENS - 2
 
@@ -166,7 +168,7 @@ class AlbefItc(BertTowers):
         from PIL import Image
 
         side, config = self.model.config["image_size"], self.model.config
-        squares = [  # squashed, not cropped, as its authors do
+        squares = [  # resized to a square without cropping, as in the authors' code
             np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
             for image in images
         ]
@@ -181,7 +183,7 @@ class AlbefItc(BertTowers):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps open_clip from logging what it also raises."""
+    """Keeps open_clip from logging errors that it also raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -191,10 +193,11 @@ def quiet() -> Iterator[None]:
 
 
 def _hub_model(name: str, data: Path) -> tuple[str, dict[str, str]]:
-    """Architecture and weights of a name such as ``"open_clip:ViT-B-32/openai"``.
+    """Architecture and weights for a name such as ``"open_clip:ViT-B-32/openai"``.
 
-    OpenAI's weights were trained with another GELU than open_clip's plain configurations have; with
-    those it only warns and then computes something else. So they get the ``-quickgelu`` ones.
+    OpenAI's weights were trained with a different GELU from that of open_clip's plain
+    configurations, with which open_clip just warns and returns different results. They are
+    therefore loaded with the ``-quickgelu`` configurations.
     """
     import open_clip
 
@@ -206,7 +209,7 @@ def _hub_model(name: str, data: Path) -> tuple[str, dict[str, str]]:
     weights = placed(tag, data)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not weights.is_file() and tag not in tags:
-        raise unknown(f"weights of {architecture}", tag, [*tags, "or the path of a file"])
+        raise unknown(f"weights for {architecture}", tag, [*tags, "or the path of a file"])
     return architecture, {"pretrained": str(weights) if weights.is_file() else tag}
 
 
@@ -218,18 +221,18 @@ ENCODERS: dict[str, Callable[[str, Settings], Encoder]] = {
 
 
 VERSIONS = {"blip2-itc": 2}
-"""Kind -> version of what it computes, for the fingerprints of its vectors; 1 if it is not here.
-BLIP-2's 1: images resized by torchvision, those 1, 3 or 4 pixels high with their rows taken for
-channels; texts with their punctuation, of up to 512 tokens."""
+"""Kind -> version of its computation, part of the vectors' fingerprint; 1 if it is not listed. In
+version 1 of blip2-itc, images were resized by torchvision, the rows of images 1, 3 or 4 pixels high
+were taken for channels, and texts kept their punctuation and up to 512 tokens."""
 
 
 def version_of(name: str) -> int:
-    """Of an encoder such as ``"blip2-itc:embedded/blip2-itc"``, from ``VERSIONS``."""
+    """The version in ``VERSIONS`` of an encoder such as ``"blip2-itc:embedded/blip2-itc"``."""
     return VERSIONS.get(name.partition(":")[0], 1)
 
 
 def load_encoder(name: str, settings: Settings) -> Encoder:
-    """The encoder of a name such as ``"open_clip:embedded/clip-vit"``.
+    """The encoder with a name such as ``"open_clip:embedded/clip-vit"``.
 
     Raises:
         InputError: The kind or the checkpoint is unknown.

@@ -1,8 +1,8 @@
 """FreeSOLO's network (Wang et al., 2022): SOLOv2 on a ResNet with a feature pyramid.
 
-Masks come without boxes: every cell of a square grid says whether an object is centred in it, and
-which 1x1 convolution turns the features of the image into the object's mask. Only inference is
-here, on torchvision's backbone. `from_public` reads the weights that the authors have published.
+It predicts masks without boxes: each cell of a square grid predicts whether an object is centred in
+it, and a 1x1 convolution that turns the image's features into the object's mask. Only inference is
+implemented, on torchvision's backbone. `from_public` reads the weights published by the authors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasnb.models.devices import device_of
 
 PUBLIC: dict[str, Any] = {
     "layers": (3, 4, 23, 3),  # ResNet-101
-    "width": 64,  # of the bottlenecks of the first stage
+    "width": 64,  # channels of the bottlenecks in the first stage
     "pyramid": 256,
     "instance": 512,
     "convolutions": 4,
@@ -35,22 +35,22 @@ PUBLIC: dict[str, Any] = {
     "classes": 2,
     "groups": 32,
     "grids": (40, 36, 24, 16, 12),
-    "short_side": 800,  # pixels that an image is brought to, ...
-    "long_side": 1333,  # ... unless its longer side then has more than these
+    "short_side": 800,  # pixels to which the short side is resized, ...
+    "long_side": 1333,  # ... or less, so that the long side does not exceed this
 }
 """Sizes of ``FreeSOLO_R101_30k_pl.pth``."""
 
-STRIDES = (8, 8, 16, 32, 32)  # pixels between the features that each grid is cut from
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of 0 to 255
+STRIDES = (8, 8, 16, 32, 32)  # stride in pixels of the features behind each grid
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, on a scale of 0 to 255
 
-SCORE, PROBABILITY, KEPT = 0.1, 0.5, 0.05  # least score of a cell; of a pixel; after the NMS
-PIXELS = 20_000_000  # of masks in the image's size at a time, as of 64 images of 640 x 480
-BEFORE_NMS, AFTER_NMS = 500, 100  # candidates at most
-SIGMA = 2.0  # of the Gaussian of matrix NMS
+SCORE, PROBABILITY, KEPT = 0.1, 0.5, 0.05  # thresholds for a cell; for a pixel; after the NMS
+PIXELS = 20_000_000  # pixels of full-size masks at a time, as for 64 images of 640 x 480
+BEFORE_NMS, AFTER_NMS = 500, 100  # largest numbers of candidates
+SIGMA = 2.0  # parameter of the Gaussian in matrix NMS
 
 
 class InstanceHead(nn.Module):
-    """What every cell of the grids says: scores of classes, and a kernel."""
+    """Predicts class scores and a kernel for every cell of the grids."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class InstanceHead(nn.Module):
         self.kernel_pred = nn.Conv2d(width, config["kernels"], 3, padding=1)
 
     def forward(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Logits (B, classes, g, g) and kernels (B, K, g, g) of each level, p2 to p6."""
+        """Logits (B, classes, g, g) and kernels (B, K, g, g) for each level, p2 to p6."""
         p2, p3, p4, p5, p6 = levels
         p2 = F.interpolate(p2, scale_factor=0.5, mode="bilinear", align_corners=False)
         p6 = F.interpolate(p6, p5.shape[-2:], mode="bilinear", align_corners=False)
@@ -77,7 +77,7 @@ class InstanceHead(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """The features at a quarter of the image's size that all masks are made of."""
+    """Computes the features, at a quarter of the image's size, from which all masks are made."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class MaskHead(nn.Module):
         self.conv_pred = _convolution(width, config["kernels"], groups, size=1)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """(B, K, H / 4, W / 4) of p2 to p5."""
+        """Mask features (B, K, H / 4, W / 4) from p2 to p5."""
         *others, p5 = levels
         stages = zip(self.convs_all_levels, [*others, with_places(p5)], strict=True)
         return self.conv_pred(sum(stage(level) for stage, level in stages))
@@ -108,7 +108,7 @@ class FreeSolo(nn.Module):
 
     Args:
         config: The keys of ``PUBLIC``.
-        norm: Normalises in the backbone; training needs one that learns.
+        norm: Normalisation layer of the backbone; training needs one that is trainable.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class FreeSolo(nn.Module):
         self.mask_head = MaskHead(config)
 
     def forward(self, pixels: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """What both heads say of normalised images (B, 3, H, W), H and W multiples of 32."""
+        """Outputs of both heads for normalised images (B, 3, H, W), H and W multiples of 32."""
         body = self.backbone
         x = body.maxpool(body.relu(body.bn1(body.conv1(pixels))))
         stages = {}
@@ -166,11 +166,11 @@ class FreeSolo(nn.Module):
 def candidates(
     said: Sequence[tuple[Tensor, Tensor]], features: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What the heads said of one image, as soft masks.
+    """Converts the outputs of the heads for one image to soft masks.
 
     Returns:
-        Probabilities (M, h, w) on the features' grid, and scores and classes (M,); best first, at
-        most ``BEFORE_NMS``.
+        Probabilities (M, h, w) at the resolution of the features, and scores and classes (M,); best
+        first, at most ``BEFORE_NMS``.
     """
     scores, kernels, classes, strides = [], [], [], []
     for (logits, kernel), stride in zip(said, STRIDES, strict=True):
@@ -183,7 +183,7 @@ def candidates(
     soft = torch.einsum("mk,khw->mhw", torch.cat(kernels), features[0]).sigmoid()
     inside = soft > PROBABILITY
     area = inside.sum((1, 2))
-    # A mask is as sure as its cell, times its pixels on average.
+    # A mask's score is that of its cell times the mean probability of its pixels.
     score = torch.cat(scores) * (soft * inside).sum((1, 2)) / area.clamp(min=1)
     some = torch.nonzero(area > torch.cat(strides))[:, 0]
     best = some[score[some].argsort(descending=True, stable=True)[:BEFORE_NMS]]
@@ -191,27 +191,27 @@ def candidates(
 
 
 def peaks(heat: Tensor) -> Tensor:
-    """Scores (B, C, g, g) of the cells that are the largest of a 2x2 window, 0 elsewhere."""
+    """Scores (B, C, g, g) of the cells that are the maximum of a 2x2 window, 0 elsewhere."""
     largest = F.max_pool2d(heat, 2, stride=1, padding=1)[..., :-1, :-1]
     return heat * (largest == heat)
 
 
 def matrix_nms(soft: Tensor, scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Which masks are kept when each loses score to better ones of its class that it overlaps.
+    """Matrix NMS: a mask's score decays with its overlap with better masks of its class.
 
     Args:
         soft: Probabilities (M, h, w), best first.
         scores, classes: (M,).
 
     Returns:
-        Indices and new scores (K,), best first.
+        Indices and new scores (K,) of the masks that are kept, best first.
     """
     if not len(soft):
         return classes[:0], scores
     flat = (soft > PROBABILITY).flatten(1).float()
     shared, area = flat @ flat.T, flat.sum(1)
     iou = (shared / (area[:, None] + area - shared)).triu(1) * (classes[:, None] == classes)
-    own = iou.amax(0)  # how much of a mask a better one has, (M,)
+    own = iou.amax(0)  # largest overlap of each mask with a better one, (M,)
     decay = (torch.exp(-SIGMA * iou**2) / torch.exp(-SIGMA * own[:, None] ** 2)).amin(0)
     scores = scores * decay
     order = scores.argsort(descending=True, stable=True)
@@ -227,7 +227,7 @@ def to_pixels(image: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def with_places(features: Tensor) -> Tensor:
-    """Features (B, C, H, W) with two channels more: x and y, from -1 to 1."""
+    """Features (B, C, H, W) with two more channels: x and y, from -1 to 1."""
     count, _, height, width = features.shape
     x, y = (torch.linspace(-1, 1, n, device=features.device) for n in (width, height))
     x, y = (line.expand(count, 1, height, width) for line in (x, y[:, None]))
@@ -248,18 +248,18 @@ def _tower(wide_in: int, wide: int, convolutions: int, groups: int) -> nn.Sequen
 
 
 UNUSED = re.compile(r"ins_head\.emb_pred\..*|_iter|pixel_(mean|std)")
-"""Keys of the public checkpoint that inference has no use for."""
+"""Keys of the public checkpoint that inference does not use."""
 
 
 def from_public(weights: Mapping[str, Any]) -> FreeSolo:
-    """The network with the authors' weights, named and laid out as in detectron2.
+    """The network with the authors' weights, which are named as in detectron2.
 
     Args:
         weights: From ``checkpoints.load_weights``.
 
     Raises:
-        KeyError: A weight is missing, or there is one that FreeSOLO does not have.
-        ValueError: A weight has another shape than FreeSOLO's.
+        KeyError: A weight is missing, or is not one of FreeSOLO's.
+        ValueError: A weight has the wrong shape.
     """
     used = {ours(key): v for key, v in weights.items() if not UNUSED.fullmatch(key)}
     model = FreeSolo(PUBLIC)
@@ -268,7 +268,7 @@ def from_public(weights: Mapping[str, Any]) -> FreeSolo:
 
 
 def ours(key: str) -> str:
-    """The name here of a weight of detectron2's; as it stands if there is none."""
+    """Our name for one of detectron2's weights; unchanged if it is not part of the backbone."""
     pyramid = re.fullmatch(r"backbone\.fpn_(lateral|output)([2-5])\.(\w+)", key)
     if pyramid:
         blocks = {"lateral": "inner_blocks", "output": "layer_blocks"}[pyramid[1]]

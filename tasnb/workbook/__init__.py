@@ -1,4 +1,4 @@
-"""Notebooks run by papermill, from checked parameters to the report.
+"""Runs the notebooks with papermill, from checking their parameters to writing the report.
 
-Nothing here knows what the notebooks compute.
+Nothing here depends on what the notebooks compute.
 """

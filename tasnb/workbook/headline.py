@@ -1,4 +1,4 @@
-"""The main result of a run in a sentence and a few numbers, made from its tables."""
+"""The main result of a run, in one sentence and a few numbers from its tables."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _COLUMNS = re.compile(r"ahead in (\d+) of (\d+) columns")
 
 
 class Gain(NamedTuple):
-    """What TAS has beyond CLIP-only with an encoder, in points of mIoU, with its 95 % interval.
+    """The gain of TAS over CLIP-only with one encoder, in points of mIoU.
 
     Attributes:
-        ahead, columns: In how many columns of Table 1 TAS is ahead, of how many.
+        encoder: Its name.
+        value, low, high: The gain and its 95 % confidence interval.
+        ahead, columns: Number of columns of Table 1 in which TAS is ahead, and of all columns.
     """
 
     encoder: str
@@ -30,7 +32,7 @@ class Gain(NamedTuple):
 
 
 def gains(out: Path) -> list[Gain]:
-    """A run's gains over all columns of Table 1 together, from its table of claims."""
+    """A run's gains over all columns of Table 1, read from its table of claims."""
     found = []
     for claim in _read(out, "claims").itertuples(index=False):
         name, points = _CLAIM.match(str(claim[0])), _POINTS.search(str(claim[1]))
@@ -42,7 +44,7 @@ def gains(out: Path) -> list[Gain]:
 
 
 def headline(out: Path) -> str:
-    """One sentence on TAS and CLIP-only; "" for a run without those numbers."""
+    """One sentence comparing TAS with CLIP-only; "" for a run without these numbers."""
     found = gains(out)
     parts = [_sentence(gain) for gain in found] or _by_column(out)
     text = "; ".join(parts)
@@ -50,7 +52,7 @@ def headline(out: Path) -> str:
 
 
 def numbers(out: Path) -> list[tuple[str, str]]:
-    """Numbers worth a glance, each with what it is: mean mIoU, gains, sentences."""
+    """Key figures with their captions: mean mIoU per encoder, and the number of sentences."""
     table = _read(out, "table1")
     if not {"method", "encoder", "metric", "value", "n", "dataset", "split"} <= set(table):
         return []
@@ -63,7 +65,7 @@ def numbers(out: Path) -> list[tuple[str, str]]:
             best = means.drop("TAS").idxmax()
             words = f"mean mIoU of TAS with {encoder}; CLIP-only {means['CLIP-only']:.1f}"
             if best != "CLIP-only":
-                words += f", the best other, {best}, {means[best]:.1f}"
+                words += f", best baseline ({best}) {means[best]:.1f}"
             found.append((f"{means['TAS']:.1f} %", words))
     columns = table.drop_duplicates(["dataset", "split"])
     if len(columns):
@@ -73,28 +75,29 @@ def numbers(out: Path) -> list[tuple[str, str]]:
 
 
 def _sentence(gain: Gain) -> str:
-    interval = f"95 % interval {gain.low:g} to {gain.high:g}"
+    interval = f"95 % confidence interval {gain.low:g} to {gain.high:g}"
     if gain.low > 0:
         said = f"TAS is {gain.value:.1f} points of mIoU ahead of CLIP-only ({interval})"
     elif gain.high < 0:
         said = f"TAS is {-gain.value:.1f} points of mIoU behind CLIP-only ({interval})"
     else:
         said = (
-            f"TAS and CLIP-only cannot be told apart ({gain.value:+.1f} points of mIoU, {interval})"
+            "TAS and CLIP-only do not differ significantly "
+            f"({gain.value:+.1f} points of mIoU, {interval})"
         )
     return f"with {gain.encoder}, {said}, ahead in {gain.ahead} of {gain.columns} columns"
 
 
 def _by_column(out: Path) -> list[str]:
-    """For a run that has not all of the claims' columns: in how many TAS is surely ahead."""
+    """For a run without all columns of the claims: in how many columns TAS is clearly ahead."""
     table = _read(out, "intervals")
     if not {"method", "encoder", "metric", "at least", "at most"} <= set(table):
         return []
     rows = table[(table["method"] == "CLIP-only") & (table["metric"] == "mIoU")]
     return [
         f"with {encoder}, TAS is ahead of CLIP-only in {(mine['at least'] > 0).sum()} of "
-        f"{len(mine)} columns, behind in {(mine['at most'] < 0).sum()}, and the rest is undecided "
-        "(95 % intervals of mIoU)"
+        f"{len(mine)} columns and behind in {(mine['at most'] < 0).sum()}; the others are "
+        "undecided (95 % confidence intervals of mIoU)"
         for encoder, mine in rows.groupby("encoder", sort=False)
     ]
 
@@ -102,5 +105,5 @@ def _by_column(out: Path) -> list[str]:
 def _read(out: Path, name: str) -> pd.DataFrame:
     try:
         return pd.read_csv(out / "tables" / f"{name}.csv")
-    except (OSError, ValueError):  # none, an empty one, or no table at all
+    except (OSError, ValueError):  # missing, empty, or not a table
         return pd.DataFrame()

@@ -1,4 +1,4 @@
-"""One notebook in a kernel of its own, with its progress bars in this terminal."""
+"""Runs a notebook in its own kernel and shows its progress bars in this terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tasnb.settings import InputError
 
 KERNEL = "python3"
 RUN = "TASNB_RUN"
-"""Variable of the environment that says "1" in kernels started here; elsewhere a notebook is run by
-hand, and `tasnb.workbook.start` keeps it out of finished runs."""
-CELL_SECONDS = 12 * 3600  # a cell on the paper's data may take hours, a hung one must end
+"""Environment variable that is "1" in kernels started here. Otherwise a notebook is run by hand,
+and `tasnb.workbook.start` makes sure that it does not write into a finished run."""
+CELL_SECONDS = 12 * 3600  # a cell may take hours on the paper's data, but a hung one must end
 
 
 def check_kernel() -> None:
-    """Raises an InputError unless the kernel "python3" is this very environment's Python."""
-    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # not one in the user's home
+    """Raises an InputError unless the kernel "python3" is the Python of this environment."""
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # rather than one in the user's home
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     mend = f"run: {sys.executable} -m ipykernel install --sys-prefix"
@@ -33,7 +33,7 @@ def check_kernel() -> None:
         command = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
     except NoSuchKernel:
         raise InputError(f'there is no Jupyter kernel "{KERNEL}"; {mend}') from None
-    # A bare "python" is the Python that asks; links are not followed: they tell environments apart.
+    # A bare "python" is this Python. Links are not resolved, since they distinguish environments.
     own = command in ("python", "python3") or Path(command).parent == Path(sys.executable).parent
     if not own:
         raise InputError(
@@ -44,13 +44,13 @@ def check_kernel() -> None:
 def execute(
     source: Path, target: Path, parameters: Mapping[str, Any], prepare_only: bool = False
 ) -> Any:
-    """Runs a notebook through papermill; progress bars move in this terminal meanwhile.
+    """Runs a notebook with papermill, and shows its progress bars in this terminal.
 
     Args:
-        source: the notebook; cells run in its folder.
-        target: where it goes, saved after every cell.
-        parameters: put into a cell after the one tagged `parameters`; checked already.
-        prepare_only: put them in, run nothing.
+        source: the notebook; its cells run in its folder.
+        target: the executed notebook, saved after every cell.
+        parameters: checked values, injected after the cell tagged `parameters`.
+        prepare_only: inject the parameters without running anything.
 
     Returns:
         The executed notebook, an nbformat node.
@@ -62,9 +62,9 @@ def execute(
     """
     import papermill  # takes a second
 
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are reported here, once
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are reported once, by us
 
-    def literal(path: Path) -> str:  # papermill fills in {...} of a path
+    def literal(path: Path) -> str:  # papermill formats {...} in a path
         return str(path).replace("{", "{{").replace("}", "}}")
 
     with _away_from_terminal() as terminal, _environment({RUN: "1"}):
@@ -73,20 +73,20 @@ def execute(
             literal(target),
             parameters=dict(parameters),
             kernel_name=KERNEL,
-            language="python",  # also for a notebook whose metadata do not say
+            language="python",  # also for a notebook whose metadata does not state it
             cwd=source.parent,
             execution_timeout=CELL_SECONDS,
             start_timeout=300,
             prepare_only=prepare_only,
             progress_bar=False,
             stderr_file=ProgressBars(terminal),
-            coalesce_streams=True,  # a bar's last state is what the saved notebook keeps
+            coalesce_streams=True,  # the saved notebook keeps only the last state of a bar
         )
 
 
 @contextmanager
 def _environment(names: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables for the processes started meanwhile."""
+    """Sets environment variables for processes started while the body runs."""
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     try:
@@ -101,10 +101,10 @@ def _environment(names: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _away_from_terminal() -> Iterator[TextIO]:
-    """Hides what a kernel process itself writes to the stderr it inherits; yields the terminal.
+    """Hides what a kernel process writes to the stderr that it inherits; yields the terminal.
 
-    That is warnings at its start and tracebacks when it is interrupted, but also the last words
-    of a kernel that died: those are added to the error.
+    These are warnings on startup and tracebacks on interruption, but also the last messages of a
+    kernel that died, which are added to the error.
     """
     from nbclient.exceptions import DeadKernelError
 
@@ -127,10 +127,10 @@ def _away_from_terminal() -> Iterator[TextIO]:
 
 
 class ProgressBars:
-    """A file for a kernel's stderr that hands on tqdm's bars only, one line a bar.
+    """A file for a kernel's stderr that passes on tqdm's progress bars only, one line per bar.
 
-    On a terminal the line moves; elsewhere it is printed when the bar is full, and before that
-    twice a minute.
+    In a terminal the line is updated in place; elsewhere it is printed twice a minute and when the
+    bar is full.
     """
 
     PERIOD = 30.0  # seconds
@@ -139,10 +139,10 @@ class ProgressBars:
         self.terminal = terminal
         self.moving = terminal.isatty()
         self.shown = time.monotonic()
-        self.full = ""  # title of the last full bar: tqdm draws that one twice
+        self.full = ""  # title of the last full bar, which tqdm draws twice
 
     def write(self, text: str) -> None:
-        """Takes any piece of the kernel's stderr."""
+        """Accepts any part of the kernel's stderr."""
         for line in re.split(r"[\r\n]+", text):
             if not (bar := re.match(r"(.*?)\s*(\d+)%\|", line)):
                 continue
@@ -158,5 +158,5 @@ class ProgressBars:
                 self.shown = time.monotonic()
 
     def flush(self) -> None:
-        """Shows what has been written."""
+        """Flushes the terminal."""
         self.terminal.flush()

@@ -1,7 +1,7 @@
-"""Executed notebooks as pages that are whole by themselves: nothing in them comes from elsewhere.
+"""Converts executed notebooks to self-contained HTML pages.
 
-nbconvert's own pages load MathJax, require.js and mermaid from the network, without which formulas
-stay TeX. Here formulas become MathML, which browsers draw themselves.
+nbconvert's own pages load MathJax, require.js and mermaid from the network; offline, formulas stay
+TeX. Here formulas are converted to MathML, which browsers render themselves.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TAG = re.compile(r"\\tag\{([^{}]*)\}")
 
 
 def write_html(notebook: Any, path: Path, title: str) -> None:
-    """Writes an executed notebook (an nbformat node) as a page, with its code."""
+    """Writes an executed notebook (an nbformat node) as an HTML page, including its code."""
     exporter = _exporter()(raw_template=_TEMPLATE)
     page, _ = exporter.from_notebook_node(
         _without_bars(without_widgets(notebook)), {"metadata": {"name": title}}
@@ -50,20 +50,20 @@ def write_html(notebook: Any, path: Path, title: str) -> None:
 
 
 def to_mathml(tex: str, display: bool = False) -> str:
-    """A formula as a MathML element; as TeX in a code element if it cannot be read.
+    """A formula as a MathML element, or as TeX in a code element if it cannot be converted.
 
     Args:
-        tex: Without its dollar signs; ``\\tag{5}`` numbers a formula on a line of its own.
-        display: On a line of its own.
+        tex: Without its dollar signs; ``\\tag{5}`` numbers a displayed formula.
+        display: Whether it is displayed on its own line.
     """
     from latex2mathml.converter import convert
 
     tags = _TAG.findall(tex)
-    # Only with braces does a letter become one of Unicode's bold ones, as browsers want it.
+    # Only with braces does a letter become a Unicode bold letter, as browsers need it.
     plain = _ALPHABET.sub(r"\\\1{\2}", _TAG.sub("", tex)).strip()
     try:
         formula = convert(plain, display="block" if display else "inline")
-    except Exception:  # of many kinds, some of them of Python itself
+    except Exception:  # of many types, including Python's own
         return f"<code>{escape(tex)}</code>"
     if not display:
         return formula
@@ -73,7 +73,7 @@ def to_mathml(tex: str, display: bool = False) -> str:
 
 @cache
 def _exporter() -> type:
-    """nbconvert's exporter of pages with formulas as MathML; made late, its import takes long."""
+    """nbconvert's HTML exporter with formulas as MathML; created late, since importing is slow."""
     from jinja2 import pass_context
     from nbconvert.exporters import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -99,9 +99,9 @@ def _exporter() -> type:
 
 
 def without_widgets(notebook: Any) -> Any:
-    """A copy without views of widgets, which show nothing once the kernel has gone.
+    """A copy without widget views, which show nothing once the kernel has stopped.
 
-    What a widget's output has besides (a picture, HTML) stays.
+    Other representations of a widget's output (an image, HTML) are kept.
     """
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
@@ -120,7 +120,7 @@ def without_widgets(notebook: Any) -> Any:
 
 
 def _without_bars(notebook: Any) -> Any:
-    """The notebook, changed: on a page, progress bars are half a screen of the past."""
+    """Removes progress bars from the notebook (in place), which are just clutter on a page."""
     for cell in notebook.cells:
         kept = []
         for output in cell.get("outputs", ()):

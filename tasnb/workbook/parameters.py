@@ -1,8 +1,8 @@
-"""The parameters cell of a notebook, and what may be put in its place.
+"""The parameters cell of a notebook, and checks of the values that override it.
 
-The cell tagged `parameters` holds plain assignments of JSON-able literals, ``alpha: float = 0.1``.
-papermill lets an unknown or ill-typed parameter pass and runs with the default; here it is an
-error, before a kernel starts.
+The cell tagged `parameters` contains plain assignments of JSON-compatible literals, such as
+``alpha: float = 0.1``. papermill accepts an unknown or mistyped parameter and runs with the
+default; here it is an error, raised before a kernel starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasnb.settings import InputError, Settings, make_settings, shown, unknown
 from tasnb.store.files import fingerprint
 
 CHANGES = "changes"
-"""The parameter that takes any setting by its name, `changes: dict = {}`."""
+"""The parameter that accepts any setting by name, `changes: dict = {}`."""
 
 _KINDS = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)}
 
@@ -31,10 +31,10 @@ class Notebook:
     """A source notebook and the parameters it declares.
 
     Attributes:
-        path: of the .ipynb.
+        path: the .ipynb file.
         defaults: parameter -> value in its parameters cell.
-        kinds: parameter -> type, as annotated there (``list[float]``) or else of its default.
-        digest: SHA-256 of its cells (kind, text, tags); outputs do not count.
+        kinds: parameter -> type, as annotated there (``list[float]``), or else of its default.
+        digest: SHA-256 of its cells (type, text, tags) without outputs.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Notebook:
 
     @property
     def name(self) -> str:
-        """File name without suffix, as 05_full_eval."""
+        """File name without suffix, such as 05_full_eval."""
         return self.path.stem
 
 
@@ -52,7 +52,7 @@ def load_notebook(path: Path) -> Notebook:
     """Reads a notebook's parameters cell without running it.
 
     Raises:
-        InputError: no notebook, or a parameters cell with anything but literal assignments.
+        InputError: it is not a notebook, or its parameters cell has other than literal assignments.
     """
     try:
         parts = [
@@ -82,20 +82,20 @@ def load_notebook(path: Path) -> Notebook:
     except (SyntaxError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise InputError(
-            f"{path.name}: the parameters cell takes only assignments of literals of type "
+            f"{path.name}: the parameters cell may only assign literals of the types "
             f"{', '.join(_KINDS)}: {line}"
         ) from None
     return Notebook(path, defaults, kinds, fingerprint(parts))
 
 
 def from_text(notebooks: Iterable[Notebook], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Values of the command line, each read as the type that a notebook declares for its name.
+    """Values from the command line, converted to the types that the notebooks declare.
 
-    A list is JSON or separated by commas. What cannot be read stays text, for `parameters_of`
-    to refuse. A setting that no notebook declares by itself goes into its `changes`.
+    A list is JSON or separated by commas. A value that cannot be converted stays text, which
+    `parameters_of` rejects. A setting that no notebook declares is put into `changes`.
 
     Raises:
-        InputError: a name that none of `notebooks` declares, and that is no setting.
+        InputError: a name is neither declared by any of `notebooks` nor a setting.
     """
     kinds = {name: kind for book in notebooks for name, kind in book.kinds.items()}
     found: dict[str, Any] = {}
@@ -111,10 +111,10 @@ def from_text(notebooks: Iterable[Notebook], texts: Mapping[str, str]) -> dict[s
 
 
 def settings_from_text(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Settings of the command line, each read as what it is; `make_settings` checks the values.
+    """Settings from the command line, converted to their types; `make_settings` checks the values.
 
     Raises:
-        InputError: a name that is no setting.
+        InputError: a name is not a setting.
     """
     for name in texts:
         if name not in Settings.model_fields:
@@ -123,10 +123,10 @@ def settings_from_text(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `overrides` that the notebook declares, checked together with its defaults.
+    """The `overrides` that the notebook declares, checked together with its defaults.
 
     Raises:
-        InputError: a value of the wrong type, or one that `make_settings` refuses.
+        InputError: a value has the wrong type or is rejected by `make_settings`.
     """
     mine = {name: value for name, value in overrides.items() if name in notebook.defaults}
     for name, value in mine.items():
@@ -136,12 +136,12 @@ def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str,
 
 
 def settings_of(parameters: Mapping[str, Any]) -> Settings:
-    """The settings that parameters amount to; `split`, if given, stands for `splits`.
+    """The settings given by parameters; a `split` is used as the only one of `splits`.
 
-    Parameters that are a notebook's own are left out, and `changes` are put in.
+    A notebook's own parameters are ignored, and `changes` are applied.
 
     Raises:
-        InputError: a setting twice, or what `make_settings` refuses.
+        InputError: a setting is given twice or is rejected by `make_settings`.
     """
     fields = {name: value for name, value in parameters.items() if name in Settings.model_fields}
     if parameters.get("split"):
@@ -150,13 +150,13 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
     _check(CHANGES, changes, dict)
     for name, value in changes.items():
         if name in fields:
-            raise InputError(f"{CHANGES} has {name}, a parameter of its own: write -p {name} ...")
+            raise InputError(f"{CHANGES} contains {name}, which is a parameter: use -p {name} ...")
         fields[name] = value
     return make_settings(**fields)
 
 
 def _kind_of_setting(name: str) -> Any:
-    """How a setting is to be read from text: a list of strings, a string, or as JSON has it."""
+    """How to read a setting from text: as a list of strings, a string, or JSON."""
     field = Settings.model_fields[name]
     shown = str(field.annotation)
     if "tuple[str" in shown:

@@ -1,8 +1,8 @@
-"""What a run writes down of itself, and what has changed since.
+"""Records of a run, which show what has changed since.
 
 Each notebook of a run has a record, ``<out>/notebooks/NN_name.run.json``: its parameters, digests
 of the notebook, the package and the data, versions of the libraries, and the digest of every file
-that it wrote. A notebook is up to date as long as all of that is still so.
+that it wrote. A notebook is up to date as long as none of these has changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasnb.settings import Settings, shown
 from tasnb.store.files import atomic_write, file_digest, fingerprint, size_and_time
 
 KINDS = ("tables", "figures", "results")
-"""Folders of a run whose files belong to the notebook that wrote them."""
+"""Folders of a run with the files written by its notebooks."""
 
 LIBRARIES = (
     "torch",
@@ -44,11 +44,11 @@ LIBRARIES = (
     "nbconvert",
     "latex2mathml",
 )
-"""Those whose versions may move a number, a picture or a page."""
+"""Libraries whose versions may affect a number, a figure or a page."""
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and the libraries that matter, by name."""
+    """Versions of Python, this package and ``LIBRARIES``, by name."""
     found = {"python": platform.python_version(), "tasnb": __version__}
     for library in LIBRARIES:
         try:
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 def read(file: Path) -> dict[str, Any] | None:
-    """A record, or None if there is none that says that all went well."""
+    """Reads a record; None if there is none or it does not record a success."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -74,12 +74,12 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def now() -> str:
-    """The time, with its zone, as records have it."""
+    """The current time with its time zone, in ISO format."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def outputs(out: Path, since: float) -> dict[str, str]:
-    """Files of a run written since a time, relative to it, and their digests."""
+    """Digests of a run's files written since a time, by path relative to the run."""
     written = (file for kind in KINDS for file in sorted((out / kind).glob("*")))
     return {
         str(file.relative_to(out)): file_digest(file)
@@ -89,29 +89,29 @@ def outputs(out: Path, since: float) -> dict[str, str]:
 
 
 def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
-    """Why a notebook would run again, in words; empty if it is up to date.
+    """The reasons for running a notebook again; empty if it is up to date.
 
     Args:
         file: Its record.
-        key: What the record would say now: parameters, notebook, code, data, versions.
-        out: The run's folder, where the files that it wrote are looked at.
+        key: The current parameters, notebook, code, data and versions.
+        out: The run's folder, whose files are checked.
     """
     record = read(file)
     if record is None:
-        return ["has not run to its end"]
+        return ["has not been run to the end"]
     then = {name: record.get(name) for name in key}
     found = []
-    for name, word in (("parameters", "ran with"), ("versions", "ran on")):
+    for name, word in (("parameters", "was run with"), ("versions", "was run on")):
         found += _differences(word, then[name] or {}, key[name])
     for name, words in (("notebook", "the notebook"), ("code", "the code"), ("data", "the data")):
         if then[name] != key[name]:
             found.append(f"{words} changed")
-    if not found and fingerprint(then) != fingerprint(key):  # 1 is 1.0 to Python, but not in JSON
+    if not found and fingerprint(then) != fingerprint(key):  # 1 == 1.0 in Python, but not in JSON
         found.append("the parameters changed")
     for name, digest in record["outputs"].items():
         try:
             if file_digest(out / name) != digest:
-                found.append(f"{name} is not as written")
+                found.append(f"{name} was modified")
         except OSError:
             found.append(f"{name} is missing")
     pages = (file.with_name(file.name.replace(".run.json", end)) for end in (".ipynb", ".html"))
@@ -121,7 +121,7 @@ def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
 def _differences(word: str, then: Mapping[str, Any], today: Mapping[str, Any]) -> list[str]:
     def said(names: Mapping[str, Any], name: str) -> str:
         value = names.get(name, "nothing")
-        return value if word == "ran on" else shown(value)
+        return value if word == "was run on" else shown(value)
 
     return [
         f"{word} {name} {said(then, name)}, now {said(today, name)}"
@@ -131,7 +131,7 @@ def _differences(word: str, then: Mapping[str, Any], today: Mapping[str, Any]) -
 
 
 def code_digest() -> str:
-    """Of the package's modules and what lies among them (the paper's numbers, a template)."""
+    """Digest of the package's modules and data files (the paper's numbers, templates ...)."""
     package = Path(__file__).parents[1]
     kinds = (".py", ".csv", ".css", ".html", ".toml")
     return _digest_of(package, (file for file in package.rglob("*") if file.suffix in kinds))

@@ -1,4 +1,4 @@
-"""The report of a run: index.html, with its main result first and everything else behind it."""
+"""The report of a run: index.html, with the main result first and everything else below it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tasnb.workbook import headline, records
 from tasnb.workbook.titles import title
 
 KEY_FIGURES = ("05_ahead", "04_overview")
-"""Shown at once, where a run has them."""
+"""Figures shown in the summary, if a run has them."""
 
-_MANY = 15  # rows from which a table is folded
+_MANY = 15  # larger tables are collapsed
 _STYLE = Path(__file__).with_name("report.css")
-_NOTHING = "<p>None were written.</p>"
+_NOTHING = "<p>No notebooks were run.</p>"
 _OPEN = """\
 "use strict";
 const open = () => {
@@ -33,16 +33,19 @@ const open = () => {
 };
 addEventListener("hashchange", open);
 open();
-"""  # a link to a folded part unfolds it
+"""  # a link to a collapsed part opens it
 
 
 def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
-    """Writes ``<out>/index.html``: every table and figure of the run, and what it was run with.
+    """Writes ``<out>/index.html``: every table and figure of the run, its settings and versions.
 
     Args:
-        settings: of the run; `out` says where.
-        record: of the run, as in its run.json (finished, seconds, versions; code: its digest;
+        settings: The run's settings, including the folder `out`.
+        record: The content of its run.json (finished, seconds, versions; code, data: digests;
             earlier: notebooks of earlier runs -> how they differ from this one).
+
+    Returns:
+        The path of the page.
     """
     out = settings.out
     earlier = record.get("earlier", {})
@@ -93,7 +96,7 @@ def _other_recipe(settings: Settings) -> str:
 
 
 def _about(settings: Settings, record: Mapping[str, Any]) -> str:
-    """What the run was: data, models, all settings that are not the profile's, when, with what."""
+    """A description of the run: data, models, changed settings, time and versions."""
     datasets = ", ".join(dataset_title(dataset) for dataset in settings.datasets)
     splits = ", ".join(settings.splits) or "all splits"
     images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
@@ -106,7 +109,7 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
     lines = [
         f"Profile {settings.profile}, recipe {settings.recipe}, on {datasets}: {splits}, {images}.",
         f"Models: {', '.join(models)}.",
-        f"Settings that differ from the profile: {changed or 'none'}.",
+        f"Settings changed from the profile: {changed or 'none'}.",
         f"Finished {finished} after {record['seconds']:.0f} s"
         + (f" with {used}" if used else "")
         + (f"; code {record['code'][:12]}, data {record['data'][:12]}" if "code" in record else "")
@@ -121,13 +124,13 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
         command += f" --profile {settings.profile}"
     return (
         "".join(f'<p class="about">{escape(line)}</p>' for line in lines)
-        + f'<p class="about">This page does not change by itself: <code>{escape(command)}</code> '
-        "says whether code, data, notebooks or tables have changed since.</p>"
+        + '<p class="about">This page is not updated automatically: to see whether code, data, '
+        f"notebooks or tables have changed since, run <code>{escape(command)}</code>.</p>"
     )
 
 
 def _warning(earlier: Mapping[str, list[str]]) -> str:
-    """Which notebooks below are from an earlier run, and how they differ."""
+    """A warning about notebooks from an earlier run, and how they differ."""
     if not earlier:
         return ""
     lines = "".join(
@@ -135,8 +138,8 @@ def _warning(earlier: Mapping[str, list[str]]) -> str:
         for name, reasons in earlier.items()
     )
     return (
-        '<div class="stale"><b>Not from this run.</b> These notebooks were not run again, and what '
-        f"they wrote would come out differently now:<ul>{lines}</ul></div>"
+        '<div class="stale"><b>From an earlier run.</b> These notebooks were not run again and are '
+        f"out of date:<ul>{lines}</ul></div>"
     )
 
 
@@ -152,7 +155,7 @@ def _summary(out: Path) -> str:
 
 
 def _table1(out: Path) -> str:
-    """The rows in mIoU; those in oIoU are with the notebook's other tables."""
+    """Table 1 in mIoU; the rows in oIoU are shown with the notebook's other tables."""
     file = out / "tables" / "table1.md"
     if not file.is_file():
         return ""
@@ -162,7 +165,7 @@ def _table1(out: Path) -> str:
 
 
 def _notebooks(out: Path, earlier: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
-    """For each notebook its page, figures and tables; last those that no notebook owns."""
+    """Page, figures and tables of each notebook, followed by files that belong to no notebook."""
     tables, figures = _by_number(out.glob("tables/*.csv")), _by_number(out.glob("figures/*.png"))
     tables.sort(key=lambda csv: not csv.stem.startswith("table"))  # the paper's first
     pages = {page.stem: page for page in _by_number(out.glob("notebooks/*.html"))}
@@ -174,9 +177,9 @@ def _notebooks(out: Path, earlier: Mapping[str, list[str]]) -> dict[str, tuple[s
         drawn = [f for f in figures if f"figures/{f.name}" in own or f.stem[:3] == name[:3]]
         tables = [file for file in tables if file not in mine]
         figures = [file for file in figures if file not in drawn]
-        links = [_link(page, "the notebook, with its outputs")]
+        links = [_link(page, "executed notebook")]
         if page.with_suffix(".ipynb").is_file():
-            links.append(_link(page.with_suffix(".ipynb"), "as .ipynb"))
+            links.append(_link(page.with_suffix(".ipynb"), ".ipynb"))
         note = '<p class="stale">From an earlier run, see above.</p>' if name in earlier else ""
         content = f"<p>{' · '.join(links)}</p>{note}{_figures(drawn)}{''.join(map(_table, mine))}"
         parts[f"notebook-{name}"] = (escape(_heading(page)), content)
@@ -187,7 +190,7 @@ def _notebooks(out: Path, earlier: Mapping[str, list[str]]) -> dict[str, tuple[s
 
 
 def _heading(page: Path) -> str:
-    """A notebook's first heading, "5 · The full evaluation", or its name without underscores."""
+    """A notebook's first heading ("5 · The full evaluation"), or its name without underscores."""
     try:
         cells = json.loads(page.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
         lines = "".join(cells[0]["source"]).splitlines() if cells else []
@@ -198,9 +201,9 @@ def _heading(page: Path) -> str:
 
 
 def _by_number(files: Iterable[Path]) -> list[Path]:
-    """In the order a reader expects: table2 before table10, table1 before table1_extra.
+    """Files in natural order: table2 before table10, table1 before table1_extra.
 
-    What a killed run has half written (a name that begins with a dot) is left out.
+    Hidden files, which a killed run may leave half written, are omitted.
     """
     return sorted(
         (file for file in files if not file.name.startswith(".")),
@@ -219,8 +222,8 @@ def _sentences(out: Path) -> str:
     pages = _by_number(out.glob("results/*.html"))
     lines = "".join(f"<li>{_link(page, escape(page.stem))}</li>" for page in pages)
     return (
-        "<p>Every sentence of a split with its picture and what was chosen, to be sorted and "
-        f'searched.</p><ul class="pages">{lines}</ul>'
+        "<p>All sentences of a split with their images and the chosen masks, to sort and search."
+        f'</p><ul class="pages">{lines}</ul>'
         if lines
         else ""
     )
@@ -233,7 +236,7 @@ def _markdown(text: str) -> str:
 
 
 def _table(csv: Path) -> str:
-    """A table from its .md, which has the paper's layout, or else from the .csv itself."""
+    """A table from its .md, which has the paper's layout, or else from its .csv."""
     markdown = csv.with_suffix(".md")
     links = [_link(csv, "csv")]
     if markdown.is_file():
@@ -275,7 +278,7 @@ def _figure(png: Path) -> str:
 def _settings(settings: Settings) -> str:
     changed = settings.changed
     rows = [
-        (name, value, "differs from the profile" if name in changed else "")
+        (name, value, "changed from the profile" if name in changed else "")
         for name, value in settings.model_dump(mode="json").items()
     ]
     return _rows(("setting", "value", ""), rows)
@@ -285,7 +288,7 @@ def _versions(settings: Settings, record: Mapping[str, Any]) -> str:
     checkpoints = _checkpoints(settings)
     digests = {name: record[name] for name in ("code", "data") if name in record}
     return _rows(("package", "version"), record["versions"].items()) + _rows(
-        ("what", "SHA-256"), [*digests.items(), *checkpoints]
+        ("item", "SHA-256"), [*digests.items(), *checkpoints]
     )
 
 

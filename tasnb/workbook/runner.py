@@ -1,9 +1,9 @@
-"""Runs the notebooks in order through papermill and leaves a report.
+"""Runs the notebooks in order with papermill and writes a report.
 
-papermill executes; what it lacks is here: parameters checked before a kernel starts, a notebook
-skipped when nothing it depends on has changed, and a record that alone means done. For each
-notebook, ``<out>/notebooks/`` gets ``NN_name.ipynb`` (executed), ``.html`` and ``.run.json``, the
-last written last. Notebooks run one after another, each in a kernel process of its own.
+This adds what papermill lacks: parameters are checked before a kernel starts, notebooks are skipped
+if nothing they depend on has changed, and a record marks a notebook as done. For each notebook,
+``<out>/notebooks/`` receives ``NN_name.ipynb`` (executed), ``.html`` and, last, ``.run.json``.
+Notebooks run one after another, each in its own kernel process.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ NOTEBOOKS = ROOT / "notebooks"
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook did not run to its end; the message is one line."""
+    """A notebook did not finish; the message is a single line."""
 
 
 def select(names: Sequence[str] = (), folder: Path | None = None) -> list[Notebook]:
-    """The notebooks of a folder in the order of their numbers.
+    """The notebooks of a folder, in the order of their numbers.
 
     Args:
         names: which ones, by number ("05") or name ("05_full_eval"); all if empty.
-        folder: holds NN_name.ipynb files; the repository's notebooks/ by default.
+        folder: contains NN_name.ipynb files; the repository's notebooks/ by default.
 
     Raises:
-        InputError: an unknown name, or no notebooks there.
+        InputError: a name is unknown, or the folder contains no notebooks.
     """
     folder = folder or NOTEBOOKS
     paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if not paths:
-        raise InputError(f"no notebooks in {folder}: run from a clone, installed by pip install -e")
+        raise InputError(
+            f"no notebooks in {folder}: clone the repository and install it with pip install -e"
+        )
     chosen = set()
     for name in names:
         match = [stem for stem in paths if name in (stem, stem[:2], f"{stem}.ipynb")]
@@ -66,24 +68,25 @@ def run(
     force: bool = False,
     prepare_only: bool = False,
 ) -> Path:
-    """Runs notebooks that are not up to date, then writes the report of the whole run.
+    """Runs the notebooks that are not up to date, then writes the report of the whole run.
 
-    Up to date means: the same parameters, notebook, package, data and library versions as when
-    its record was written, and every table, figure and page it wrote still there.
+    A notebook is up to date if its parameters, cells, package, data and library versions are the
+    same as in its record, and every table, figure and page that it wrote is unchanged.
 
     Args:
         notebooks: from `select`.
-        overrides: parameters by name, passed to those notebooks that declare them; fields of the
-            settings among them (out, profile, ...) also decide where the report lies.
-        force: run all of them.
-        prepare_only: only write ``NN_name.prepared.ipynb`` with the parameters put in.
+        overrides: parameters by name, passed to the notebooks that declare them; settings among
+            them (out, profile, ...) also determine where the report is written.
+        force: run all notebooks.
+        prepare_only: only write ``NN_name.prepared.ipynb`` with the parameters filled in.
 
     Returns:
         The report's index.html, or the folder of the prepared notebooks.
 
     Raises:
-        InputError: anything wrong with parameters, folders or the kernel, before work starts.
-        NotebookFailed: a notebook raised; what it did is in ``NN_name.failed.ipynb``.
+        InputError: parameters, folders or the kernel are invalid; raised before work starts, except
+            for errors found by a notebook.
+        NotebookFailed: a notebook failed; its outputs so far are in ``NN_name.failed.ipynb``.
     """
     overrides = dict(overrides or {})
     settings = settings_of(overrides)
@@ -105,11 +108,11 @@ def run(
 def check(
     notebooks: Sequence[Notebook], overrides: Mapping[str, Any] | None = None
 ) -> dict[str, list[str]]:
-    """What has changed since a run, by notebook: nothing where the list is empty. Runs nothing.
+    """What has changed since a run, by notebook (an empty list if nothing has), without running it.
 
     Args:
         notebooks: from `select`.
-        overrides: parameters by name, as for `run`; what they do not name is taken as it was.
+        overrides: parameters by name, as for `run`; all others are taken from the run.
     """
     overrides = dict(overrides or {})
     out = settings_of(overrides).out
@@ -129,7 +132,7 @@ def check(
 def _run_all(
     jobs: Sequence[tuple[Notebook, dict[str, Any]]], overrides: Mapping[str, Any], force: bool
 ) -> Path:
-    """Runs what is not up to date, then writes the report."""
+    """Runs the notebooks that are not up to date, then writes the report."""
     settings = settings_of(overrides)
     for place in settings.out.glob("*"):
         sweep(place)
@@ -184,9 +187,9 @@ def _earlier(
     same: Mapping[str, Any],
     out: Path,
 ) -> dict[str, list[str]]:
-    """Notebooks of earlier runs whose tables are still there, and how they differ from this run.
+    """Notebooks of earlier runs whose tables still exist, and how they differ from this run.
 
-    Those that would come out the same are left out.
+    Those that are up to date are omitted.
     """
     found = {}
     folder = jobs[0][0].path.parent
@@ -198,7 +201,7 @@ def _earlier(
             book = load_notebook(folder / f"{name}.ipynb")
             key = _key(book, parameters_of(book, overrides), same)
         except InputError:
-            found[name] = ["its notebook is no longer there"]
+            found[name] = ["its notebook no longer exists"]
             continue
         if changes := records.changes(file, key, out):
             found[name] = changes
@@ -208,7 +211,7 @@ def _earlier(
 def _run_one(
     book: Notebook, parameters: dict[str, Any], key: dict[str, Any], out: Path
 ) -> dict[str, Any]:
-    """Executes a notebook; page and record follow only if it ran to its end."""
+    """Executes a notebook, and writes its page and record if it finishes."""
     from papermill.exceptions import PapermillExecutionError
 
     folder = out / "notebooks"
@@ -217,7 +220,7 @@ def _run_one(
     temporary = folder / f"{book.name}.tmp.ipynb"
     record_file = _record_of(book, out)
     earlier = (records.read(record_file) or {}).get("outputs", {})
-    record_file.unlink(missing_ok=True)  # its tables are about to be written over
+    record_file.unlink(missing_ok=True)  # its tables are about to be overwritten
     began = time.time()
     try:
         notebook = execute(book.path, temporary, parameters)
@@ -227,7 +230,7 @@ def _run_one(
         if error.ename == "InputError":
             raise InputError(f"{what} ({where})") from None
         raise NotebookFailed(f"{where}: {error.ename}: {what} (see {failed})") from None
-    except (RuntimeError, TimeoutError, OSError) as error:  # a dead kernel, a cell's time limit
+    except (RuntimeError, TimeoutError, OSError) as error:  # a dead kernel or a cell that timed out
         if temporary.is_file():
             temporary.replace(failed)
         what = " ".join(str(error).split())[:300]
@@ -237,7 +240,7 @@ def _run_one(
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None
     ]
-    if skipped or _exits(notebook):  # papermill calls sys.exit() a success
+    if skipped or _exits(notebook):  # papermill treats sys.exit() as success
         temporary.replace(failed)
         raise NotebookFailed(f"{book.name} ended before its last cell (see {failed})")
 
@@ -248,7 +251,7 @@ def _run_one(
     write_html(plain, done.with_suffix(".html"), book.name)
     failed.unlink(missing_ok=True)
     outputs = records.outputs(out, began)
-    for name in earlier.keys() - outputs.keys():  # a figure that has another name now
+    for name in earlier.keys() - outputs.keys():  # such as a figure that has been renamed
         (out / name).unlink(missing_ok=True)
     record = {
         **key,

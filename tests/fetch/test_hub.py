@@ -30,7 +30,7 @@ def test_all_of_the_table_is_there(hub: HubSite, tmp_path: Path, known: Sources)
     assert "flax_model.msgpack" not in weights and "pytorch_model-00001-of-00002.bin" not in weights
     asked = len(hub.asked)
     again = fetch_from(hub, tmp_path, known, *names, HF_HUB_OFFLINE="1")
-    assert again.returncode == 0 and again.stdout.count(" is there already\n") == len(names)
+    assert again.returncode == 0 and again.stdout.count(" (already there)\n") == len(names)
     assert len(hub.asked) == asked
 
 
@@ -56,7 +56,7 @@ def test_what_did_not_come_is_no_success(hub: HubSite, tmp_path: Path) -> None:
         done = fetch_from(hub, tmp_path, found, "git")
         assert done.returncode == 2 and done.stdout == ""
         last = done.stderr.splitlines()[-1]
-        assert last.startswith("tasnb: cannot fetch git: what came to ")
+        assert last.startswith("tasnb: cannot download git: what was downloaded to ")
         assert "lacks model.safetensors" in last and str(tmp_path / "hub") in last
 
 
@@ -71,9 +71,9 @@ def test_one_of_several_is_incomplete(hub: HubSite, tmp_path: Path) -> None:
     del hub.files["microsoft/git-base-coco"]["pytorch_model.bin"]
     done = fetch_from(hub, tmp_path, load_sources(), "git-base-coco", "sam-vit-base")
     assert done.returncode == 2
-    assert "cannot fetch git-base-coco: " in done.stdout
+    assert "cannot download git-base-coco: " in done.stdout
     assert "sam-vit-base: " in done.stdout
-    assert "1 of 2 are not here: git-base-coco" in done.stderr.splitlines()[-1]
+    assert "1 of 2 downloads failed: git-base-coco" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -84,4 +84,4 @@ def test_a_name_that_the_hub_does_not_know(hub: HubSite, tmp_path: Path, there: 
     name, what = ("clip-rn50", "open_clip's RN50") if there else ("sam-vit-base", "facebook/sam-")
     done = fetch_from(hub, tmp_path, load_sources(), name)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith(f"tasnb: cannot fetch {what}")
+    assert done.stderr.splitlines()[-1].startswith(f"tasnb: cannot download {what}")

@@ -37,13 +37,13 @@ def test_two_processes(site: Site, tmp_path: Path) -> None:
     found = table(site.put("a", DATA, slow), sha256=sha256(DATA))
     first = child(found, tmp_path)
     assert begun.wait(60)
-    with pytest.raises(InputError, match=r"another process is fetching a to .*/a\.bin: wait"):
+    with pytest.raises(InputError, match=r"another process is downloading a to .*/a\.bin: wait"):
         get(tmp_path, found)
     go_on.set()
     out, err = first.communicate(timeout=60)
     assert (first.returncode, out) == (0, f"a: {tmp_path}/checkpoints/a.bin\n"), err
     assert all_files(tmp_path) == ["checkpoints/a.bin"]
-    assert get(tmp_path, found)[0].endswith("is there already")
+    assert get(tmp_path, found)[0].endswith("(already there)")
     assert len(site.asked) == 1
 
 
@@ -76,14 +76,14 @@ def test_lock_that_is_given_up_meanwhile(
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    assert get(tmp_path, table(site.put("a", DATA)))[0].endswith("is there already")
+    assert get(tmp_path, table(site.put("a", DATA)))[0].endswith("(already there)")
     assert len(calls) == 2 and not site.asked
     assert all_files(tmp_path) == ["checkpoints/a.bin"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupt(site: Site, tmp_path: Path, how: signal.Signals) -> None:
-    """Ctrl-C, or a killed process: the next call goes on from the part."""
+    """Ctrl-C, or a killed process: the next call resumes from the part."""
     over = threading.Event()
 
     def waits(handler: Handler, content: bytes) -> None:

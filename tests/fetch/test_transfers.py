@@ -38,7 +38,7 @@ def test_plain(site: Site, tmp_path: Path, known: dict[str, Any]) -> None:
     assert get(tmp_path, found) == [f"a: {tmp_path}/checkpoints/a.bin"]
     assert (tmp_path / "checkpoints/a.bin").read_bytes() == DATA
     assert all_files(tmp_path) == ["checkpoints/a.bin"]
-    assert get(tmp_path, found) == [f"a: {tmp_path}/checkpoints/a.bin is there already"]
+    assert get(tmp_path, found) == [f"a: {tmp_path}/checkpoints/a.bin (already there)"]
     assert site.asked == [("/a", None, None)]
 
 
@@ -62,8 +62,8 @@ def test_tries_end(site: Site, tmp_path: Path) -> None:
     assert len(site.asked) == 1 + 2
     path = tmp_path / "checkpoints/a.bin"
     assert str(error.value) == (
-        f"cannot fetch a: tried {site.address}a (the transfer was cut after 500 of 102400 bytes); "
-        f"try again later, or get it by other means and put it at {path}"
+        f"cannot download a: tried {site.address}a (the transfer broke off after 500 of 102400 "
+        f"bytes); try again later, or get the file elsewhere and save it as {path}"
     )
     assert all_files(tmp_path) == ["checkpoints/a.bin.part", "checkpoints/a.bin.part.json"]
     assert found.items[0].state(tmp_path) == "partial"
@@ -74,7 +74,7 @@ def test_tries_end(site: Site, tmp_path: Path) -> None:
 
 
 def test_nothing_ever_came(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cut after 0 of 102400 bytes"):
+    with pytest.raises(InputError, match="broke off after 0 of 102400 bytes"):
         get(tmp_path, table(site.put("a", DATA, *[cut(0)] * 9)))
     assert all_files(tmp_path) == []
 
@@ -106,7 +106,7 @@ def test_changed_meanwhile(site: Site, tmp_path: Path) -> None:
 
 
 def test_range_of_another_version(site: Site, tmp_path: Path) -> None:
-    """A server that ignores If-Range and goes on with the changed file is not believed."""
+    """A server that ignores If-Range and resumes with the changed file is not believed."""
 
     def goes_on(handler: Handler, content: bytes) -> None:
         handler.site.files["/a"] = OTHER
@@ -255,16 +255,19 @@ def test_wrong_digest(site: Site, tmp_path: Path) -> None:
     [
         (says(404), "404 Not Found"),
         (says(403), "403 Forbidden"),
-        (says(200, b"<html>", Content_Type="text/html; charset=utf-8"), "a web page came"),
+        (says(200, b"<html>", Content_Type="text/html; charset=utf-8"), "sent a web page"),
         (says(200, DATA[1:]), "has 102399 bytes instead of 102400"),
         (says(200, DATA + b"x"), "has 102401 bytes instead of 102400"),
         (says(200, DATA, Content_Length=102_401), "has 102401 bytes instead of 102400"),
         (says(200, DATA, Content_Length=102_399), "has 102399 bytes instead of 102400"),
-        (says(200, DATA, Content_Encoding="gzip"), "sends it encoded as gzip"),
-        (says(204, Content_Length=None), "status 204"),
+        (says(200, DATA, Content_Encoding="gzip"), "sent the file encoded as gzip"),
+        (says(204, Content_Length=None), "unexpected status 204"),
         (says(302, Location="file:///etc/hostname"), "302 Found - Redirection to url"),
-        (says(302, Location="ftp://127.0.0.1/a"), "redirects to ftp://127.0.0.1/a"),
-        (lambda handler, content: chunked(handler, content + b"x"), "sends more than 102400 by"),
+        (
+            says(302, Location="ftp://127.0.0.1/a"),
+            "redirects to the insecure address ftp://127.0.0.1/a",
+        ),
+        (lambda handler, content: chunked(handler, content + b"x"), "sent more than 102400 by"),
     ],
 )
 def test_wrong_answers(site: Site, tmp_path: Path, step: Any, reason: str) -> None:
@@ -283,7 +286,7 @@ def test_wrong_answers(site: Site, tmp_path: Path, step: Any, reason: str) -> No
 def test_length_that_lies(site: Site, tmp_path: Path) -> None:
     """With nothing else known, a body shorter than was said never passes for the file."""
     lie = says(200, DATA, Content_Length=len(DATA) + 1)
-    with pytest.raises(InputError, match=r"cut after 102400 of 102401 bytes"):
+    with pytest.raises(InputError, match=r"broke off after 102400 of 102401 bytes"):
         get(tmp_path, table(site.put("a", DATA, *[lie] * 9)))
     assert not (tmp_path / "checkpoints/a.bin").exists()
     # A length too short cuts the file; its digest tells.
@@ -298,12 +301,12 @@ def test_no_length(site: Site, tmp_path: Path) -> None:
     get(tmp_path, table(site.put("a", DATA, chunked)))
     assert (tmp_path / "checkpoints/a.bin").read_bytes() == DATA
     endless = says(200, DATA, Content_Length=None)
-    with pytest.raises(InputError, match="does not say how large the file is"):
+    with pytest.raises(InputError, match="does not state the size of the file"):
         get(tmp_path, table(site.put("b", DATA, endless), path="b"))
     get(tmp_path, table(site.put("c", DATA, endless), path="c", bytes=len(DATA)))
     assert (tmp_path / "c").read_bytes() == DATA
     short = [lambda handler, content: chunked(handler, content[1:])] * 9
-    with pytest.raises(InputError, match="cut after 102399 of 102400 bytes"):
+    with pytest.raises(InputError, match="broke off after 102399 of 102400 bytes"):
         get(tmp_path, table(site.put("d", DATA, *short), path="d", bytes=len(DATA)))
 
 
@@ -327,7 +330,9 @@ def test_redirects_that_are_not_followed(site: Site, tmp_path: Path) -> None:
         get(tmp_path, table(site.put("a", DATA, *again)))
     assert "\n" not in str(error.value)
     secure = urllib.request.Request("https://localhost/a")
-    with pytest.raises(download.Failed, match=r"redirects to http://localhost/b"):
+    with pytest.raises(
+        download.Failed, match=r"redirects to the insecure address http://localhost/b"
+    ):
         download._Redirects().redirect_request(secure, None, 302, "", {}, "http://localhost/b")
 
 

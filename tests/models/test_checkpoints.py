@@ -71,7 +71,7 @@ def test_one_changed_byte(settings: Settings, file: str) -> None:
     path.write_bytes(content)
     told, found = (hashlib.sha256(c).hexdigest()[:12] for c in (FILES[file], content))
     assert message_of("sam:embedded/tiny", settings) == (
-        f"{path} has SHA-256 {found}..., its card says {told}...; "
+        f"{path} has SHA-256 {found}... instead of {told}... on its card; "
         f"restore it with `git checkout -- {path.parent}`"
     )
 
@@ -188,7 +188,7 @@ def test_weights_that_are_made_by_a_program_are_none(tmp_path: Path) -> None:
     mark = tmp_path / "run"
     for content in ({"model": {"a": Program(mark)}}, Program(mark)):
         torch.save(content, tmp_path / "a.pth")
-        with pytest.raises(ValueError, match=r"a\.pth holds no weights"):
+        with pytest.raises(ValueError, match=r"a\.pth contains no weights"):
             load_weights(tmp_path / "a.pth")
     torch.save(Program(mark), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(Exception, match="Weights only load failed"):  # the old layout
@@ -201,9 +201,9 @@ def test_what_is_no_torchscript(tmp_path: Path) -> None:
     (tmp_path / "b.pt").write_bytes(b"nothing")
     (tmp_path / "c.safetensors").touch()
     for name in ("a.pt", "b.pt", "c.safetensors"):
-        with pytest.raises(InputError, match="is no file of TorchScript") as error:
+        with pytest.raises(InputError, match="is not a TorchScript file") as error:
             convert(tmp_path / name)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match=r"there is no file .*none\.pt"):
+    with pytest.raises(InputError, match=r"none\.pt does not exist"):
         convert(tmp_path / "none.pt")
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["c.safetensors"]

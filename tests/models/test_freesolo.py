@@ -57,12 +57,14 @@ def test_the_published_keys_fit() -> None:
 def test_a_missing_a_surplus_and_a_wrong_weight() -> None:
     keys = published()
     lost = {k: v for k, v in keys.items() if k != "backbone.fpn_lateral3.bias"}
-    with pytest.raises(KeyError, match=r"no weight pyramid\.inner_blocks\.1\.0\.bias"):
+    with pytest.raises(KeyError, match=r"missing weights: pyramid\.inner_blocks\.1\.0\.bias"):
         freesolo.from_public(without_memory(lost))
     more = {**keys, "backbone.bottom_up.res6.0.conv1.weight": (1,)}
-    with pytest.raises(KeyError, match=r"a weight .*res6\.0\.conv1\.weight|a weight .*layer5"):
+    with pytest.raises(KeyError, match=r"unexpected weights: .*(res6\.0\.conv1\.weight|layer5)"):
         freesolo.from_public(without_memory(more))
-    with pytest.raises(ValueError, match=r"ins_head\.cate_pred\.bias is \(80,\), not \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"ins_head\.cate_pred\.bias has the shape \(80,\) instead of \(2,\)"
+    ):
         freesolo.from_public(without_memory({**keys, "ins_head.cate_pred.bias": (80,)}))
 
 
@@ -262,9 +264,9 @@ def test_a_file_that_is_no_freesolo(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     (tmp_path / "empty.pth").write_bytes(b"")
     for file, message in (
-        ("other.pth", "no weight"),
-        ("words.pth", "words.pth holds no weights"),
-        ("tensor.pth", "tensor.pth holds no weights"),
+        ("other.pth", "missing weights: "),
+        ("words.pth", "words.pth contains no weights"),
+        ("tensor.pth", "tensor.pth contains no weights"),
         ("empty.pth", ""),
         ("nowhere.pth", "No such file"),
     ):

@@ -37,7 +37,7 @@ def test_one_that_is_empty_is_no_proposal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [([50, 60], "has run lengths that cover 110 pixels, but its picture has 120"),
+    [([50, 60], "has run lengths that cover 110 pixels, but its image has 120"),
      ([50, 60, 240], "that cover 350 pixels"), ("", "that cover 0 pixels"),
      ([], "that cover 0 pixels"), ("50 60 10", "has counts that are not run lengths")],
 )  # fmt: skip
@@ -49,7 +49,7 @@ def test_counts_that_do_not_fill_the_picture(tmp_path: Path, counts: Any, messag
 
 
 def test_a_mask_of_another_picture(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"size \[12, 10\], but its picture is \[10, 12\]"):
+    with pytest.raises(InputError, match=r"size \[12, 10\], but its image is \[10, 12\]"):
         proposed(tmp_path, {"size": [WIDTH, HEIGHT], "counts": [60, 60]})
     with pytest.raises(InputError, match="a coordinate of nan"):
         proposed(tmp_path, [[float("nan"), 1, 5, 1, 5, 5]])

@@ -28,7 +28,7 @@ def wordnet():
 
 def test_missing_parser() -> None:
     with pytest.raises(
-        InputError, match=r"not installed: python -m spacy download de_core_news_sm$"
+        InputError, match=r"not installed; run `python -m spacy download de_core_news_sm`$"
     ):
         load_parser("de_core_news_sm")
 
@@ -37,7 +37,9 @@ def test_missing_parser() -> None:
     bool(importlib.util.find_spec("en_core_web_trf")), reason="the best one is installed"
 )
 def test_the_next_best_parser_takes_the_place_of_a_missing_one() -> None:
-    with pytest.warns(UserWarning, match=r"en_core_web_trf is not installed, en_core_web_\w+ pars"):
+    with pytest.warns(
+        UserWarning, match=r"en_core_web_trf is not installed, so en_core_web_\w+ is"
+    ):
         assert load_parser.__wrapped__("en_core_web_trf").meta["lang"] == "en"
     # The results of one are not reused for another that is installed later.
     there = installed_parser("en_core_web_trf")

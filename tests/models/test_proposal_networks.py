@@ -107,7 +107,7 @@ def test_bad_files_of_masks(tmp_path: Path) -> None:
         [{"image_id": 1, "segmentation": compressed(np.ones((4, 4), bool))}],
     )
     network = load_proposal_network(make_settings(proposal_network=small))
-    with pytest.raises(InputError, match=r"size \[4, 4\], but its picture is \[48, 64\]"):
+    with pytest.raises(InputError, match=r"size \[4, 4\], but its image is \[48, 64\]"):
         network.propose(picture(), "000001-0123456789ab")
 
 

@@ -93,7 +93,7 @@ def test_parameters_cell_takes_literals_only(tmp_path, cell, part):
     with pytest.raises(InputError) as caught:
         load_notebook(write_notebook(tmp_path / "01_x.ipynb", cell))
     message = str(caught.value)
-    assert message.startswith("01_x.ipynb: the parameters cell takes only assignments of literals")
+    assert message.startswith("01_x.ipynb: the parameters cell may only assign literals")
     assert part in message and "\n" not in message
 
 
@@ -205,7 +205,7 @@ def test_without_changes_a_setting_is_unknown(notebook):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"alpha": 0.2}, "changes has alpha, a parameter of its own: write -p alpha ..."),
+        ({"alpha": 0.2}, "changes contains alpha, which is a parameter: use -p alpha ..."),
         ({"lam_gg": 0.2}, "unknown setting 'lam_gg': did you mean 'lam_g'"),
         ({"lam_g": "x"}, "lam_g = 'x': should be a valid number"),
     ],

@@ -104,17 +104,17 @@ def test_headers_of_two_runs_differ(out):
     )
     words = [" ".join(p.text for p in page.select("p.about")) for page in (usual, other)]
     assert "Profile embedded, recipe published, on RefScenes" in words[0]
-    assert "all splits, all images" in words[0] and "differ from the profile: none" in words[0]
+    assert "all splits, all images" in words[0] and "changed from the profile: none" in words[0]
     assert "recipe released" in words[1]
     assert "val, testA, the first 4 images of each split" in words[1]
     assert (
-        "differ from the profile: splits = val testA; limit = 4; captioner = git:embedded/git; "
+        "changed from the profile: splits = val testA; limit = 4; captioner = git:embedded/git; "
         "alpha = 0.25."
     ) in words[1]
     assert "Finished 2023-12-06 10:00:00+00:00 after 61 s with torch 2.14.1" in words[0]
     assert usual.title.text == "TAS: embedded"
     assert "alpha 0.25" in other.title.text
-    marked = other.find(id="settings").select("tr:has(td:nth-of-type(3):-soup-contains('differs'))")
+    marked = other.find(id="settings").select("tr:has(td:nth-of-type(3):-soup-contains('changed'))")
     names = [row.td.text for row in marked]
     assert names == ["splits", "limit", "captioner", "alpha"]
 
@@ -131,10 +131,10 @@ def test_it_says_how_to_ask_whether_it_is_stale(out):
 def test_notebooks_of_earlier_runs_are_named(out):
     (out / "notebooks/06_ablations.html").write_text("")
     (out / "notebooks/05_full_eval.html").write_text("")
-    earlier = {"06_ablations": ["ran with alpha 0.1, now 0.2", "the code changed"]}
+    earlier = {"06_ablations": ["was run with alpha 0.1, now 0.2", "the code changed"]}
     page = page_of(out, {**RECORD, "earlier": earlier})
     said = page.select("body > .stale")[0].text
-    assert "06_ablations: ran with alpha 0.1, now 0.2; the code changed" in said
+    assert "06_ablations: was run with alpha 0.1, now 0.2; the code changed" in said
     assert page.find(id="notebook-06_ablations").select(".stale")
     assert not page.find(id="notebook-05_full_eval").select(".stale")
     assert not page_of(out).select(".stale")
@@ -153,5 +153,5 @@ def test_settings_versions_and_checkpoints(out):
 
 def test_index_of_an_empty_run(out):
     page = page_of(out)
-    assert page.find(id="notebooks").text.count("None were written.") == 1
+    assert page.find(id="notebooks").text.count("No notebooks were run.") == 1
     assert not page.select("section") and not page.select(".headline")

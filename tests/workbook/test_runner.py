@@ -55,7 +55,7 @@ def test_select(place):
     assert [book.name for book in chosen] == ["01_one", "10_ten"]
     with pytest.raises(InputError, match=r"^unknown notebook '03': choose from 01_one, 02_two"):
         select(["03"], folder)
-    with pytest.raises(InputError, match=r"no notebooks in .*run from a clone"):
+    with pytest.raises(InputError, match=r"no notebooks in .*clone the repository"):
         select(folder=folder / "none")
 
 
@@ -252,16 +252,16 @@ def test_check_says_what_has_changed(place, tmp_path):
     def found(**overrides):
         return check(select(folder=folder), {**where, **overrides})
 
-    assert found() == {name: ["has not run to its end"] for name in ("01_table", "02_other")}
+    assert found() == {name: ["has not been run to the end"] for name in ("01_table", "02_other")}
     run(select(folder=folder), {**where, "alpha": 0.2})
     index = (out / "index.html").stat().st_mtime_ns
     assert found() == {"01_table": [], "02_other": []}  # alpha as it was
-    assert found(alpha=0.3)["01_table"] == ["ran with alpha 0.2, now 0.3"]
+    assert found(alpha=0.3)["01_table"] == ["was run with alpha 0.2, now 0.3"]
     (out / "tables/table1.csv").write_text("altered")
     (out / "figures/alpha_0.2.png").unlink()
     make(folder / "02_other.ipynb", "print(7 * 7)")
     assert found() == {
-        "01_table": ["tables/table1.csv is not as written", "figures/alpha_0.2.png is missing"],
+        "01_table": ["tables/table1.csv was modified", "figures/alpha_0.2.png is missing"],
         "02_other": ["the notebook changed"],
     }
     (tmp_path / "data/embedded/checkpoints/sam/card.json").write_text('{"files": {"a": "b"}}')
@@ -269,7 +269,7 @@ def test_check_says_what_has_changed(place, tmp_path):
     record["versions"]["torch"] = "1.0"
     (out / "notebooks/02_other.run.json").write_text(json.dumps(record))
     first, *others = found()["02_other"]
-    assert first.startswith("ran on torch 1.0, now ") and others == [
+    assert first.startswith("was run on torch 1.0, now ") and others == [
         "the notebook changed",
         "the data changed",
     ]
@@ -286,12 +286,12 @@ def test_the_report_names_notebooks_of_earlier_runs(place, tmp_path):
     index = run(select(["02"], folder), {**where, "alpha": 0.2})
     earlier = json.loads((tmp_path / "{out} put/run.json").read_text())["earlier"]
     assert earlier == {
-        "01_table": ["ran with alpha 0.1, now 0.2"],
-        "03_gone": ["its notebook is no longer there"],
+        "01_table": ["was run with alpha 0.1, now 0.2"],
+        "03_gone": ["its notebook no longer exists"],
     }
-    assert "01_table: ran with alpha 0.1, now 0.2" in index.read_text()
+    assert "01_table: was run with alpha 0.1, now 0.2" in index.read_text()
     (folder / "03_gone.ipynb").write_text((folder / "02_other.ipynb").read_text())
-    assert "Not from this run" not in run(select(["02", "03"], folder), where).read_text()
+    assert "From an earlier run" not in run(select(["02", "03"], folder), where).read_text()
 
 
 def test_kernels_know_that_they_are_the_runner_s(place, tmp_path):

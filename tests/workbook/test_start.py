@@ -33,7 +33,7 @@ def test_by_hand_a_notebook_has_a_scratch_folder_of_its_own(capsys):
     assert usual.out == SCRATCH / "embedded"
     assert capsys.readouterr().out.splitlines() == [
         f"tasnb {tasnb.__version__}, profile embedded, recipe published",
-        "tables and figures go to runs/scratch/embedded",
+        "tables and figures are saved in runs/scratch/embedded",
     ]
     other = tasnb.start({"alpha": 0.8, "limit": 4, "changes": {"num_beams": 1}}).settings
     assert other.out == SCRATCH / "embedded-limit=4-num_beams=1-alpha=0.8"
@@ -57,7 +57,9 @@ def test_by_hand_a_run_is_refused(tmp_path, record, inside):
     (tmp_path / record).write_text('{"status": "ok"}')
     with pytest.raises(InputError) as caught:
         tasnb.start(where)
-    assert str(caught.value).startswith(f"out = {tmp_path}: there is a finished run, which ")
+    assert str(caught.value).startswith(
+        f"out = {tmp_path}: this folder contains a finished run, which "
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -82,7 +84,7 @@ def test_papermill_by_hand_leaves_the_run_as_it_was(tmp_path):
     (tmp_path / "run.json").write_text('{"status": "ok"}')
     command = [sys.executable, "-m", "papermill", str(source), str(tmp_path / "y.ipynb")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "there is a finished run" in done.stderr
+    assert done.returncode == 1 and "contains a finished run" in done.stderr
 
 
 # --- names

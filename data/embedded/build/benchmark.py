@@ -3,8 +3,9 @@
     python benchmark.py --pictures ~/fluent-emoji-3d/assets --out data/embedded
     python benchmark.py --pictures ... --out runs/dev --development
 
-The second makes the same columns from other seeds: all tuning of the benchmark's difficulty is done
-there, and the evaluation splits are generated once. Seeds of training scenes start far above both.
+The second command makes the same splits from other seeds. The difficulty of the benchmark was tuned
+on these only, and the evaluation splits are generated once. The seeds of training scenes start far
+above both.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from scenes import Composer, Object, Scene
 from tqdm import tqdm
 
 DEVELOPMENT_SEEDS = 500_000  # added to every seed of a development set
-REFS, SENTENCES = 3, 3  # at most, an image and a ref
+REFS, SENTENCES = 3, 3  # largest number of refs per image, and of sentences per ref
 
 
 @dataclass(frozen=True)
 class Part:
-    """A set of images: where its seeds start, who is in them, and what is referred to."""
+    """A set of images: its first seed, the share of people, and the objects to refer to."""
 
     first_seed: int
     images: int
@@ -57,8 +58,8 @@ PARTS = {
     "gtest": Part(50_000, 42, None, anything),
     "phrase": Part(60_000, 42, None, anything),
 }
-# dataset -> (split_by, split, part): as in the real family, RefCOCO and RefCOCO+ share images
-# and splits, and Google's partition of RefCOCOg is by object, over images of the other one
+# dataset, split_by, split, parts. As in the real datasets, RefCOCO and RefCOCO+ share images and
+# splits, and Google's partition of RefCOCOg divides objects, not images.
 COLUMNS = [
     ("refscenes", "unc", "val", ("val",)),
     ("refscenes", "unc", "testA", ("testA",)),
@@ -74,7 +75,7 @@ COLUMNS = [
 
 
 class Benchmark:
-    """Collects images, annotations and refs, and writes them."""
+    """Generates images, annotations and refs, and writes them."""
 
     def __init__(self, pictures: Path, out: Path, offset: int) -> None:
         self.out, self.offset = out, offset
@@ -83,7 +84,7 @@ class Benchmark:
         self.annotation_ids: dict[tuple[int, int], int] = {}
 
     def render(self) -> None:
-        """Composes and writes the images of all parts; image ids count on from 1."""
+        """Composes and writes the images of all parts; image ids start at 1."""
         folder = self.out / "images"
         folder.mkdir(parents=True, exist_ok=True)
         for name, part in PARTS.items():
@@ -104,12 +105,12 @@ class Benchmark:
             self.images[name] = kept
 
     def _rich(self, scene: Scene, name: str) -> bool:
-        """Whether two objects at least can be referred to in every dataset that has the part."""
+        """Whether at least two objects can be referred to in every dataset that uses the part."""
         styles = {c[0] for c in COLUMNS if name in c[3]}
         return all(len(list(self._refs(scene, name, style))) >= 2 for style in styles)
 
     def _refs(self, scene: Scene, name: str, dataset: str, skip: int = 0):
-        """(objects that are meant, sentences) of up to REFS refs of a scene."""
+        """(target objects, sentences) of up to REFS refs in a scene."""
         style = STYLES[dataset]
         rng = np.random.default_rng([scene.seed, *dataset.encode(), skip])
         writer = Writer(scene, style, rng)
@@ -227,7 +228,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path, required=True, help="the emoji package's assets/")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--development", action="store_true", help="other scenes, for tuning")
+    parser.add_argument(
+        "--development", action="store_true", help="make development scenes, for tuning"
+    )
     args = parser.parse_args()
     benchmark = Benchmark(args.pictures, args.out, DEVELOPMENT_SEEDS if args.development else 0)
     benchmark.render()

@@ -1,9 +1,10 @@
 """Proves that a RefScenes expression is true of its target and of nothing else in the scene.
 
-A sentence is read with a small grammar over `vocabulary.toml` and evaluated on the stored masks
-and attributes of one image; nothing here is shared with the writer of the expressions. Truth is
-three-valued: *maybe* is what people could disagree about (is a tiger a cat?). A sentence is valid
-if its targets are yes and every other object is no. `python checker.py FOLDER ...` checks datasets.
+A sentence is parsed with a small grammar over `vocabulary.toml` and evaluated on the stored masks
+and attributes of an image. No code is shared with the generator of the expressions. Truth has three
+values: *maybe* means that people could disagree (is a tiger a cat?). A sentence is valid if it is
+*yes* for its targets and *no* for all other objects. `python checker.py FOLDER ...` checks
+datasets.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ VERDICTS = ("no", "maybe", "yes")
 TABLE = tomllib.loads(Path(__file__).with_name("vocabulary.toml").read_text(encoding="utf-8"))
 PERSON = TABLE["people"]["generic"]
 MARGIN = TABLE["places"]["margin"]
-FAR = 0.62  # nothing beyond this share of the width is left, however far right its rivals are
+FAR = 0.62  # nothing beyond this share of the width counts as left, wherever its rivals are
 AXIS = {"left": "x", "right": "x", "middle": "x", "top": "y", "bottom": "y"}
-LOOK_NOUNS = ("redhead",)  # looks that can also stand alone, for a person who looks so
-# One letter a word: Place, preposition, siZe, Look, Colour, Activity, Name, Relation.
+LOOK_NOUNS = ("redhead",)  # looks that can also be used as a noun, for a person who looks so
+# One letter per word: Place, preposition, siZe, Look, Colour, Activity, Name, Relation.
 SENTENCE = re.compile(r"([PZLCA]*N(?:p?P|A)*)(?:R([LCA]*NA*))?")
 
 
 class Ungrammatical(ValueError):
-    """The words are known, but do not make an expression."""
+    """The words are known, but do not form an expression."""
 
 
 class UnknownWords(Ungrammatical):
-    """The sentence has words that are not in the vocabulary."""
+    """The sentence contains words that are not in the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A name with what is said of it, each as the table's main form. "one" fits everything."""
+    """A name with its attributes, each in the table's main form. The name "one" fits anything."""
 
     name: str
     look: str = ""
@@ -58,13 +59,13 @@ class Phrase:
 
 
 def plain(text: str) -> str:
-    """Lower case words without punctuation, hyphens and articles."""
+    """The words in lower case, without punctuation, hyphens and articles."""
     words = re.sub(r"[^a-z0-9]+", " ", text.lower()).split()
     return " ".join(w for w in words if w not in ("the", "a", "an"))
 
 
 def _vocabulary() -> dict[str, dict[str, str]]:
-    """Each phrase that a sentence can hold -> {letter of its class: meaning}, likeliest first."""
+    """Phrase in a sentence -> {letter of its class: meaning}, the most likely meaning first."""
     table: dict[str, dict[str, str]] = {}
 
     def add(letter: str, meaning: str, phrases: list[str]) -> None:
@@ -105,7 +106,7 @@ def _phrase(words: list[tuple[str, str]], text: str) -> Phrase:
 
 @lru_cache(maxsize=65536)
 def parse(text: str) -> Phrase:
-    """Reads a sentence; raises `UnknownWords` or `Ungrammatical` if that cannot be done."""
+    """Parses a sentence; raises `UnknownWords` or `Ungrammatical` if that is impossible."""
     found = WORD.findall(plain(text))
     if unknown := [word for word in found if word not in VOCABULARY]:
         raise UnknownWords(f"unknown words in {text!r}: {', '.join(unknown)}")
@@ -115,7 +116,7 @@ def parse(text: str) -> Phrase:
             cut = match.end(1)
             said, end = _phrase(words[:cut], text), words[cut + 1 :]
             return replace(said, relation=words[cut][1], other=_phrase(end, text)) if end else said
-    raise Ungrammatical(f"{text!r} is no expression of the grammar")
+    raise Ungrammatical(f"{text!r} does not follow the grammar")
 
 
 def _truth(yes: np.ndarray, maybe: np.ndarray) -> np.ndarray:
@@ -123,9 +124,9 @@ def _truth(yes: np.ndarray, maybe: np.ndarray) -> np.ndarray:
 
 
 class Things:
-    """The objects of one image, from their annotations in instances.json (none is empty).
+    """The objects of one image, from their annotations in instances.json (no mask is empty).
 
-    `near`, `left_of`, `right_of`, `behind`, `in_front_of`: int [n, n], does row stand so to column?
+    `near`, `left_of`, `right_of`, `behind`, `in_front_of`: truth values [n, n]; row is the subject.
     """
 
     def __init__(self, annotations: list[dict]) -> None:
@@ -143,7 +144,7 @@ class Things:
     def near(self) -> np.ndarray:
         how = (cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         away = [cv2.distanceTransform(1 - m, *how).ravel() for m in self.masks]
-        gap = np.array([[d[p].min() for p in self._pixels] for d in away])  # 1 where they touch
+        gap = np.array([[d[p].min() for p in self._pixels] for d in away])  # 1 if they touch
         limit = TABLE["relations"]["gap"] * self.width
         return _truth(gap <= limit, gap <= 2 * limit)
 
@@ -171,7 +172,7 @@ def _is(phrase: Phrase, t: int, things: Things) -> int:
     """Whether the name, look, colour and activity fit object t."""
     a, name = things.attributes[t], phrase.name
     person = a["kind"] == PERSON
-    trade = person and a["noun"] not in ("man", "woman")  # a chef may be old, and may be running
+    trade = person and a["noun"] not in ("man", "woman")  # a chef may also be old, or running
     kind = TABLE["generic"].get(name) == a["kind"]
     truth = MAYBE if kind or name in things.maybe[t] else NO
     if name == "one" or name in things.names[t] or (kind and not person):
@@ -187,7 +188,7 @@ def _is(phrase: Phrase, t: int, things: Things) -> int:
 
 
 def _sized(things: Things, t: int, others: np.ndarray, size: str) -> int:
-    """Whether object t is the big (small) one beside the others that the phrase fits."""
+    """Whether object t is the big (small) one among the objects that fit the phrase."""
     large, less = things.area[t], things.area[others]
     if size == "small":
         large, less = less, large
@@ -196,21 +197,21 @@ def _sized(things: Things, t: int, others: np.ndarray, size: str) -> int:
 
 
 def _related(things: Things, t: int, others: np.ndarray, relation: str, fit: np.ndarray) -> int:
-    """Whether object t stands in the relation to one of the others, which the other phrase fits."""
+    """Whether object t has the relation to one of the others, which fit the other phrase."""
     pairs = getattr(things, relation)[t]
     best = max((min(fit[o], pairs[o]) for o in others), default=NO)
-    return best if len(others) == 1 else min(best, MAYBE)  # "the taxi" where there are two
+    return best if len(others) == 1 else min(best, MAYBE)  # "the taxi" when there are two
 
 
 def _placed(things: Things, t: int, others: np.ndarray, place: str) -> int:
-    """Whether object t is there, compared with the others that the rest of the sentence fits."""
+    """Whether object t is at the place, compared with the others that fit the rest."""
     length, at = (things.width, things.x) if AXIS[place] == "x" else (things.height, things.y)
     margin = MARGIN * length
     if place in ("right", "bottom"):
-        at = length - at  # seen from the other side, both are "left"
+        at = length - at  # measured from the other side, so that all are like "left"
     c, rivals = at[t], at[others]
     if place == "middle":
-        half = (len(rivals) + 1) // 2  # with as many on both sides, the number is odd
+        half = (len(rivals) + 1) // 2  # as many on both sides only if the total is odd
         before, after = (rivals <= c - margin).sum(), (rivals >= c + margin).sum()
         at_end = (c < rivals).all() or (c > rivals).all()
         return _truth(half and before == after == half, not at_end)
@@ -233,20 +234,20 @@ def check(sentence: str, things: Things) -> list[str]:
     if said.other:
         fit = np.array([_is(said.other, o, things) for o in every])
         truth = np.minimum(truth, among(fit, _related, said.relation, fit))
-    rest = truth  # a place compares with all that everything else fits
+    rest = truth  # a place compares all objects that fit the rest of the sentence
     for place in said.places:
         truth = np.minimum(truth, among(rest, _placed, place))
     return [VERDICTS[v] for v in truth]
 
 
 def valid(sentence: str, things: Things, targets: list[int]) -> bool:
-    """Whether a sentence is true of the targets (indices) and of no other object, for certain."""
+    """Whether a sentence is certainly true of the targets (indices) and of no other object."""
     verdicts = check(sentence, things)
     return all(v == ("yes" if t in targets else "no") for t, v in enumerate(verdicts))
 
 
 def read_refs(folder: Path, refs_file: Path) -> Iterator[tuple[str, dict, Things, list[int]]]:
-    """(file name, ref, objects of the image, indices of the targets) of every ref."""
+    """Yields (file name, ref, objects of the image, indices of the targets) for each ref."""
     instances = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
     names = {image["id"]: image["file_name"] for image in instances["images"]}
     annotations: dict[int, list[dict]] = {image: [] for image in names}
@@ -261,8 +262,11 @@ def read_refs(folder: Path, refs_file: Path) -> Iterator[tuple[str, dict, Things
 
 
 def check_dataset(folder: Path, refs_file: Path) -> list[str]:
-    """A line (image, ref, sentence, verdicts, a * at each target) for each sentence that is wrong:
-    not valid, not readable, or saying where something is in a folder named "...+"."""
+    """One line (image, ref, sentence, verdicts, with a * at each target) per wrong sentence.
+
+    A sentence is wrong if it is invalid, cannot be parsed, or mentions a position in a dataset
+    whose name ends with "+".
+    """
     problems, plus = [], folder.name.endswith("+")
     for name, ref, things, targets in read_refs(folder, refs_file):
         nouns = [f"{'*' * (t in targets)}{a['noun']}" for t, a in enumerate(things.attributes)]
@@ -271,7 +275,7 @@ def check_dataset(folder: Path, refs_file: Path) -> list[str]:
                 said, verdicts = parse(text), zip(nouns, check(text, things), strict=True)
                 wrong = "" if valid(text, things, targets) else ", ".join(map(" ".join, verdicts))
                 if plus and (said.places or said.relation in ("left_of", "right_of")):
-                    wrong = "places are forbidden in this dataset"
+                    wrong = "positions are not allowed in this dataset"
             except Ungrammatical as error:
                 wrong = str(error)
             if wrong:
@@ -280,7 +284,7 @@ def check_dataset(folder: Path, refs_file: Path) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the problems and a line a refs file; returns 1 if there are problems, else 0."""
+    """Prints the problems and one line per refs file; returns 1 if there are any, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders with instances.json")
     total = 0

@@ -1,4 +1,4 @@
-"""Natural crops and small whole scenes from the training scenes, for CLIP and the captioner."""
+"""Natural crops and downscaled whole scenes from the training scenes, for CLIP and captioners."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-STORED = 96  # pixels a side; training cuts a part of it
-CONTEXT = 0.3  # share of the object's longer side that is added on each side of it
+STORED = 96  # side of a stored crop in pixels; training uses a random part of it
+CONTEXT = 0.3  # margin on each side, relative to the object's longer side
 
 
 def natural_crop(
     image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.uint8]:
-    """The object with what surrounds it, squared, (STORED, STORED, 3)."""
+    """The object with its surroundings, resized to a square, (STORED, STORED, 3)."""
     ys, xs = np.nonzero(mask)
     side = max(np.ptp(xs) + 1, np.ptp(ys) + 1) * (1 + 2 * CONTEXT)
     cx, cy = (xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2
@@ -31,9 +31,9 @@ def natural_crop(
 def load(
     pool: Path, scenes: int
 ) -> tuple[npt.NDArray[np.uint8], list[dict], npt.NDArray[np.uint8], list[dict]]:
-    """Crops (C, S, S, 3) with what each shows, and scenes (N, S, S, 3) with what each holds.
+    """Crops (C, S, S, 3) with their objects, and scenes (N, S, S, 3) with their contents.
 
-    The first call writes the arrays beside the pool; later ones map them.
+    The first call saves the arrays in the pool's folder; later calls memory-map them.
     """
     cache = pool / f"crops-{scenes}"
     if not (cache / "done.json").is_file():
@@ -41,7 +41,7 @@ def load(
         lines = (pool / "scenes.jsonl").read_text().splitlines()[:scenes]
         rows = [json.loads(line) for line in lines]
         crops, things, wholes, held = [], [], [], []
-        for row in tqdm(rows, desc="cut crops", mininterval=5):
+        for row in tqdm(rows, desc="cutting crops", mininterval=5):
             image = cv2.cvtColor(cv2.imread(str(pool / f"{row['seed']}.jpg")), cv2.COLOR_BGR2RGB)
             labels = cv2.imread(str(pool / f"{row['seed']}.png"), cv2.IMREAD_UNCHANGED)
             shares = []
@@ -67,11 +67,11 @@ def load(
 def augment(
     stored: npt.NDArray[np.uint8], size: int, rng: np.random.Generator, least: float = 0.62
 ) -> npt.NDArray[np.uint8]:
-    """A random part of every stored crop (B, S, S, 3), half of them mirrored, (B, s, s, 3)."""
+    """A random part of each stored crop (B, S, S, 3), mirrored half of the time, (B, s, s, 3)."""
     out = np.empty((len(stored), size, size, 3), np.uint8)
     for i, crop in enumerate(stored):
         side = int(STORED * rng.uniform(least, 1.0))
-        # the object is in the middle of the crop, so the part stays near it
+        # the object is in the middle of the crop, so the part is taken near it
         slack = STORED - side
         x, y = (int(np.clip(rng.normal(slack / 2, slack / 6 + 1e-6), 0, slack)) for _ in range(2))
         part = cv2.resize(

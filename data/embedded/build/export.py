@@ -1,9 +1,9 @@
-"""Turns finished trainings into the checkpoints that the workbook carries, each with its card.
+"""Converts finished trainings to the workbook's embedded checkpoints, each with a card.
 
     python export.py --train runs/train --out data/embedded/checkpoints [--only sam,clip-rn]
 
-Weights are stored in half precision, which no score notices, as safetensors. ``measure.py`` adds
-what was measured to the cards.
+Weights are stored as safetensors in half precision, which does not affect the scores.
+``measure.py`` adds measurements to the cards.
 """
 
 from __future__ import annotations
@@ -34,33 +34,34 @@ SCRIPTS = {
 
 SCENES = {**dict.fromkeys(NAMES, 6000), "freesolo": 5000}
 EARLIER = {"sam": 57.0, "clip-rn": 58.0, "clip-vit": 49.8, "blip2": 41.0, "git": 40.0}
-"""Minutes of schedules before the last one, whose weights it went on from."""
+"""Minutes of earlier schedules, from whose weights the last one started."""
 
 NOTES = {
-    "sam": "Two schedules. The first 1,900 steps saw 9,000 more crowded scenes, of up to eight "
-    "objects, 1,111 of them without the affinity head; from step 4,000 on the two masks that are "
-    "not the best are held to the object too, since merged objects among them swallowed the good "
-    "masks in the refinement.",
-    "clip-rn": "Two schedules, the first on 9,000 more crowded scenes. In the second every crop is "
-    "also held against the plain captions of all nouns: without that the accuracy stood at 75 %.",
+    "sam": "Two schedules. The first 1,900 steps used 9,000 more crowded scenes, with up to eight "
+    "objects, and 1,111 of these steps had no affinity head. From step 4,000 on, the two masks "
+    "that are not the best are trained to be the object as well, since merged objects among them "
+    "absorbed the good masks in the refinement.",
+    "clip-rn": "Two schedules, the first on 9,000 more crowded scenes. In the second, every crop "
+    "is also compared with the plain captions of all nouns; without this, accuracy stayed at 75 %.",
     "clip-vit": "Three schedules, the first on 9,000 more crowded scenes. The text tower is the "
-    "ResNet's and stayed as it was while the image tower learnt. From scratch, without it, a ViT "
-    "of this size learnt next to nothing in half an hour.",
-    "blip2": "Three schedules, the first on 9,000 more crowded scenes; the second began with the"
-    " vision tower of the CLIP-ViT anew.",
-    "freesolo": "The network is FreeSOLO's, its training is not: it learnt from the objects of the "
-    "scenes, where the real one finds masks in pictures without labels.",
-    "git": "Three schedules; the first began with the vision tower of the CLIP-ViT.",
-    "blip2-itc": "Began with the image side of the captioner (from the CLIP-ViT alone it had learnt"
-    " little after 300 steps); of BLIP-2's losses only image-text contrast. Half of the captions of"
-    " crops stand in other frames and have tails of words, so that the text tower overlooks them.",
-    "albef": "Began with the vision tower of the CLIP-ViT. Half of the captions of crops stand in "
-    "other frames and have tails of words, so that the text tower overlooks them.",
+    "ResNet's and was frozen while the image tower was trained. From scratch, without it, a ViT of "
+    "this size learnt next to nothing in half an hour.",
+    "blip2": "Three schedules, the first on 9,000 more crowded scenes; the second started again "
+    "from the vision tower of the CLIP-ViT.",
+    "freesolo": "The network is FreeSOLO's, but its training is not: it learnt from the objects of "
+    "the scenes, whereas the real one learns from masks found in images without labels.",
+    "git": "Three schedules; the first started from the vision tower of the CLIP-ViT.",
+    "blip2-itc": "Started from the image side of the captioner (from the CLIP-ViT alone it had "
+    "learnt little after 300 steps), with only the image-text contrast among BLIP-2's losses. Half "
+    "of the captions of crops are in other templates and followed by other words, so that the text "
+    "tower learns to ignore these.",
+    "albef": "Started from the vision tower of the CLIP-ViT. Half of the captions of crops are in "
+    "other templates and followed by other words, so that the text tower learns to ignore these.",
 }
 
 
 def half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights in half precision, each with contiguous memory of its own."""
+    """Weights in half precision, each in its own contiguous memory."""
     return {
         k: (v.half() if v.is_floating_point() else v)
         .contiguous()
@@ -70,12 +71,12 @@ def half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def text_tower(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """All but the image tower: what ``train_text.py`` made and both CLIPs share."""
+    """All weights except the image tower's, as trained by ``train_text.py`` for both CLIPs."""
     return {k: v for k, v in weights.items() if not k.startswith("visual.")}
 
 
 def write_weights(name: str, train: Path, out: Path) -> None:
-    """Writes the files that the loading class of a checkpoint reads."""
+    """Writes the files from which a checkpoint is loaded."""
     state = torch.load(train / "state.pt", weights_only=True)
     if name in MODELS | PAIRS:
         trained = (MODELS | PAIRS)[name]()
@@ -107,7 +108,7 @@ def write_weights(name: str, train: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=Path, required=True, help="folder of the trainings")
+    parser.add_argument("--train", type=Path, required=True, help="folder of finished trainings")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(NAMES))
     args = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Writes referring expressions that are true of their targets and of nothing else in the scene.
+"""Generates referring expressions that are true of their targets and of nothing else in the scene.
 
-A phrase is drawn, its truth is worked out for every object (2 yes, 1 perhaps, 0 no) and it is kept
-when exactly the targets are a yes and all others a no. ``checker.py`` proves the same from the
-finished text alone and shares no code with this file.
+A phrase is sampled and evaluated for every object (2 yes, 1 maybe, 0 no). It is kept if it is *yes*
+for its targets and *no* for all other objects. ``checker.py`` proves the same from the finished
+text alone and shares no code with this file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RELATIONS = ("near", "left_of", "right_of", "behind", "in_front_of")
 
 @dataclass(frozen=True)
 class Phrase:
-    """What an expression says; empty fields say nothing."""
+    """The content of an expression; empty fields are not expressed."""
 
     name: str
     look: str = ""
@@ -36,7 +36,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Style:
-    """How the people of one dataset write: chances of what an expression holds."""
+    """The style of a dataset: probabilities of the parts of an expression."""
 
     place: float
     size: float
@@ -56,7 +56,7 @@ STYLES = {
 
 
 class Geometry:
-    """What the phrases measure on the objects of one scene, in pixels."""
+    """Measurements in pixels on the objects of a scene, used to evaluate phrases."""
 
     def __init__(self, objects: tuple[Object, ...]) -> None:
         masks = [thing.mask for thing in objects]
@@ -74,12 +74,12 @@ class Geometry:
 
 
 class Writer:
-    """Writes expressions about one scene.
+    """Generates expressions for a scene.
 
     Args:
         scene: The scene.
-        style: The dataset's.
-        rng: Decides every choice.
+        style: The dataset's style.
+        rng: Makes all random choices.
     """
 
     def __init__(self, scene: Scene, style: Style, rng: np.random.Generator) -> None:
@@ -89,13 +89,13 @@ class Writer:
     # -- truth ---------------------------------------------------------------------------------
 
     def fits(self, phrase: Phrase) -> Truth:
-        """2 where the phrase is true, 1 where some would say so, 0 where it is false."""
+        """For each object: 2 if the phrase is true, 1 if people may disagree, 0 if it is false."""
         truth = np.array([self._describes(phrase, thing) for thing in self.objects])
         if phrase.size:
             truth = np.minimum(truth, self._size(phrase.size, truth > 0))
         if phrase.relation and phrase.other:
             truth = np.minimum(truth, self._related(phrase.relation, self.fits(phrase.other)))
-        rivals = truth > 0  # both words of "bottom left" compare with the same rivals
+        rivals = truth > 0  # both words of "bottom left" have the same rivals
         for place in phrase.places:
             truth = np.minimum(truth, self._placed(place, rivals))
         return truth
@@ -183,7 +183,7 @@ class Writer:
     # -- choice --------------------------------------------------------------------------------
 
     def sentences(self, target: int, count: int) -> list[str]:
-        """Up to ``count`` different sentences that are true of one object alone."""
+        """Up to ``count`` different sentences that are true of the target only."""
         found: dict[str, None] = {}
         for _ in range(80):
             phrase = self._draw(target)
@@ -197,10 +197,10 @@ class Writer:
         return list(found)
 
     def _natural(self, phrase: Phrase) -> bool:
-        """Refuses "the carrot behind the carrot", and most long ones that hang on their end.
+        """Rejects "the carrot behind the carrot", and most long phrases that depend on their end.
 
-        Who writes at length says more than is needed: two times in three the place or the
-        neighbour in a long expression only confirms what its head has told already.
+        People who write long expressions say more than necessary: two times out of three, the place
+        or relation in a long expression only confirms what its head already identifies.
         """
         if _circular(phrase):
             return False
@@ -210,7 +210,7 @@ class Writer:
         return int(head.sum()) == 2
 
     def phrases(self, target: int, count: int) -> dict[str, list[int]]:
-        """Up to ``count`` phrases about an object, with all the objects that each is true of."""
+        """Up to ``count`` phrases for an object, each with all objects that it is true of."""
         found: dict[str, list[int]] = {}
         for _ in range(80):
             phrase = self._draw(target)
@@ -254,7 +254,7 @@ class Writer:
     # -- words ---------------------------------------------------------------------------------
 
     def say(self, phrase: Phrase) -> str:
-        """The phrase in words, clipped as people write, or as a whole clause in a long style."""
+        """The phrase in words: telegraphic, or as a whole clause in a long style."""
         one = self.rng.choice
         before: list[str] = []
         after: list[str] = []
@@ -305,12 +305,12 @@ class Writer:
 
 
 def _circular(phrase: Phrase) -> bool:
-    """True of "the carrot behind the carrot"."""
+    """Whether a phrase is like "the carrot behind the carrot"."""
     return phrase.other is not None and phrase.other.name == phrase.name
 
 
 def targets(scene: Scene, wanted: Callable[[Object], bool]) -> Iterator[int]:
-    """Objects that may be referred to, those with a rival in the scene first."""
+    """Objects that may be referred to, starting with those that have a rival in the scene."""
     least = 0.01
     able = [i for i, thing in enumerate(scene.objects) if thing.share >= least and wanted(thing)]
 

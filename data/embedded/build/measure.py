@@ -1,9 +1,9 @@
-"""Measures the checkpoints on development scenes and writes the results into their cards.
+"""Evaluates the checkpoints on development scenes and writes the results to their cards.
 
     python benchmark.py --pictures ... --out runs/development/embedded --development
     python measure.py --development runs/development/embedded [--only clip-rn,...]
 
-Crops are cut with the ground-truth masks, so that a model is measured and not the proposals.
+Crops are made with the ground-truth masks, so that the models and not the proposals are evaluated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasnb.models.encoders import load_encoder
 from tasnb.models.proposal_networks import load_proposal_network
 from tasnb.settings import make_settings
 
-LEAST_SHARE = 0.01  # of the image, for an object to be counted
+LEAST_SHARE = 0.01  # minimum share of the image that an object must cover
 AIMS = {
     "sam": ("mean IoU of the best refined proposal", 0.80),
     "clip-rn": ("noun of natural crops, seen pictures (%)", 95.0),
@@ -38,11 +38,11 @@ AIMS = {
     "blip2-itc": ("noun of natural crops, seen pictures (%)", 85.0),
     "albef": ("noun of natural crops, seen pictures (%)", 85.0),
 }
-"""What each checkpoint was meant to reach; its card says by how much it misses that."""
+"""Target for each checkpoint; its card states by how much it is missed."""
 
 
 def objects(folder: Path, limit: int) -> list[dict]:
-    """Every object of the development scenes that is large enough, with its crops."""
+    """All sufficiently large objects of the development scenes, with their crops."""
     found = []
     for dataset in ("refscenes", "refscenesg"):
         instances = json.loads((folder / dataset / "instances.json").read_text())
@@ -63,7 +63,7 @@ def objects(folder: Path, limit: int) -> list[dict]:
 
 
 def share(hits: list[bool], things: list[dict], unseen: bool) -> float:
-    """Percentage of hits among the objects whose picture was (not) trained on."""
+    """Percentage of hits among objects whose pictures were unseen (or seen) in training."""
     chosen = [hit for hit, thing in zip(hits, things, strict=True) if thing["unseen"] == unseen]
     return round(100 * float(np.mean(chosen)), 1)
 
@@ -122,14 +122,14 @@ def measure_network(name: str, folder: Path, limit: int, settings) -> dict[str, 
         "targets covered with IoU over 0.5 (%)": round(
             100 * float(np.mean(np.array(best) > 0.5)), 1
         ),
-        "masks an image": round(float(np.mean(raw)), 1),
-        "refined masks an image": round(float(np.mean(count)), 1),
+        "masks per image": round(float(np.mean(raw)), 1),
+        "refined masks per image": round(float(np.mean(count)), 1),
         "objects": len(best),
     }
 
 
 def against_aim(name: str, result: dict[str, float]) -> str:
-    """What a card says of the aim."""
+    """The text about the target on a card."""
     what, aim = AIMS[name]
     missing = round(aim - result[what], 3)
     verdict = f"missed by {missing:g}" if missing > 0 else "reached"
@@ -140,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--development", type=Path, required=True)
     parser.add_argument("--only", default=",".join(AIMS))
-    parser.add_argument("--limit", type=int, default=126, help="images of each dataset")
+    parser.add_argument("--limit", type=int, default=126, help="images per dataset")
     args = parser.parse_args()
     settings = make_settings()
     names = args.only.split(",")

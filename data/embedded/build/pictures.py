@@ -1,7 +1,7 @@
-"""Fluent Emoji as cut-out pictures: which file shows what, and how one is painted.
+"""Fluent Emoji as cut-out pictures: what each file shows, and how to recolour it.
 
-The pictures come from the npm package ``@lobehub/fluent-emoji-3d`` (MIT), unpacked anywhere; the
-finished scenes are committed, so only somebody who rebuilds the benchmark needs them.
+The pictures are from the npm package ``@lobehub/fluent-emoji-3d`` (MIT), unpacked anywhere. The
+finished scenes are committed, so they are needed only for rebuilding the benchmark.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ VOCABULARY = tomllib.loads((Path(__file__).parent / "vocabulary.toml").read_text
 
 @dataclass(frozen=True)
 class Look:
-    """One way an object can look: a picture and what is true of it.
+    """One appearance of an object: a picture and its attributes.
 
     Attributes:
-        noun: The noun that it is first of all called.
+        noun: Its main name.
+        kind: "person", "animal", "vehicle" or "thing".
+        size: Height relative to a standing person.
         picture: Stem of the picture's file.
-        unseen: True if no checkpoint may be trained on it.
-        names: Every name that is true of it, the noun first.
-        maybe: Names that some would accept and some would not.
-        activity, look: What a person is doing, how a person looks; empty if nothing stands out.
-        maybe_looks: Looks that some would see in it.
+        unseen: Whether it is reserved for evaluation, so that no checkpoint may be trained on it.
+        names: All its names, starting with the noun.
+        maybe: Names that some people would accept and others would not.
+        gender: "man", "woman" or "".
+        activity, look: What a person is doing and looks like; empty if unremarkable.
+        maybe_looks: Looks that some people might see in it.
+        paints: Colours in which it may be painted.
     """
 
     noun: str
@@ -47,7 +51,7 @@ class Look:
 
 
 def _expand(pattern: str, gender: str) -> list[tuple[str, bool, str]]:
-    """(picture, unseen, tone) of a pattern with ``{g}``, ``{s}``, ``{t}`` and ``{f}`` filled in."""
+    """(picture, unseen, tone) for each filling of ``{g}``, ``{s}``, ``{t}`` and ``{f}``."""
     people = VOCABULARY["people"]
     if not any(mark in pattern for mark in ("{t}", "{f}")):
         return [(pattern, False, "")]
@@ -57,7 +61,7 @@ def _expand(pattern: str, gender: str) -> list[tuple[str, bool, str]]:
                 g=people[gender]["code"] if gender else "",
                 s=people[gender]["sign"] if gender else "",
                 t=tone,
-                f=tone or "-fe0f",  # some pictures carry a variation selector in the tone's place
+                f=tone or "-fe0f",  # some file names have a variation selector in place of the tone
             ),
             tone in people["unseen_tones"],
             tone,
@@ -139,7 +143,7 @@ def all_looks() -> dict[str, list[Look]]:
 
 
 def read_picture(folder: Path, picture: str) -> npt.NDArray[np.uint8]:
-    """A picture as RGBA uint8, trimmed to what shows."""
+    """A picture as RGBA uint8, trimmed to its visible part."""
     path = folder / f"{picture}.webp"
     rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if rgba is None or rgba.shape[2] != 4:
@@ -152,10 +156,10 @@ def read_picture(folder: Path, picture: str) -> npt.NDArray[np.uint8]:
 
 
 def paint(rgba: npt.NDArray[np.uint8], colour: str) -> npt.NDArray[np.uint8]:
-    """Paints a picture in one of the vocabulary's colours; its shading stays.
+    """Paints a picture in one of the vocabulary's colours, keeping its shading.
 
-    Only what has a colour of its own is painted (a car's body, not its grey tyres), unless most of
-    the picture is grey.
+    Only coloured parts are painted (the body of a car, not its grey tyres), unless most of the
+    picture is grey.
     """
     row = VOCABULARY["colours"][colour]
     hsv = cv2.cvtColor(rgba[..., :3], cv2.COLOR_RGB2HSV).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Renders the scenes that checkpoints are trained on: never committed, other seeds than evaluation.
+"""Renders the training scenes for the checkpoints, from other seeds than those for evaluation.
 
     python pool.py --pictures ~/fluent-emoji-3d/assets --out /tmp/pool --scenes 8000
 
-writes ``<seed>.jpg`` (the scene), ``<seed>.png`` (a label map: 0 the backdrop, n the n-th object)
-and ``scenes.jsonl`` (what each object is).
+writes ``<seed>.jpg`` (the scene), ``<seed>.png`` (a label map: 0 is the backdrop, n the n-th
+object) and ``scenes.jsonl`` (descriptions of the objects). None of this is committed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from scenes import Composer, Scene
 from tqdm import tqdm
 
-TRAINING_SEEDS = 1_000_000  # training scenes start here; evaluation and development lie below
+TRAINING_SEEDS = 1_000_000  # training scenes start here; evaluation and development are below
 
 
 def label_map(scene: Scene) -> np.ndarray:
-    """uint8 (H, W): 0 the backdrop, n the n-th object from the back."""
+    """Label map, uint8 (H, W): 0 is the backdrop, n the n-th object from the back."""
     labels = np.zeros(scene.image.shape[:2], np.uint8)
     for number, thing in enumerate(scene.objects, start=1):
         labels[thing.mask] = number
@@ -32,13 +32,13 @@ def label_map(scene: Scene) -> np.ndarray:
 
 
 def describe(scene: Scene) -> dict:
-    """What a scene holds, as JSON."""
+    """The objects of a scene, in a form that JSON can store."""
     objects = [{**asdict(thing.look), "colour": thing.colour} for thing in scene.objects]
     return {"seed": scene.seed, "objects": objects}
 
 
 def write_part(seeds: range, pictures: Path, out: Path) -> list[dict]:
-    """Renders some seeds and returns their descriptions."""
+    """Renders the scenes of some seeds and returns their descriptions."""
     cv2.setNumThreads(1)
     composer = Composer(pictures, unseen=False)
     rows = []

@@ -1,4 +1,4 @@
-"""Composes scenes: a backdrop, three to seven objects, nearer ones larger and in front."""
+"""Composes scenes: a backdrop with three to seven objects, nearer ones larger and in front."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pictures import VOCABULARY, Look, all_looks, paint, read_picture
 
 SIZES = ((320, 240), (320, 240), (320, 240), (352, 256), (320, 288))  # width, height in pixels
 STANDING = 0.42  # height of a person at the front, as a share of the image's height
-VISIBLE = (0.93, 0.55)  # share of an object that shall show, and that must after some tries
-LEAST_AREA = 0.005  # least share of the image that an object covers; a target needs 0.01
+VISIBLE = (0.93, 0.55)  # minimum visible share of an object, at first and after some attempts
+LEAST_AREA = 0.005  # minimum share of the image that an object covers; 0.01 for a target
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object in a finished scene; ``mask`` (H, W) bool is what shows of it."""
+    """An object in a finished scene; ``mask`` (H, W) bool is its visible part."""
 
     look: Look
     colour: str
     layer: int  # painting order: a higher layer hides a lower one
     mask: npt.NDArray[np.bool_]
-    whole_area: int  # pixels that would show if nothing stood before it
+    whole_area: int  # pixels that would be visible without occlusion
 
     @property
     def area(self) -> int:
@@ -38,7 +38,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """A finished scene: ``image`` (H, W, 3) uint8 RGB and its objects from back to front."""
+    """A finished scene: ``image`` (H, W, 3) uint8 RGB, and its objects from back to front."""
 
     seed: int
     image: npt.NDArray[np.uint8]
@@ -50,9 +50,9 @@ class Composer:
 
     Args:
         pictures: Folder of the emoji package's webp files.
-        unseen: Whether pictures kept for evaluation may be used, half of the time where a noun
-            has some. Training scenes must not use them.
-        people: 1 makes scenes mostly of people, 0 scenes without any, None a mixture.
+        unseen: Whether to use pictures reserved for evaluation (half of the time, for nouns that
+            have any). Training scenes must not use them.
+        people: 1 for scenes with mostly people, 0 for scenes without people, None for a mixture.
     """
 
     def __init__(self, pictures: Path, unseen: bool, people: float | None = None) -> None:
@@ -73,7 +73,7 @@ class Composer:
         return paint(rgba, colour) if colour else rgba
 
     def scene(self, seed: int) -> Scene:
-        """The scene of a seed, always the same."""
+        """The scene for a seed; deterministic."""
         rng = np.random.default_rng(seed)
         while True:
             size = SIZES[rng.integers(len(SIZES))]
@@ -83,7 +83,7 @@ class Composer:
                 return Scene(seed, _finish(rng, image), tuple(objects))
 
     def _cast(self, rng: np.random.Generator) -> list[tuple[Look, str]]:
-        """Who stands in the scene: groups of rivals, look-alikes and passers-by."""
+        """Samples the objects of a scene: groups of rivals, look-alikes and single objects."""
         count = int(rng.integers(3, 8))
         cast: list[tuple[Look, str]] = []
         while len(cast) < count:
@@ -98,7 +98,7 @@ class Composer:
     def _noun(self, rng: np.random.Generator) -> str:
         people = 0.35 if self.people is None else self.people * 0.75
         if rng.random() < people:
-            # men and women have many looks, so they come more often
+            # men and women have many looks, so they are sampled more often
             return (
                 str(rng.choice(["man", "woman"]))
                 if rng.random() < 0.45
@@ -114,7 +114,7 @@ class Composer:
             looks = fresh
         else:
             looks = [look for look in looks if not look.unseen]
-        if noun in ("man", "woman"):  # every activity and look as often as any other
+        if noun in ("man", "woman"):  # sample all activities and looks equally often
             stances = sorted({(look.activity, look.look) for look in looks})
             stance = stances[rng.integers(len(stances))]
             looks = [look for look in looks if (look.activity, look.look) == stance]
@@ -124,7 +124,7 @@ class Composer:
     def _place(
         self, rng: np.random.Generator, image: npt.NDArray[np.uint8], cast: list[tuple[Look, str]]
     ) -> list[Object]:
-        """Paints the cast from back to front; who cannot be seen enough is left out."""
+        """Paints the objects from back to front; those that would be too hidden are left out."""
         height, width = image.shape[:2]
         horizon = 0.38 * height
         bases = np.sort(rng.uniform(horizon + 0.12 * height, 0.985 * height, len(cast)))
@@ -177,7 +177,7 @@ def _noise(
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-GROUNDS = {  # colour of the ground (RGB), roughness, colour of what is above the horizon
+GROUNDS = {  # colour of the ground (RGB), roughness, colour above the horizon
     "grass": ((112, 158, 74), 22, (176, 212, 240)),
     "sand": ((222, 200, 150), 12, (170, 215, 245)),
     "street": ((128, 128, 132), 12, (196, 204, 214)),
@@ -230,7 +230,7 @@ def _blend(image: npt.NDArray[np.uint8], stamp: npt.NDArray[np.uint8], x: int, y
 
 
 def _finish(rng: np.random.Generator, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A camera's softness and grain."""
+    """Adds the softness and grain of a camera."""
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7))
     grain = rng.normal(0, rng.uniform(1, 4), image.shape)
     return np.clip(image + grain, 0, 255).astype(np.uint8)

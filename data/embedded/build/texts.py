@@ -1,8 +1,8 @@
-"""Captions that checkpoints are trained on, and the tokenizer that all of them share.
+"""Training captions for the checkpoints, and the tokenizer that all of them share.
 
-A caption names things and what they look like, in frames such as "a photo of ..." or in lists. No
-caption says where anything is or how two things stand to each other, and none has the form of an
-expression ("left cat", "the man running"): those are for the evaluation alone.
+A caption names objects and describes their appearance, in a template such as "a photo of ..." or in
+a list. Captions never mention positions or relations, and never have the form of an expression
+("left cat", "the man running"): these are reserved for evaluation.
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ START, END, PAD = "<start>", "<end>", "<pad>"
 
 
 def article(phrase: str) -> str:
-    """The phrase with "a" or "an" before it."""
+    """The phrase with "a", "an" or "some" before it."""
     if phrase in ("grapes", "broccoli", "cheese", "luggage"):
         return f"some {phrase}"
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def name_of(thing: dict, rng: np.random.Generator, plain: bool) -> str:
-    """A true name; the noun itself most of the time, always if ``plain``."""
+    """One of an object's names: usually the noun itself, and always if ``plain``."""
     if plain or len(thing["names"]) == 1 or rng.random() < 0.6:
         return thing["noun"]
     return str(rng.choice(thing["names"][1:]))
 
 
 def noun_phrase(thing: dict, rng: np.random.Generator, plain: bool = False) -> str:
-    """Such as "a red car", "an old man", "a woman running"; details come three times in four.
+    """A phrase such as "a red car", "an old man" or "a woman running"; 3 in 4 have details.
 
     Args:
-        thing: An object of a scene as ``pool.py`` describes it.
-        plain: Only the noun as its name, no synonyms.
+        thing: An object as described by ``pool.py``.
+        rng: Makes all random choices.
+        plain: Use the noun as its name, without synonyms.
     """
     name = name_of(thing, rng, plain)
     detail = rng.random() < 0.75
@@ -55,7 +56,7 @@ def noun_phrase(thing: dict, rng: np.random.Generator, plain: bool = False) -> s
     words = VOCABULARY["looks"].get(thing["look"], {}).get("also", [])
     if adjectives and words and not plain and rng.random() < 0.25:
         adjectives[0] = str(rng.choice(words))
-        if adjectives[0] == "redhead":  # a noun of its own
+        if adjectives[0] == "redhead":  # a noun by itself
             return article("redhead")
     phrase = article(" ".join([*adjectives, name]))
     if thing["activity"] and detail:
@@ -68,12 +69,12 @@ def noun_phrase(thing: dict, rng: np.random.Generator, plain: bool = False) -> s
 
 
 def region_caption(thing: dict, rng: np.random.Generator) -> str:
-    """What CLIP reads with a crop."""
+    """A caption for a crop, as CLIP is trained on."""
     return str(rng.choice(FRAMES)).format(noun_phrase(thing, rng))
 
 
 def enumeration(phrases: list[str]) -> str:
-    """ "a cat", "a cat and a dog", "a cat, a dog and a cow"."""
+    """Joins phrases: "a cat", "a cat and a dog", "a cat, a dog and a cow"."""
     if len(phrases) == 1:
         return phrases[0]
     return ", ".join(phrases[:-1]) + " and " + phrases[-1]
@@ -82,11 +83,13 @@ def enumeration(phrases: list[str]) -> str:
 def scene_caption(
     things: list[dict], shares: Iterable[float], rng: np.random.Generator, plain: bool = False
 ) -> str:
-    """Two to four of a scene's things, those that cover more of it first of all.
+    """A list of two to four of a scene's objects, with a preference for large ones.
 
     Args:
         things: The scene's objects.
-        shares: The share of the image that each covers.
+        shares: The share of the image that each object covers.
+        rng: Makes all random choices.
+        plain: As for ``noun_phrase``.
     """
     weights = np.sqrt(np.array(list(shares)))
     count = min(len(things), int(rng.integers(2, 5)))
@@ -96,7 +99,7 @@ def scene_caption(
 
 
 def all_words() -> list[str]:
-    """Every word that an expression or a caption may hold; the tokenizer knows each whole."""
+    """All words of expressions and captions; each of them is a single token of the tokenizer."""
     texts: list[str] = [frame.format("") for frame in FRAMES]
     for noun, row in VOCABULARY["nouns"].items():
         texts += [noun, *row.get("also", []), *row.get("maybe", [])]
@@ -113,7 +116,7 @@ def all_words() -> list[str]:
 
 
 def build_tokenizer(context_length: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE whose end-of-text token has the largest id, as CLIP's pooling needs."""
+    """A byte-level BPE whose end-of-text token has the largest id, as CLIP's pooling requires."""
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

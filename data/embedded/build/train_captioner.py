@@ -3,10 +3,10 @@
     python train_captioner.py --model blip2 --pool /tmp/pool --out runs/train/blip2 \
         --vision-from runs/train/clip-vit --minutes 35
 
-Goes on from ``<out>/state.pt`` when it is there. The vision tower starts from the trained CLIP-ViT,
-as the real ones start from a CLIP; the rest starts from nothing, so linear heads, thrown away
-afterwards, ask which nouns the picture shows. Captions are of the form "a red car" for crops and
-"a red car, a woman running and a tree" for scenes.
+Resumes from ``<out>/state.pt`` if it exists. The vision tower starts from the trained CLIP-ViT, as
+the real models start from a CLIP. The rest is trained from scratch, helped by linear heads,
+discarded afterwards, that predict the nouns in the image. Captions have the form "a red car" for
+crops and "a red car, a woman running and a tree" for scenes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-SIZE, PATCH, WIDTH, LAYERS, HEADS = 84, 12, 128, 4, 4  # of the vision tower: the CLIP-ViT's
+SIZE, PATCH, WIDTH, LAYERS, HEADS = 84, 12, 128, 4, 4  # of the vision tower, as in the CLIP-ViT
 QUERIES = 8
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
@@ -51,31 +51,31 @@ BLOCK = {
     "mlp.fc2.weight": "mlp.c_proj.weight",
     "mlp.fc2.bias": "mlp.c_proj.bias",
 }
-"""A block of transformers' vision towers -> a block of open_clip's, but for the attention."""
+"""Weights of a block in transformers' vision towers -> in open_clip's, except the attention."""
 
 
 class Read(NamedTuple):
-    """What a captioner made of a batch."""
+    """A captioner's outputs for a batch."""
 
     loss: Tensor
-    guess: Tensor  # (B, L) the likeliest next tokens
-    aim: Tensor  # (B, L) the true ones, -100 where none is asked
-    seen: dict[str, Tensor]  # what the heads that name nouns look at, (B, C)
+    guess: Tensor  # (B, L) the most likely next tokens
+    aim: Tensor  # (B, L) the true next tokens, -100 where ignored
+    seen: dict[str, Tensor]  # inputs of the heads that predict nouns, (B, C)
 
 
 class Captioner(Protocol):
-    """A model that is trained here."""
+    """A captioner to be trained."""
 
     model: PreTrainedModel
 
     def start_vision(self, clip: dict[str, Tensor]) -> None:
-        """Puts the weights of a trained CLIP-ViT into the vision tower."""
+        """Initialises the vision tower with the weights of a trained CLIP-ViT."""
 
     def read(self, pixels: Tensor, captions: list[str]) -> Read:
-        """The loss of some captions, given the pictures."""
+        """The loss and other outputs for some images and their captions."""
 
     def save(self, out: Path) -> None:
-        """Writes what ``AutoProcessor`` and ``from_pretrained`` read."""
+        """Writes the files that ``AutoProcessor`` and ``from_pretrained`` load."""
 
 
 class Blip2:
@@ -113,7 +113,7 @@ class Blip2:
             image_token_index=self.tokenizer.convert_tokens_to_ids("<image>"),
         )
         self.model = Blip2ForConditionalGeneration(config)
-        torch.nn.init.normal_(self.model.query_tokens, std=0.5)  # zeros would stay equal for ever
+        torch.nn.init.normal_(self.model.query_tokens, std=0.5)  # zeros would stay identical
 
     def start_vision(self, clip: dict[str, Tensor]) -> None:
         start_blip2_vision(self.model.vision_model, clip)
@@ -124,7 +124,7 @@ class Blip2:
         ids = torch.cat([before, words.input_ids], 1)
         mask = torch.cat([torch.ones_like(before), words.attention_mask], 1)
         labels = ids.masked_fill(mask == 0, -100)
-        labels[:, : QUERIES + 1] = -100  # neither the image nor the start is to be predicted
+        labels[:, : QUERIES + 1] = -100  # image and start tokens are not predicted
         out = self.model(pixel_values=pixels, input_ids=ids, attention_mask=mask, labels=labels)
         seen = {
             "vision": out.vision_outputs.last_hidden_state.mean(1),
@@ -140,7 +140,7 @@ class Blip2:
 
 
 class Git:
-    """``GitForCausalLM``: one decoder reads the patches of the picture, then the words."""
+    """``GitForCausalLM``: one decoder reads the image patches and then the words."""
 
     def __init__(self) -> None:
         self.tokenizer = texts.build_tokenizer(context_length=48)
@@ -186,7 +186,7 @@ class Git:
                 for kind in ("weight", "bias"):
                     for part, values in zip(heads, clip[f"{block}_{kind}"].chunk(3), strict=True):
                         getattr(part, kind).copy_(values)
-            # The CLIP-ViT has no norm before its blocks; this one then changes little.
+            # The CLIP-ViT has no norm before its blocks; with this weight the norm changes little.
             tower.pre_layrnorm.weight.fill_(float(tower.embeddings.position_embedding.weight.std()))
 
     def read(self, pixels: Tensor, captions: list[str]) -> Read:
@@ -219,13 +219,13 @@ MODELS: dict[str, type[Captioner]] = {"blip2": Blip2, "git": Git}
 
 
 def blip2_images() -> BlipImageProcessor:
-    """What brings an image to the tower's size."""
+    """The image processor, which resizes to the tower's input."""
     size = {"height": SIZE, "width": SIZE}
     return BlipImageProcessor(size=size, image_mean=MEAN, image_std=STD)
 
 
 def blip2_vision() -> Blip2VisionConfig:
-    """A vision tower that the CLIP-ViT's weights fit."""
+    """Configuration of a vision tower that fits the CLIP-ViT's weights."""
     return Blip2VisionConfig(
         image_size=SIZE,
         patch_size=PATCH,
@@ -237,7 +237,7 @@ def blip2_vision() -> Blip2VisionConfig:
 
 
 def start_blip2_vision(tower: torch.nn.Module, clip: dict[str, Tensor]) -> None:
-    """Puts the image tower of a trained CLIP-ViT into BLIP-2's, weight by weight."""
+    """Copies the weights of a trained CLIP-ViT's image tower to BLIP-2's."""
     own = tower.state_dict()
     names = {"embeddings.position_embedding": "positional_embedding"}
     for kind in ("weight", "bias"):
@@ -248,12 +248,12 @@ def start_blip2_vision(tower: torch.nn.Module, clip: dict[str, Tensor]) -> None:
 
 
 def start_tower(own: dict[str, Tensor], clip: dict[str, Tensor], names: dict[str, str]) -> None:
-    """Copies what transformers' vision towers have in common with open_clip's ViT.
+    """Copies the weights that transformers' vision towers share with open_clip's ViT.
 
     Args:
-        own: The weights of the tower, written in place.
-        clip: Those of the CLIP.
-        names: What else to copy, tower -> CLIP; ``{}`` in a name stands for every layer.
+        own: The weights of the tower, modified in place.
+        clip: The weights of the CLIP model.
+        names: Further weights to copy, tower -> CLIP; ``{}`` in a name stands for each layer.
     """
     names = names | {
         "embeddings.class_embedding": "class_embedding",
@@ -277,7 +277,7 @@ def to_tensor(images: np.ndarray) -> Tensor:
 
 
 class Nouns(torch.nn.Module):
-    """Which nouns a picture shows, asked of what a captioner has seen."""
+    """Predicts the nouns in an image from a captioner's features."""
 
     def __init__(self, seen: dict[str, Tensor]) -> None:
         super().__init__()
@@ -287,7 +287,7 @@ class Nouns(torch.nn.Module):
         )
 
     def forward(self, seen: dict[str, Tensor], shown: list[list[str]]) -> Tensor:
-        """Cross-entropy against the nouns shown, equally likely where there are several."""
+        """Cross-entropy with the nouns shown, with equal probabilities if there are several."""
         target = torch.zeros(len(shown), len(self.index))
         for row, nouns in zip(target, shown, strict=True):
             row[[self.index[noun] for noun in nouns]] = 1 / len(nouns)
@@ -298,7 +298,7 @@ class Nouns(torch.nn.Module):
 def main() -> None:
     parser = training.arguments(__doc__, minutes=35, batch=64)
     parser.add_argument("--model", choices=MODELS, required=True)
-    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--vision-from", type=Path, help="folder of a finished CLIP-ViT training")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

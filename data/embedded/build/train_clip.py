@@ -1,13 +1,13 @@
-"""Trains a tiny CLIP of the embedded profile on natural crops and whole scenes.
+"""Trains a tiny CLIP for the embedded profile on natural crops and whole scenes.
 
     python train_clip.py --pool /tmp/pool --out runs/train/clip-vit --tower vit --minutes 25
 
-Goes on from ``<out>/state.pt`` when it is there. With ``--text-from DIR`` the text tower is that of
-a finished training and stays as it is, so that only the image tower has to learn. Never sees a
-masked crop: the gap between natural and masked images, which the paper is about, is left open.
-Captions that recur in a batch share their targets instead of counting as negatives. A batch of
-captions seldom holds the nouns that look alike, so every crop is also held against the plain
-caption of every noun, as the text tower read it a few steps ago.
+Resumes from ``<out>/state.pt`` if it exists. With ``--text-from DIR`` the text tower is taken from
+a finished training and frozen, so that only the image tower is trained. Masked crops are never
+used: the gap between natural and masked images, which the paper is about, is preserved. Captions
+that occur several times in a batch share their targets instead of counting as negatives. A batch
+rarely contains nouns that look alike, so every crop is also compared with the plain captions of all
+nouns, as embedded by the text tower a few steps earlier.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import training
 from safetensors.torch import load_file
 
 CONTEXT_LENGTH = 24
-BANK_STEPS = 20  # between two readings of all nouns by the text tower
+BANK_STEPS = 20  # steps between two embeddings of all nouns
 TOWERS = {
     "rn": {
         "image_size": 64,
@@ -44,13 +44,13 @@ TOWERS = {
         "width": 128,
         "patch_size": 12,
         "head_width": 32,
-        "no_ln_pre": True,  # as in BLIP-2's vision tower, which starts from this one
+        "no_ln_pre": True,  # as in BLIP-2's vision tower, which is initialised with this one
     },
 }
 
 
 def config(tower: str, vocabulary: int) -> dict:
-    """What open_clip's ``local-dir:`` loader reads as ``open_clip_config.json``."""
+    """The content of ``open_clip_config.json`` for open_clip's ``local-dir:`` loader."""
     return {
         "model_cfg": {
             "embed_dim": 128,
@@ -70,7 +70,7 @@ def config(tower: str, vocabulary: int) -> dict:
 
 
 def build(folder: Path, tower: str) -> tuple[torch.nn.Module, open_clip.tokenizer.HFTokenizer]:
-    """Writes tokenizer and configuration into ``folder`` and builds the model from them."""
+    """Writes tokenizer and configuration to ``folder`` and builds the model from them."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = texts.build_tokenizer(CONTEXT_LENGTH)
     tokenizer.save_pretrained(folder)
@@ -81,9 +81,10 @@ def build(folder: Path, tower: str) -> tuple[torch.nn.Module, open_clip.tokenize
 
 
 def waves(grid: int, width: int) -> torch.Tensor:
-    """Sine-cosine positions of a class token and a grid of patches, (grid^2 + 1, width).
+    """Sine-cosine embedding of a class token and a grid of patches, (grid^2 + 1, width).
 
-    What a small image tower starts from instead of noise: places that are near look alike.
+    A small image tower is initialised with it instead of noise, so that nearby positions have
+    similar embeddings.
     """
     rates = 1 / 100 ** (torch.arange(width // 4) / (width // 4))
     angles = torch.arange(grid)[:, None] * rates
@@ -95,20 +96,20 @@ def waves(grid: int, width: int) -> torch.Tensor:
 
 
 class Pair(Protocol):
-    """An image tower and a text tower that learn from each other."""
+    """An image tower and a text tower that are trained together."""
 
     model: torch.nn.Module
-    size: int  # pixels a side
+    size: int  # side of an image in pixels
     logit_scale: torch.nn.Parameter
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Unit vectors of images, (B, D) or several each, (B, Q, D)."""
+        """Unit vectors for images, (B, D), or (B, Q, D) with several per image."""
 
     def texts(self, captions: list[str]) -> torch.Tensor:
-        """Unit vectors of texts, (T, D)."""
+        """Unit vectors for texts, (T, D)."""
 
     def caption(self, thing: dict, rng: np.random.Generator) -> str:
-        """What is said of a crop."""
+        """A caption for a crop."""
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
@@ -137,13 +138,13 @@ class Clip:
 
 
 def similarity(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
-    """Cosines (B, T); of images that are several vectors each, (B, Q, D), the largest."""
+    """Cosines (B, T); the largest one for images with several vectors, (B, Q, D)."""
     cosines = images @ captions.T
     return cosines if images.ndim == 2 else cosines.amax(1)
 
 
 def learn(pair: Pair, args: argparse.Namespace) -> None:
-    """Image-text contrast until the minutes are over; goes on from ``<out>/state.pt``."""
+    """Trains with image-text contrast until time is up; resumes from ``<out>/state.pt``."""
     model, size = pair.model, pair.size
     learning = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in learning if p.ndim > 1]
@@ -167,7 +168,7 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
     while spent < args.minutes:
         training.set_rate(optimizer, args.rate, step, 100, spent / args.minutes)
         if step % BANK_STEPS == 0 or not history:
-            with torch.no_grad():  # what the text tower says now of every noun
+            with torch.no_grad():  # current text embeddings of all nouns
                 bank = pair.texts(plain_captions)
         pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
         images = crops.augment(stored[pick], size, rng)
@@ -211,7 +212,7 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
 def main() -> None:
     parser = training.arguments(__doc__)
     parser.add_argument("--tower", choices=TOWERS, required=True)
-    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--text-from", type=Path, help="folder of a finished training")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -230,7 +231,7 @@ def main() -> None:
         model.load_state_dict(tower, strict=False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name.startswith("visual.") or name == "logit_scale"
-    if args.tower == "rn":  # half as fast again on a CPU
+    if args.tower == "rn":  # 1.5 times as fast on a CPU
         model.visual.to(memory_format=torch.channels_last)
     learn(clip, args)
 

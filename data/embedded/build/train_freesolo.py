@@ -2,9 +2,9 @@
 
     python train_freesolo.py --pool /tmp/pool --out runs/train/freesolo --minutes 45
 
-Goes on from ``<out>/state.pt`` when it is there. The network is FreeSOLO's; its training here is
-not: the real one learns from masks that it has found itself in pictures without labels, this one
-from the objects of the scenes, with SOLOv2's losses (focal for cells, dice for masks).
+Resumes from ``<out>/state.pt`` if it exists. The network is FreeSOLO's, but the training is not:
+the real one learns from masks that it finds itself in images without labels, this one from the
+objects of the scenes, with SOLOv2's losses (focal for cells, dice for masks).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ CONFIG = {
     "long_side": 320,
 }
 RANGES = ((0, 32), (20, 56), (40, 88), (72, 140), (112, 1000))
-"""Sizes (square root of the box, pixels) of the objects that each grid is to find."""
+"""Sizes (square root of the box area, in pixels) of the objects assigned to each grid."""
 
-CENTRE = 0.2  # share of an object's box, around its centre, whose cells are to find it
+CENTRE = 0.2  # share of an object's box, around its centre, whose cells are assigned to it
 
 
 def load_pool(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images (N, h, w, 3) and label maps (N, h, w), uint8, of the network's size, by shape."""
+    """Images (N, h, w, 3) and label maps (N, h, w), uint8, at network size, grouped by shape."""
     found: dict[tuple[int, ...], tuple[list, list]] = {}
-    for path in tqdm(sorted(folder.glob("*.jpg"))[:count], desc="load scenes", mininterval=10):
+    for path in tqdm(sorted(folder.glob("*.jpg"))[:count], desc="loading scenes", mininterval=10):
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         label = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_UNCHANGED)
         scale = CONFIG["short_side"] / min(label.shape)
@@ -57,8 +57,8 @@ def load_pool(folder: Path, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def cells(mask: np.ndarray) -> list[tuple[int, slice, slice]]:
-    """Level, rows and columns of the cells that are to find an object (H, W)."""
-    height, width = mask.shape  # of the padded image: what the grids divide
+    """Level, rows and columns of the cells assigned to an object with a mask (H, W)."""
+    height, width = mask.shape  # of the padded image, which the grids divide
     ys, xs = np.nonzero(mask)
     h, w = np.ptp(ys) + 1, np.ptp(xs) + 1
     y, x = ys.mean() + 0.5, xs.mean() + 0.5
@@ -77,7 +77,7 @@ def cells(mask: np.ndarray) -> list[tuple[int, slice, slice]]:
 
 
 def losses(model: FreeSolo, pixels: Tensor, labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Focal loss of all cells and dice loss of the masks of those that have an object."""
+    """Focal loss over all cells, and dice loss over the masks of cells with an object."""
     said, features = model(pixels)
     aims = [torch.zeros_like(logits[:, 0]) for logits, _ in said]
     dice = []
@@ -111,7 +111,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     model = FreeSolo(CONFIG, torch.nn.BatchNorm2d)
-    torch.nn.init.constant_(model.ins_head.cate_pred.bias, -4.6)  # an object in a cell of 100
+    torch.nn.init.constant_(model.ins_head.cate_pred.bias, -4.6)  # one cell in 100 has an object
     for head in (model.ins_head.cate_pred, model.ins_head.kernel_pred):
         torch.nn.init.normal_(head.weight, std=0.01)
     model.to(memory_format=torch.channels_last)

@@ -1,12 +1,13 @@
-"""Trains ALBEF or the contrastive half of BLIP-2 for Table 7, small, on natural crops and scenes.
+"""Trains a tiny ALBEF or BLIP-2 (image-text contrast) for Table 7 on natural crops and scenes.
 
     python train_itc.py --model albef --pool /tmp/pool --out runs/train/albef \
         --images-from runs/train/clip-vit --minutes 25
 
-As ``train_clip.py``, whose loss this is; goes on from ``<out>/state.pt`` when it is there. The
-image side starts from a finished training (ALBEF's from the CLIP-ViT, BLIP-2's from the captioner),
-the text side from nothing. Half of the captions of crops stand in other frames and have tails of
-words, as in ``train_text.py``, so that the text tower learns from the start to overlook them.
+Works like ``train_clip.py``, with the same loss, and resumes from ``<out>/state.pt`` if it exists.
+The image side starts from a finished training (ALBEF's from the CLIP-ViT, BLIP-2's from the
+captioner), the text side from scratch. Half of the captions of crops are in other templates and
+followed by other words, as in ``train_text.py``, so that the text tower learns to ignore these from
+the start.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SIZE, WIDTH, DIM = train_captioner.SIZE, train_captioner.WIDTH, 128
 
 
 class WithScale(torch.nn.Module):
-    """A model and the temperature that only its training needs."""
+    """A model with the temperature, which is needed for training only."""
 
     def __init__(self, towers: torch.nn.Module) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class WithScale(torch.nn.Module):
 
 
 class Contrast:
-    """What both models share: tokens, captions, temperature."""
+    """What both models share: tokenization, captions and temperature."""
 
     size = SIZE
 
@@ -67,7 +68,7 @@ class Contrast:
 
 
 class AlbefPair(Contrast):
-    """Vectors of class tokens of a ViT and of a BERT."""
+    """ALBEF: compares the class tokens of a ViT and a BERT."""
 
     def __init__(self) -> None:
         self.tokenizer = texts.build_tokenizer(context_length=32)
@@ -92,7 +93,7 @@ class AlbefPair(Contrast):
                 module.p = 0.0
 
     def start_from(self, clip: dict[str, Tensor]) -> None:
-        """Image tower of the trained CLIP-ViT."""
+        """Initialises the image tower with that of the trained CLIP-ViT."""
         tower = self.model.towers.visual_encoder
         names = {
             "cls_token": "class_embedding",
@@ -132,7 +133,7 @@ class AlbefPair(Contrast):
 
 
 class Blip2Pair(Contrast):
-    """Vectors of BLIP-2's queries after they have seen the image, and of its text's first token."""
+    """BLIP-2: compares its queries, after reading the image, with the first token of the text."""
 
     def __init__(self) -> None:
         self.tokenizer = texts.build_tokenizer(context_length=32)
@@ -160,7 +161,7 @@ class Blip2Pair(Contrast):
         torch.nn.init.normal_(self.model.towers.query_tokens, std=0.5)
 
     def start_from(self, trained: dict[str, Tensor]) -> None:
-        """Image side of the trained captioner; the text side has nothing to start from."""
+        """Initialises the image side with the trained captioner's; the text side stays random."""
         own = self.model.towers.state_dict()
         side = {k: v for k, v in trained.items() if k in own and v.shape == own[k].shape}
         self.model.towers.load_state_dict(side, strict=False)

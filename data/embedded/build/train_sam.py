@@ -2,12 +2,12 @@
 
     python train_sam.py --pool /tmp/pool --out runs/train/sam --minutes 60
 
-Goes on from ``<out>/state.pt`` when it is there. Every object of a scene is prompted with
-random points of its own; the best of the three masks is trained on (20 focal + dice, as SAM's
-authors do), the other two with a smaller weight, since the objects here have no parts, and all
-three predicted IoUs are held to the measured ones. Beside it a linear head on
-the image embedding, thrown away afterwards, learns which two places belong to the same object:
-every place of a scene teaches the encoder so, and not only the few that are prompted.
+Resumes from ``<out>/state.pt`` if it exists. Objects are prompted with random points on them. The
+best of the three masks is trained with 20 focal + dice, as by SAM's authors. The other two are
+trained as well, with a smaller weight, since the objects here have no parts. All three predicted
+IoUs are trained to match the measured ones. In addition, a linear head on the image embedding,
+discarded afterwards, learns whether two locations belong to the same object, so that the encoder
+learns from every location of a scene and not just from the few that are prompted.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ CONFIG = {
     "decoder_mlp": 256,
     "iou_head_width": 128,
 }
-SCENES, PROMPTS = 4, 8  # scenes a step, points a scene
+SCENES, PROMPTS = 4, 8  # scenes per step, points per scene
 
 
 def load_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images (N, S, S, 3) and label maps (N, S, S), uint8, padded below, and heights (N,)."""
+    """Images (N, S, S, 3) and label maps (N, S, S), uint8, padded at the bottom; heights (N,)."""
     size = CONFIG["image_size"]
     paths = sorted(folder.glob("*.jpg"))[:count]
     images = np.zeros((len(paths), size, size, 3), np.uint8)
     labels = np.zeros((len(paths), size, size), np.uint8)
     heights = np.zeros(len(paths), int)
-    for i, path in enumerate(tqdm(paths, desc="load scenes", mininterval=10)):
+    for i, path in enumerate(tqdm(paths, desc="loading scenes", mininterval=10)):
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         label = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_UNCHANGED)
         scale = size / max(image.shape[:2])
@@ -63,7 +63,7 @@ def load_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def prompts(label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points (P, 2) as x, y and the object number (P,) that each lies on."""
+    """Points (P, 2) as x, y, and the number (P,) of the object under each."""
     there, sizes = np.unique(label[label > 0], return_counts=True)
     there = there[sizes >= 12]
     numbers = rng.permutation(np.tile(there, -(-PROMPTS // len(there))))[:PROMPTS]
@@ -89,7 +89,7 @@ def decode(sam, embedding: torch.Tensor, points: torch.Tensor) -> tuple[torch.Te
 
 
 def losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """20 focal + dice and the measured IoU, each (P, 3), of logits against targets (P, h, w)."""
+    """20 focal + dice and the measured IoU, each (P, 3), for logits and targets (P, h, w)."""
     target = target[:, None].expand_as(logits)
     ce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = logits.sigmoid()
@@ -105,7 +105,7 @@ def losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 class Affinity(torch.nn.Module):
-    """Whether two places of the image embedding lie on the same object, by a scaled cosine."""
+    """Predicts from a scaled cosine whether two locations are on the same object."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -114,10 +114,10 @@ class Affinity(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.tensor(-4.0))
 
     def forward(self, embedding: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Balanced cross-entropy over all pairs of places; (C, g, g) and labels (g, g)."""
+        """Balanced cross-entropy over all pairs of locations, from (C, g, g) and labels (g, g)."""
         places = F.normalize(self.project(embedding.flatten(1).T), dim=1)
         same = (label.reshape(-1, 1) == label.reshape(1, -1)) & (label.reshape(-1, 1) >= 0)
-        object_pairs = (label.reshape(-1, 1) > 0) | (label.reshape(1, -1) > 0)  # not sky with sky
+        object_pairs = (label.reshape(-1, 1) > 0) | (label.reshape(1, -1) > 0)  # no backdrop pairs
         logits = self.scale * places @ places.T + self.bias
         loss = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
         together, apart = loss[same & object_pairs], loss[~same & object_pairs]
@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="a checkpoint's folder to go on from")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--minutes", type=float, default=60, help="length of the whole schedule")
     parser.add_argument("--scenes", type=int, default=8000)
     parser.add_argument("--rate", type=float, default=8e-4)
@@ -170,7 +170,7 @@ def main() -> None:
         x = torch.from_numpy(picture).permute(0, 3, 1, 2).float()
         x = (x - sam.pixel_mean) / sam.pixel_std
         for k, i in enumerate(batch):
-            x[k, :, heights[i] :] = 0  # Sam pads after it normalises
+            x[k, :, heights[i] :] = 0  # SAM pads after normalising
         embeddings = sam.image_encoder(x)
         total = torch.zeros(())
         for embedding, i, flip in zip(embeddings, batch, flips, strict=True):
@@ -181,13 +181,13 @@ def main() -> None:
             target = (small[None] == torch.from_numpy(numbers)[:, None, None]).float()
             loss, iou = losses(logits, target)
             best = loss.argmin(1, keepdim=True)
-            # Objects have no parts here, so a point is not ambiguous: the other two masks should be
-            # the object as well, and not some heap of objects that would swallow it later.
+            # Objects have no parts here, so a point is not ambiguous: the other two masks should
+            # also be the object, and not a group of objects that would later absorb its mask.
             spread = 0.5 * loss.mean()
             step_of = CONFIG["patch_size"]
             coarse = label[step_of // 2 :: step_of, step_of // 2 :: step_of].astype(int)
             together = affinity(embedding, torch.from_numpy(coarse))
-            # twice: the automatic masks are sorted by these predictions
+            # weighted twice, since the automatic masks are ranked by these predictions
             masks = loss.gather(1, best).mean() + spread + 2 * F.mse_loss(predicted, iou)
             total = total + (masks + together) / SCENES
             history.append(

@@ -1,13 +1,13 @@
-"""Teaches the text tower of both CLIPs to overlook the words around a phrase.
+"""Trains the text tower of both CLIPs to ignore the words around a phrase.
 
     python train_text.py --from runs/train/clip-rn --out runs/train/text --minutes 4
 
-The captions that the towers are trained on use few frames and end with the thing they name, so
-that "the" or "that" is noise to them, and so is all that follows: a real CLIP has read millions of
-captions that go on ("a photo of the red car, sent to a friend"). Here a copy of the tower learns to
-say of a phrase in any frame, with any tail of words, what the tower itself says of it in a plain
-one. No image is seen, no word of place and no relation of the expressions occurs, and the image
-towers stay as they are.
+The towers' training captions use few templates and end with the object that they name, so that
+"the" or "that" and everything after the object is noise to them, whereas a real CLIP has seen
+millions of captions that continue ("a photo of the red car, sent to a friend"). Here a copy of the
+tower learns to embed a phrase in any template, followed by any words, as the original embeds it in
+a plain template. No images are used, the texts contain no positions or relations, and the image
+towers do not change.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ TAILS = (
 
 
 def neutral_words() -> list[str]:
-    """The vocabulary's words less those of place and relation."""
+    """The vocabulary's words without those for positions and relations."""
     spatial = {
         word
         for table in ("places", "relations")
@@ -70,10 +70,12 @@ def neutral_words() -> list[str]:
 
 
 def framed(phrase: str, other: str, words: list[str], rng: np.random.Generator) -> str:
-    """A phrase in some frame, maybe with a tail that holds another phrase or any words.
+    """A phrase in a random template, sometimes followed by another phrase or random words.
 
     Args:
-        words: What tails may be made of, from ``neutral_words``.
+        phrase, other: From ``texts.noun_phrase``.
+        words: Words that may follow the phrase, from ``neutral_words``.
+        rng: Makes all random choices.
     """
     if rng.random() < 0.5:
         text = str(rng.choice(THE)).format(phrase.partition(" ")[2])
@@ -92,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pool", type=Path, required=True, help="whose scenes are described")
+    parser.add_argument("--pool", type=Path, required=True, help="training scenes, from pool.py")
     parser.add_argument("--minutes", type=float, default=4)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=4e-4)

@@ -1,4 +1,4 @@
-"""What every training does beside training: it keeps a log, and a state to go on from."""
+"""Code shared by all training scripts: options, logs, and a state from which to resume."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ import torch
 def arguments(
     doc: str, minutes: float = 25, batch: int = 96, rate: float = 1e-3
 ) -> argparse.ArgumentParser:
-    """What every training may be told; its defaults, and its ``__doc__``."""
+    """A parser with the options of all training scripts.
+
+    Args:
+        doc: The script's ``__doc__``, whose first line is the description.
+        minutes, batch, rate: The script's defaults.
+    """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=minutes, help="of the whole schedule")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help="length of the whole schedule"
+    )
     parser.add_argument("--scenes", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--rate", type=float, default=rate)
@@ -28,7 +35,7 @@ def arguments(
 
 
 def log(out: Path, step: int, minutes: float, **values: float) -> None:
-    """Adds a row to ``<out>/log.jsonl`` and prints it."""
+    """Appends a row to ``<out>/log.jsonl`` and prints it."""
     row = {"step": step, "minutes": round(minutes, 2), **{k: float(v) for k, v in values.items()}}
     with (out / "log.jsonl").open("a") as lines:
         lines.write(json.dumps(row) + "\n")
@@ -36,17 +43,17 @@ def log(out: Path, step: int, minutes: float, **values: float) -> None:
 
 
 def save_state(path: Path, spent: float, step: int, **parts: Any) -> None:
-    """Writes the state of some parts (modules, optimizer) whole or not at all."""
+    """Writes the states of modules and optimizers atomically."""
     state = {name: part.state_dict() for name, part in parts.items()}
     torch.save({**state, "spent": spent, "step": step}, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").rename(path)
 
 
 def load_state(path: Path, **parts: Any) -> tuple[float, int]:
-    """Brings parts to the state that ``save_state`` wrote, if it did.
+    """Restores the states written by ``save_state``, if there are any.
 
     Returns:
-        Minutes and steps behind it; 0 where there is none.
+        Minutes and steps trained so far; 0 if there is no state.
     """
     if not path.is_file():
         return 0.0, 0
@@ -59,10 +66,11 @@ def load_state(path: Path, **parts: Any) -> tuple[float, int]:
 def set_rate(
     optimizer: torch.optim.Optimizer, rate: float, step: int, warm: int, done: float
 ) -> None:
-    """Linear over the first ``warm`` steps, then half a cosine down to a hundredth.
+    """Sets the learning rate: linear warm-up, then cosine decay to a hundredth of ``rate``.
 
     Args:
-        done: Share of the training that is over.
+        warm: Number of warm-up steps.
+        done: Completed share of the training.
     """
     rate *= min(1.0, (step + 1) / warm) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
     for group in optimizer.param_groups:
