@@ -100,7 +100,7 @@ def test_bad_files_of_masks(tmp_path: Path) -> None:
 
     assert "cannot read" in message(f"file:{tmp_path / 'none.json'}")
     (tmp_path / "cut.json").write_text('[{"image_id": 1, ')
-    assert "no list of COCO results" in message(f"file:{tmp_path / 'cut.json'}")
+    assert "is not a list of COCO results" in message(f"file:{tmp_path / 'cut.json'}")
     assert "needs image_id" in message(results(tmp_path / "a.json", [{"image_id": 1}]))
     small = results(
         tmp_path / "b.json",

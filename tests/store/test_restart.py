@@ -86,7 +86,7 @@ def test_killed_at_random_moments(runs: Warm, whole: tuple[Path, float], tmp_pat
                 break
             kills += 1
         said = check_goes_on(runs, place, undisturbed)
-        assert "altered" not in said
+        assert "was modified" not in said
     assert kills == KILLS
 
 
@@ -102,7 +102,7 @@ def test_killed_at_steps_of_every_stage(
         status, said = runs.run(tmp_path, die_at=draw.randint(8, 30))
         after = finished(tmp_path)
         assert {name: after[name] for name in before} == before
-        assert "altered" not in said
+        assert "was modified" not in said
         if status == 0:
             break
         assert status == -signal.SIGKILL, said
@@ -129,7 +129,7 @@ def test_two_at_once(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> N
     both = [runs.start(tmp_path) for _ in range(2)]
     for pid in both:
         status, said = runs.wait(pid)
-        assert status == 0 and "altered" not in said, said
+        assert status == 0 and "was modified" not in said, said
     assert content(tmp_path) == content(whole[0])
     assert temporaries(tmp_path) == []
     assert totals(runs.run(tmp_path)[1]) == {}
@@ -141,7 +141,7 @@ def test_two_at_once_of_other_shard_sizes(
     both = [runs.start(tmp_path, shard_size=size) for size in (1, 4)]
     for pid in both:
         status, said = runs.wait(pid)
-        assert status == 0 and "altered" not in said, said
+        assert status == 0 and "was modified" not in said, said
     tables = {name: sha_ for name, sha_ in results(whole[0]).items() if "tables" in name}
     assert {name: results(tmp_path)[name] for name in tables} == tables
     for size in (1, 2, 4):
@@ -198,7 +198,7 @@ def test_full_disk(runs: Warm, whole: tuple[Path, float], tmp_path: Path) -> Non
             status, said = runs.run(disk)
             after = finished(disk)
             assert {name: after[name] for name in before} == before
-            assert "altered" not in said and temporaries(disk) == []
+            assert "was modified" not in said and temporaries(disk) == []
             if status == 0:
                 break
             check_full(status, said, "No space left on device")

@@ -58,7 +58,7 @@ def test_killed_before_any_change_of_a_file(letters: Warm, tmp_path: Path) -> No
         assert status == -signal.SIGKILL, said
         before = finished(place)
         status, said = letters.run(place, work="letters")
-        assert status == 0 and "altered" not in said, said
+        assert status == 0 and "was modified" not in said, said
         after = finished(place)
         assert {name: after[name] for name in before} == before
         assert content(place) == content(tmp_path / "whole")
@@ -93,7 +93,7 @@ def test_two_at_every_step(letters: Warm, tmp_path: Path) -> None:
         both = [letters.start(place, work="letters") for _ in range(2)]
         for pid in both:
             status, said = letters.wait(pid)
-            assert status == 0 and "altered" not in said, said
+            assert status == 0 and "was modified" not in said, said
         assert content(place) == content(tmp_path / "whole")
         assert temporaries(place) == []
 
@@ -140,7 +140,7 @@ def test_a_cut_record_is_said_once(letters: Warm, tmp_path: Path) -> None:
     letters.run(tmp_path, work="letters")
     for note in (tmp_path / "store").rglob("shard-*.json"):
         cut(note)
-    assert "altered" in letters.run(tmp_path, work="letters", shard_size=3)[1]
+    assert "was modified" in letters.run(tmp_path, work="letters", shard_size=3)[1]
     status, said = letters.run(tmp_path, work="letters", shard_size=3)
     assert status == 0 and said == ""
 
@@ -171,7 +171,7 @@ def test_records_without_a_digest_still_count(letters: Warm, tmp_path: Path) -> 
     for note, name in zip(notes, ("parts", "files", "rows", "keys"), strict=True):
         change(name, lambda _: [])(note)
     status, said = letters.run(tmp_path, work="letters")
-    assert status == 0 and said.count("altered") == 4
+    assert status == 0 and said.count("was modified") == 4
     assert list(totals(said).values()) == [7]
 
 

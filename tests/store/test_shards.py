@@ -272,7 +272,7 @@ def test_damaged_shard_is_computed_again_with_a_warning(stage, damage):
 def test_repair_under_another_grouping_ends_the_warnings(stage):
     stage.compute(["a", "b"], Letters(), shard_size=2)
     next(stage.folder.glob("*.npy")).unlink()
-    with pytest.warns(UserWarning, match="altered"):
+    with pytest.warns(UserWarning, match="was modified"):
         again(stage).compute(["a", "b"], Letters(), shard_size=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -283,7 +283,7 @@ def test_damage_is_noticed_within_one_process(stage):
     stage.compute(["a"], Letters())
     assert stage.missing(["a"]) == []
     next(stage.folder.glob("*.npy")).write_bytes(b"short")
-    with pytest.warns(UserWarning, match="altered"):
+    with pytest.warns(UserWarning, match="was modified"):
         assert stage.missing(["a"]) == ["a"]
 
 
