@@ -1,4 +1,4 @@
-"""What a run shows: tables, charts, figures, claims, and pages of sentences.
+"""The output of a run: tables, charts, figures, the paper's claims, and pages of sentences.
 
-Figures and tables are functions of the pipeline's scores; no model is loaded here.
+Figures and tables are computed from the pipeline's scores; no model is loaded here.
 """

@@ -1,4 +1,4 @@
-"""Tables 3 to 7, the paper's ablations: weights, modules, what the models see, other models."""
+"""Tables 3 to 7, the paper's ablations: weights, modules, inputs and choice of the models."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tasnb.settings import Settings, make_settings, short
 ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.4)
 LAMBDAS = (0.0, 0.3, 0.5, 0.7, 0.9)
 INPUTS = (("crop", "crop"), ("blur", "blur"), ("crop", "blur"), ("blur", "crop"))
-CAPTIONERS = {"blip2": "BLIP-2", "blip2-8bit": "BLIP-2 in 8 bits", "git": "GIT"}
+CAPTIONERS = {"blip2": "BLIP-2", "blip2-8bit": "BLIP-2 (8-bit)", "git": "GIT"}
 FAMILIES = {"open_clip": "CLIP", "blip2-itc": "BLIP-2", "albef": "ALBEF"}
-"""Kinds of captioners and encoders -> their names in Tables 6 and 7."""
+"""Kind of captioner or encoder -> its name in Tables 6 and 7."""
 
 
 def table3(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
-    """Table 3: alpha and lambda varied one at a time, rectifier on."""
+    """Table 3: alpha and lambda varied one at a time, with the rectifier."""
     dataset, split = ablated(settings)
     points = [(f"alpha = {a:g}", a, settings.lam) for a in ALPHAS]
     points += [(f"lambda = {b:g}", settings.alpha, b) for b in LAMBDAS]
@@ -38,7 +38,7 @@ def table3(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame
 
 
 def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> pd.DataFrame:
-    """oIoU and mIoU over all pairs of alpha and lambda, from stored scores alone."""
+    """oIoU and mIoU for every pair of alpha and lambda, from stored scores only."""
     found = []
     for alpha in np.asarray(alphas, float):
         for lam in np.asarray(lambdas, float):
@@ -48,7 +48,7 @@ def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> p
 
 
 def table4(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
-    """Table 4: the modules added one by one."""
+    """Table 4: the modules, added one by one."""
     dataset, split = ablated(settings)
     found = [
         rows("table4", name, encoder, dataset, split,
@@ -59,7 +59,7 @@ def table4(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame
 
 
 def table5(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """Table 5: what the captioner and CLIP see of a mask, all four ways."""
+    """Table 5: the four combinations of inputs to the captioner and CLIP."""
     dataset, split = ablated(pipeline.settings)
     found = []
     for caption_input, clip_input in INPUTS:
@@ -77,7 +77,7 @@ def swapped(settings: Settings) -> list[tuple[str, str]]:
 
 
 def table6(pipeline: Pipeline) -> pd.DataFrame:
-    """Table 6: TAS without captions (CLIP-only), with BLIP-2's and with another captioner's."""
+    """Table 6: no captions (CLIP-only), and TAS with BLIP-2 and with another captioner."""
     found = []
     for encoder in pipeline.settings.encoders:
         for name, method, run in captioners(pipeline):
@@ -88,7 +88,7 @@ def table6(pipeline: Pipeline) -> pd.DataFrame:
 
 
 def captioners(pipeline: Pipeline) -> list[tuple[str, str, Pipeline]]:
-    """The rows of Table 6: name, method, and the pipeline that has the captioner."""
+    """The rows of Table 6: name, method, and the pipeline with that captioner."""
     ours, theirs = pipeline.settings.captioner, pipeline.settings.other_captioner
     found = [("no captioner", "CLIP-only", pipeline), (captioner(ours), "TAS", pipeline)]
     if theirs != ours:
@@ -99,12 +99,12 @@ def captioners(pipeline: Pipeline) -> list[tuple[str, str, Pipeline]]:
 
 
 def captioner(name: str) -> str:
-    """What Table 6 calls a captioner."""
+    """The name of a captioner in Table 6."""
     return CAPTIONERS.get(name.partition(":")[0], short(name))
 
 
 def table7(pipeline: Pipeline) -> pd.DataFrame:
-    """Table 7: three image-text encoders by themselves, and with TAS; alpha and lambda as ever."""
+    """Table 7: three image-text encoders, alone and with TAS, with unchanged alpha and lambda."""
     found = []
     for name, method, encoder in contrasts(pipeline.settings):
         for column in swapped(pipeline.settings):
@@ -123,31 +123,31 @@ def contrasts(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 DIFFERENCES = {
-    "areas_of": "2,000 and 800 pixels on an image of any size",
-    "subset_overlap": "masks go that share 0.4 with a larger, not 0.9",
-    "crop_rule": "boxes lose their last row and column",
-    "negative_rule": "synonyms share three synsets",
-    "rectifier_rule": "the rectifier's own parser, words and halves",
-    "lam_g": "lambda 0.7 for the -g family, too",
+    "areas_of": "area thresholds not scaled to the image size",
+    "subset_overlap": "overlap threshold of 0.4, not 0.9",
+    "crop_rule": "boxes without their last row and column",
+    "negative_rule": "synonyms share at least three synsets",
+    "rectifier_rule": "rectifier with other parser, words and halves",
+    "lam_g": "lambda of 0.7 on the -g family as well",
 }
-"""What the authors' released code does otherwise, by the setting that says so."""
+"""Setting -> how the authors' released code differs from the paper's text in it."""
 
 
 def recipes(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """TAS by the paper's text, with each difference of the released code alone, and with all.
+    """TAS as in the paper's text, with each difference of the released code alone, and with all.
 
-    Pooled over the columns of Tables 3 to 7.
+    All sentences of the columns of Tables 3 to 7 are pooled.
 
     Returns:
         recipe, mIoU, ``gain`` over the first row with its ``low`` and ``high`` (95 % interval, in
         points), masks per image, and the shares of sentences (percent) on which the rectifier
-        acts (``acted``: it bars some of the masks) and whose choice it changes (``changed``).
+        excludes some of the masks (``acted``) and on which it changes the choice (``changed``).
     """
     released = RECIPES["released"]
     changes = {"published": {}} | {DIFFERENCES[name]: {name: released[name]} for name in released}
     plain = make_settings(pipeline.settings.profile)
     base, found = pipeline.variant(**{name: getattr(plain, name) for name in released}), []
-    for name, change in (changes | {"released: all of them": released}).items():
+    for name, change in (changes | {"released (all differences)": released}).items():
         run = base.variant(**change)
         result = pd.concat(_chosen(run, encoder), ignore_index=True)
         if not found:
@@ -162,12 +162,12 @@ def recipes(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
 
 
 def _studied(settings: Settings) -> list[tuple[str, str]]:
-    """The columns of Tables 3 to 7, each once."""
+    """The columns of Tables 3 to 7, without duplicates."""
     return list(dict.fromkeys([ablated(settings), *swapped(settings)]))
 
 
 def _chosen(run: Pipeline, encoder: str) -> Iterator[pd.DataFrame]:
-    """What TAS chooses on each column of Tables 3 to 7, and what the rectifier does to it."""
+    """The choices of TAS on each column of Tables 3 to 7, and the effect of the rectifier."""
     for column in _studied(run.settings):
         scored = run.scored(*column, encoder)
         total = scored.total(run.settings.alpha, run.settings.lambda_of(column[0]))
@@ -181,14 +181,14 @@ def _chosen(run: Pipeline, encoder: str) -> Iterator[pd.DataFrame]:
 
 
 def defects(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """How often the released code would have crashed or chosen by NaN; here each is handled.
+    """How often the released code would crash or rank by NaN; these cases are handled here.
 
-    Over the columns of Tables 3 to 7, under the released recipe.
+    Counted on the columns of Tables 3 to 7, with the released recipe.
     """
     run = pipeline.variant(**RECIPES["released"])
     count = dict.fromkeys(
-        ("no mask left: stops", "a mask one pixel wide: stops", "one mask: NaN",
-         "no negative phrase: NaN, takes the first mask"), 0
+        ("no mask left: crash", "a mask one pixel wide: crash", "a single mask: NaN",
+         "no negative phrase: NaN, first mask chosen"), 0
     )  # fmt: skip
     for column in _studied(run.settings):
         split = run.split(*column)
@@ -204,17 +204,17 @@ def defects(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         )
         for name, number in zip(count, numbers, strict=True):
             count[name] += int(number)
-    return pd.DataFrame(count.items(), columns=["what the released code meets", "sentences"])
+    return pd.DataFrame(count.items(), columns=["case in the released code", "sentences"])
 
 
 def networks(pipeline: Pipeline, names: Mapping[str, str], encoder: str) -> pd.DataFrame:
-    """TAS on the proposals of several networks, on the column of the ablations.
+    """TAS with the proposals of several networks, on the column of the ablations.
 
     Args:
-        names: What each is called -> its name in the settings.
+        names: Displayed name -> name in the settings.
     """
     found, column = [], ablated(pipeline.settings)
     for called, name in names.items():
         result = outcome(pipeline.variant(proposal_network=name), "TAS", encoder, *column)
-        found.append(rows("networks", f"TAS on {called}", encoder, *column, result))
+        found.append(rows("networks", f"TAS with {called}", encoder, *column, result))
     return pd.concat(found, ignore_index=True)

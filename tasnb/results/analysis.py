@@ -1,4 +1,4 @@
-"""What the paper's tables do not show: upper bounds, captions, negatives, the rectifier."""
+"""Analyses beyond the paper's tables: upper bounds, captions, negatives, the rectifier."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tasnb.results.figures import Bested, Example, Overview, Rectified
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
-GOOD = 0.5  # IoU from which a proposal is said to cover its target
+GOOD = 0.5  # IoU from which a proposal counts as covering its target
 
 
 def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
-    """What a perfect choice would score, and masks per image, before and after the refinement."""
+    """The results of a perfect choice, and masks per image, before and after the refinement."""
     found = []
     for dataset, split in columns(pipeline.settings):
         data = pipeline.split(dataset, split)
@@ -42,10 +42,10 @@ def upper_bound(pipeline: Pipeline) -> pd.DataFrame:
 def networks(
     pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str
 ) -> pd.DataFrame:
-    """What proposal networks offer on one column: best IoU and masks per image, refined or not.
+    """Best IoU and masks per image of proposal networks on one column, refined or not.
 
     Args:
-        names: What each is called -> its name in the settings.
+        names: Displayed name -> name in the settings.
     """
     found = []
     for called, name in names.items():
@@ -57,17 +57,20 @@ def networks(
             count = len(rows) / len(data.images)
             covered = 100 * (best["iou"] >= GOOD).mean()
             found.append((called, step, count, 100 * best["iou"].mean(), covered))
-    names_ = ["network", "proposals", "masks per image", "best IoU (%)", f"IoU from {GOOD} (%)"]
+    names_ = ["network", "proposals", "masks per image", "best IoU (%)", f"IoU ≥ {GOOD} (%)"]
     return pd.DataFrame(found, columns=names_)
 
 
 def pick_bested(
     pipeline: Pipeline, names: Mapping[str, str], dataset: str, split: str, count: int
 ) -> list[Bested]:
-    """Expressions on which the networks differ most, one per image: the first ahead, then behind.
+    """Expressions on which the networks differ most, one per image.
+
+    The first network has the largest lead in all rows but the last, and the smallest (or is behind)
+    in the last.
 
     Args:
-        names: What each is called -> its name in the settings, two or more.
+        names: Displayed name -> name in the settings, two or more.
     """
     data = pipeline.split(dataset, split)
     best, masks = {}, {}
@@ -94,9 +97,10 @@ def pick_bested(
 
 
 def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
-    """How many captions of the targets' proposals hold the target's noun, by what was captioned.
+    """The share of captions that contain the target's noun, by captioned input.
 
-    Counts each ref once, where a refined proposal covers it with an IoU of at least ``GOOD``.
+    For crops and blurred crops, counts each ref once if a refined proposal covers it with an IoU of
+    at least ``GOOD``; for whole images, counts every ref.
     """
     data = pipeline.split(dataset, split)
     refs = data.sentences.drop_duplicates("ref_id").reset_index(drop=True)
@@ -116,7 +120,7 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
 
 
 def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
-    """What the captioners of Table 6 say of the same masks: image, mask_id, one column each."""
+    """Captions of the same masks by the captioners of Table 6: image, mask_id, one column each."""
     images = pipeline.split(dataset, split).images
     found = [
         run.captions(images).rename(columns={"caption": name}).set_index(["image", "mask_id"])
@@ -127,7 +131,7 @@ def two_captioners(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame
 
 
 def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """What became of the noun phrases: sentences without any, and targets that repel themselves."""
+    """How many negatives the sentences have, how often none, and how often the target is one."""
     found = []
     for dataset, split in columns(pipeline.settings):
         sentences = pipeline.scored(dataset, split, encoder).sentences
@@ -141,7 +145,7 @@ def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
 
 
 def own_negatives(scored: ScoreTable) -> pd.DataFrame:
-    """The sentences whose target is among its own negatives: which word was not recognised."""
+    """The sentences whose target is among its own negatives."""
     rows = scored.sentences[scored.sentences["own_negative"]]
     return rows[["sentence", "head", "target", "caption", "negatives"]].reset_index(drop=True)
 
@@ -150,9 +154,9 @@ def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """How often the rectifier acts, changes the choice, helps and hurts.
 
     Returns:
-        dataset, split, and shares of the sentences (percent): which name a place; on which it acted
-        (some masks were barred, not all); whose choice changed; whose IoU rose or fell by more than
-        0.1; then the mIoU gained (points).
+        dataset, split, and shares of the sentences (percent) that have a location word; on which it
+        acted (excluded some masks, but not all); whose choice changed; whose IoU rose or fell by
+        more than 0.1; then the mIoU gain (points).
     """
     found = []
     for dataset, split in columns(pipeline.settings):
@@ -165,22 +169,23 @@ def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
             (dataset, split, 100 * named.mean(), 100 * scored.acted().mean(), 100 * changed.mean(),
              100 * (gain > 0.1).mean(), 100 * (gain < -0.1).mean(), 100 * gain.mean())
         )  # fmt: skip
-    names = ["dataset", "split", "names a place (%)", "acted (%)", "changed (%)"]
-    return pd.DataFrame(found, columns=[*names, "better (%)", "worse (%)", "mIoU gained"])
+    names = ["dataset", "split", "location word (%)", "acted (%)", "changed (%)"]
+    return pd.DataFrame(found, columns=[*names, "better (%)", "worse (%)", "mIoU gain"])
 
 
 def _both(
     scored: ScoreTable, settings: Settings, dataset: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes without and with the rectifier."""
+    """Results without and with the rectifier."""
     total = scored.total(settings.alpha, settings.lambda_of(dataset))
     return tuple(scored.outcome(scored.choose(total, rectify)) for rectify in (False, True))
 
 
 def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
-    """One row per sentence: what each method chose and scored, and what the rectifier did.
+    """One row per sentence: the choice and IoU of each method, and the effect of the rectifier.
 
-    ``acted``: it barred some of the masks; ``changed``: TAS would have chosen another without it.
+    ``acted``: the rectifier excluded some of the masks; ``changed``: TAS would have chosen another
+    mask without it.
     """
     frame = scored.sentences.drop(columns=["ground_truth"])
     frame["best IoU"] = scored.outcome(scored.best_possible())["iou"]
@@ -194,7 +199,7 @@ def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.Dat
 
 
 def pick_examples(frame: pd.DataFrame, better: str, worse: str, count: int) -> pd.DataFrame:
-    """Sentences where one method is right and the other is not, one per image, clearest first.
+    """Sentences where one method is much better than the other, one per image, best first.
 
     Args:
         frame: From ``per_sentence``.
@@ -206,7 +211,7 @@ def pick_examples(frame: pd.DataFrame, better: str, worse: str, count: int) -> p
 
 
 def to_examples(pipeline: Pipeline, split: Split, frame: pd.DataFrame) -> list[Example]:
-    """Pictures for rows of ``per_sentence``: ground truth, CLIP-only and TAS."""
+    """Ground truth, CLIP-only and TAS for rows of ``per_sentence``, for ``figures.examples``."""
     return [
         Example(
             image=pipeline.pixels(split.images, row["image"]),
@@ -222,7 +227,7 @@ def to_examples(pipeline: Pipeline, split: Split, frame: pd.DataFrame) -> list[E
 def pick_rectified(
     pipeline: Pipeline, scored: ScoreTable, split: Split, count: int
 ) -> list[Rectified]:
-    """Sentences that the rectifier mends most, and last one that it spoils, one per image."""
+    """Sentences that the rectifier improves most, one per image, and one that it makes worse."""
     total = scored.total(pipeline.settings.alpha, pipeline.settings.lambda_of(split.dataset))
     before, after = (scored.choose(total, rectify) for rectify in (False, True))
     frame = scored.sentences.assign(
@@ -255,9 +260,9 @@ def pick_rectified(
 
 
 def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overview:
-    """The sentence that shows most: rectified, right where V alone is wrong, 4 to 6 masks.
+    """The most instructive sentence: rectified, better than with V alone, with 4 to 6 masks.
 
-    The nearest to that where there is none.
+    If there is none, the one that comes closest.
     """
     settings, dataset = pipeline.settings, split.dataset
     total = scored.total(settings.alpha, settings.lambda_of(dataset))
@@ -304,11 +309,11 @@ def save_per_sentence(pipeline: Pipeline) -> None:
 
 
 def steps(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """What adding each module of Table 4 changes, sentence by sentence, on every column.
+    """The effect of each module of Table 4 on single sentences, for every column.
 
     Returns:
         dataset, split, step, share of sentences whose IoU rises or falls by more than 0.1, and the
-        mIoU gained (points).
+        mIoU gain (points).
     """
     found = []
     for dataset, split in columns(pipeline.settings):
@@ -321,15 +326,16 @@ def steps(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
             better, worse = 100 * (gain > 0.1).mean(), 100 * (gain < -0.1).mean()
             step = "+ " + name.rpartition("+ ")[2]
             found.append((dataset, split, step, better, worse, 100 * gain.mean()))
-    names = ["dataset", "split", "step", "better (%)", "worse (%)", "mIoU gained"]
+    names = ["dataset", "split", "step", "better (%)", "worse (%)", "mIoU gain"]
     return pd.DataFrame(found, columns=names)
 
 
 def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
-    """What P and N gain where the captions are right, and where they are not.
+    """The gains of P and N where the captions are correct, and where they are not.
 
-    P is split by whether the caption of the target's best proposal holds the target's noun, N by
-    whether the target is among its own negatives. Targets that no proposal covers are left out.
+    P is split by whether the caption of the target's best proposal contains the target's noun, and
+    N by whether the target is among its own negatives. Targets not covered by any proposal are
+    omitted.
     """
     v, vp, vpn = (
         tables.by_image(scored, tables.choose(name, scored, settings, dataset))
@@ -342,9 +348,9 @@ def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
     own = scored.sentences["own_negative"].to_numpy(bool)
     cases = [
         ("P", "the target's caption names it", named, vp, v),
-        ("P", "it does not", ~named, vp, v),
+        ("P", "the target's caption does not name it", ~named, vp, v),
         ("N", "the target is among the negatives", own, vpn, vp),
-        ("N", "it is not", ~own, vpn, vp),
+        ("N", "the target is not among the negatives", ~own, vpn, vp),
     ]
     found = []
     for module, case, those, after, before in cases:
@@ -354,12 +360,12 @@ def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
             gain = difference(after[rows], before[rows], "mIoU")[:3]
         found.append((module, case, int(rows.sum()), *gain))
     return pd.DataFrame(
-        found, columns=["module", "where", "sentences", "mIoU gained", "at least", "at most"]
+        found, columns=["module", "where", "sentences", "mIoU gain", "CI low", "CI high"]
     )
 
 
 def targets(split: Split) -> pd.DataFrame:
-    """One row per ref: image, target, its share of the image, and its sentences."""
+    """One row per ref: target, its share of the image, and its sentences."""
     frame = split.sentences.groupby("ref_id", sort=False)
     first = frame.first()
     texts = frame["sentence"].agg(" / ".join)

@@ -1,4 +1,4 @@
-"""Where the errors are: by cause, by kind of expression, by size of the target, by sentence."""
+"""Breakdown of the errors by cause, kind of expression, size of the target, and sentence."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from tasnb.method.pipeline import Pipeline
 from tasnb.results import tables
 from tasnb.results.analysis import GOOD
 
-SIZES = (0.02, 0.04, 0.08)  # shares of the image between the classes of size
+SIZES = (0.02, 0.04, 0.08)  # limits between the size classes, as shares of the image
 COMPARED = ("CLIP-only", "TAS")
 
 
 def sentences(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
-    """Every sentence of the run: what it is about and what the methods make of it.
+    """Every sentence of the run with its properties and the results of the methods.
 
     Returns:
-        dataset, split, image, sentence, target, share of the image, kinds (names a place, an
-        attribute, a relation; words), best IoU, IoU of ``COMPARED`` and of TAS without rectifier,
-        intersection and union of ``COMPARED``, and what TAS's error is due to ("" for none).
+        dataset, split, image, sentence, target, the target's share of the image, whether the
+        sentence has a location word (place), an attribute or a relation, its number of words, the
+        IoU of the best proposal, IoU, intersection and union of ``COMPARED`` and of TAS without
+        the rectifier, and the cause of TAS's error ("" if it is right).
     """
     parts = [column(pipeline, *names, encoder) for names in columns(pipeline.settings)]
     return pd.concat(parts, ignore_index=True)
 
 
 def column(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> pd.DataFrame:
-    """``sentences`` of one column, in the order of its sentences."""
+    """The rows of ``sentences`` for one column, in the order of its sentences."""
     scored = pipeline.scored(dataset, split, encoder)
     rows = scored.sentences
     frame = pd.DataFrame(
@@ -56,20 +57,21 @@ def column(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> pd.Dat
 
 
 def _cause(frame: pd.DataFrame) -> list[str]:
-    """Why TAS is wrong, the first that applies."""
+    """Why TAS is wrong: the first cause that applies."""
     right, could = frame["TAS iou"] >= GOOD, frame["best"] >= GOOD
     before = frame["V + P + N iou"] >= GOOD
-    names = ["", "no good proposal", "rectifier hurt"]
+    names = ["", "no good proposal", "excluded by the rectifier"]
     return np.select([right, ~could, before], names, "wrong proposal ranked first").tolist()
 
 
 def causes(frame: pd.DataFrame) -> pd.DataFrame:
-    """How many sentences of each column TAS gets right (IoU of 0.5), and why it fails on the rest.
+    """Shares of sentences (percent) on which TAS is right (IoU of 0.5), and of each error cause.
 
     Args:
         frame: From ``sentences``.
     """
-    order = ["right", "no good proposal", "wrong proposal ranked first", "rectifier hurt"]
+    order = ["right", "no good proposal", "wrong proposal ranked first"]
+    order.append("excluded by the rectifier")
     named = frame.assign(cause=frame["cause"].replace("", "right"))
     groups = named.groupby(["dataset", "split"], sort=False)["cause"]
     shares = groups.value_counts(normalize=True).unstack(fill_value=0).reindex(columns=order)
@@ -77,24 +79,24 @@ def causes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def kinds(frame: pd.DataFrame) -> pd.DataFrame:
-    """CLIP-only and TAS by kind of expression and by size of the target, all columns together.
+    """CLIP-only and TAS by kind of expression and size of the target, over all columns.
 
     Args:
         frame: From ``sentences``.
 
     Returns:
-        what, kind, sentences, mIoU of both and of the best proposals, TAS's gain with the interval
-        of the bootstrap over images.
+        what, kind, sentences, mIoU of the best proposals and of both methods, and the gain of TAS
+        with its 95 % interval (bootstrap over images).
     """
     yes_no = {True: "yes", False: "no"}
     length = pd.cut(frame["words"], [0, 2, 4, 8, 1000], labels=["1-2", "3-4", "5-8", "9 or more"])
     edges = [0, *SIZES, 1]
     names = [f"{100 * a:g}-{100 * b:g} %" for a, b in itertools.pairwise(edges)]
     classes = {
-        "names a place": frame["place"].map(yes_no),
-        "names an attribute": frame["attribute"].map(yes_no),
-        "names a second thing": frame["relation"].map(yes_no),
-        "words": length,
+        "has a location word": frame["place"].map(yes_no),
+        "mentions an attribute": frame["attribute"].map(yes_no),
+        "mentions a second object": frame["relation"].map(yes_no),
+        "number of words": length,
         "target's share of the image": pd.cut(frame["share"], edges, labels=names),
     }
     found = []
@@ -104,8 +106,8 @@ def kinds(frame: pd.DataFrame) -> pd.DataFrame:
             gain = difference(both[1], both[0], "mIoU")
             means = [100 * rows[c].mean() for c in ("best", "CLIP-only iou", "TAS iou")]
             found.append((what, str(name), len(rows), *means, gain.value, gain.low, gain.high))
-    names = ["what", "kind", "sentences", "best proposal", *COMPARED, "TAS ahead by"]
-    return pd.DataFrame(found, columns=[*names, "at least", "at most"])
+    names = ["what", "kind", "sentences", "best proposal", *COMPARED, "gain of TAS"]
+    return pd.DataFrame(found, columns=[*names, "CI low", "CI high"])
 
 
 def _outcome(rows: pd.DataFrame, method: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""Pages to find examples on: every sentence of a column, to be sorted and filtered, with a picture.
+"""HTML pages for finding examples: all sentences of a column, sortable, with their images.
 
-A page is one file: the rows as JSON, outlines of the masks as SVG paths, and links to the images
-where they lie. It needs no network and no server.
+A page is a single file: the rows as JSON, the outlines of the masks as SVG paths, and links to the
+image files. It works without a network or a server.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
 TEMPLATE = Path(__file__).with_name("browser.html")
+MENTIONS = {"place": "location", "attribute": "attribute", "relation": "second object"}
+"""Column of ``breakdown.sentences`` -> how the page calls it."""
 
 
 def save(pipeline: Pipeline) -> list[Path]:
@@ -45,12 +47,12 @@ def save(pipeline: Pipeline) -> list[Path]:
 
 
 def file_name(settings: Settings, dataset: str, split: str, encoder: str) -> str:
-    """What the page of a column and an encoder is called."""
+    """The file name of the page of a column and an encoder."""
     return f"{column_name(settings, dataset, split)}-{tables.short(encoder)}.html"
 
 
 def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Path) -> str:
-    """The page of one column, as HTML that finds the images from ``folder``."""
+    """The HTML page of one column; links to images are relative to ``folder``."""
     data = pipeline.split(dataset, split)
     called = profiles.title(dataset, pipeline.settings.datasets)
     scored = pipeline.scored(dataset, split, encoder)
@@ -64,13 +66,13 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
     for index, row in frame.iterrows():
         sentence = scored.sentences.loc[index]
         ids = {method: int(chosen[method][index]) for method in breakdown.COMPARED}
-        named = [kind for kind in ("place", "attribute", "relation") if row[kind]]
+        named = [word for kind, word in MENTIONS.items() if row[kind]]
         rows.append(
             {
                 "sentence": row["sentence"],
                 "target": row["target"],
                 "size": round(100 * row["share"], 1),
-                "names": ", ".join(named),
+                "mentions": ", ".join(named),
                 "best": _number(row["best"]),
                 "clip": _number(row["CLIP-only iou"]),
                 "tas": _number(row["TAS iou"]),
@@ -101,12 +103,12 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
 
 
 def _number(value: float) -> float | None:
-    """An IoU as JSON has it, which knows no NaN."""
+    """An IoU for JSON: null for NaN."""
     return round(float(value), 4) if math.isfinite(value) else None
 
 
 def _links(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> list[tuple[str, str]]:
-    """Text and address of the report, of this column with other encoders, of its neighbours."""
+    """Text and address of links to the report, to other encoders, and to adjacent columns."""
     settings = pipeline.settings
     there = columns(settings)
     at = there.index((dataset, split))
@@ -125,7 +127,7 @@ def _links(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> list[t
 def _images(
     pipeline: Pipeline, data: Any, sentences: pd.DataFrame, chosen: dict, folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """Of each image where it lies, its size, and the outlines of the masks that were chosen."""
+    """For each image its address, its size, and the outlines of the chosen masks."""
     wanted = pd.concat(
         [pd.DataFrame({"image": sentences["image"], "mask_id": ids}) for ids in chosen.values()]
     ).drop_duplicates()
@@ -145,7 +147,7 @@ def _images(
 
 
 def _source(image: ImageFile, folder: Path) -> str:
-    """Where a page finds an image: its file, or its pixels if a browser would turn the file."""
+    """The address of an image: its file, or its pixels if a browser would rotate the file."""
     if not image.as_stored:
         return quote(Path(os.path.relpath(image, folder)).as_posix())
     _, content = cv2.imencode(".jpg", image.load()[..., ::-1])

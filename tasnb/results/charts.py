@@ -14,7 +14,7 @@ from tasnb import profiles
 from tasnb.method.scores import ScoreTable
 from tasnb.results.figures import CLIP, INK, PAPER, TAS, nothing
 
-BARS = {  # Table 1: activation maps in yellows, regions in greens, then what TAS is held against
+BARS = {  # Table 1: activation maps in yellow, region features in green, then the main comparison
     "CLIP Surgery": "#ffe066", "Score Map": "#fcc419", "Grad-CAM": "#e67700",
     "Region Token": "#d8f5a2", "Global-Local (FreeSOLO)": "#94d82d", "Global-Local": "#5c940d",
     "Text-only": "#adb5bd", "CLIP-only": CLIP, "TAS": TAS,
@@ -22,12 +22,12 @@ BARS = {  # Table 1: activation maps in yellows, regions in greens, then what TA
 
 
 def _names(frame: pd.DataFrame, between: str = " ") -> pd.Series:
-    """What the columns of the tables are called: "RefScenes val"."""
+    """The names of the tables' columns, e.g. "RefScenes val"."""
     return frame["dataset"].map(profiles.title) + between + frame["split"]
 
 
 def best_iou(frame: pd.DataFrame) -> Figure:
-    """How good the best proposal is, by the size of what it should cover.
+    """The IoU of the best proposal, and how it depends on the size of the target.
 
     Args:
         frame: Columns ``iou`` (best, 0 to 1) and ``share`` (target's share of the image).
@@ -49,7 +49,7 @@ def best_iou(frame: pd.DataFrame) -> Figure:
 
 
 def columns(frame: pd.DataFrame, metric: str) -> Figure:
-    """Table 1 as bars, the paper's numbers as ticks.
+    """Table 1 as bars, with the paper's results as ticks.
 
     One panel per encoder, one group per split, one bar per method.
 
@@ -76,7 +76,7 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
             rows = mine[mine["method"] == method].set_index("column").reindex(groups)
             where = np.arange(len(groups)) + wide * (k - (len(methods) - 1) / 2)
             ax.bar(where, rows["value"], 0.92 * wide, color=BARS[method], label=method)
-            ticks = "the paper, on its own data" if k == len(methods) - 1 else None
+            ticks = "paper, on its own data" if k == len(methods) - 1 else None
             left, right = where - 0.4 * wide, where + 0.4 * wide
             ax.hlines(rows["paper"], left, right, color=INK, lw=1.4, label=ticks)
         ax.set(xticks=range(len(groups)), xticklabels=groups, ylabel=f"{metric} (%)")
@@ -90,7 +90,7 @@ def columns(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 def ahead(frame: pd.DataFrame, method: str) -> Figure:
-    """How far TAS is ahead of a method in mIoU, with intervals; one colour per encoder.
+    """The gain of TAS over a method in mIoU, with intervals; one colour per encoder.
 
     Args:
         frame: From ``comparison.intervals``.
@@ -102,19 +102,19 @@ def ahead(frame: pd.DataFrame, method: str) -> Figure:
     for k, encoder in enumerate(encoders):
         mine = rows[rows["encoder"] == encoder]
         where = np.arange(len(mine)) + 0.22 * (k - (len(encoders) - 1) / 2)
-        value = mine["TAS ahead by"]
-        error = [value - mine["at least"], mine["at most"] - value]
+        value = mine["gain of TAS"]
+        error = [value - mine["CI low"], mine["CI high"] - value]
         ax.errorbar(value, where, xerr=error, fmt="o", color=(TAS, CLIP)[k % 2], label=encoder)
     ax.axvline(0, color=INK, lw=1)
     ax.set(yticks=range(len(columns)), yticklabels=columns, ylim=(len(columns) - 0.5, -0.5))
-    ax.set_xlabel(f"TAS less {method}, points of mIoU (95 % interval)")
+    ax.set_xlabel(f"gain of TAS over {method}, points of mIoU (95 % interval)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def causes(frame: pd.DataFrame) -> Figure:
-    """What becomes of the sentences of each column, as shares of a bar.
+    """Shares of right answers and of error causes, one stacked bar per column.
 
     Args:
         frame: From ``breakdown.causes``.
@@ -138,7 +138,7 @@ def causes(frame: pd.DataFrame) -> Figure:
 
 
 def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
-    """Seconds per image of each method, by stage, stacked.
+    """Seconds per image of each method, as stacked bars by stage.
 
     Args:
         frame: From ``speed.measure``.
@@ -163,7 +163,7 @@ def stages(frame: pd.DataFrame, needed: Mapping[str, Sequence[str]]) -> Figure:
 
 
 def sensitivity(frame: pd.DataFrame) -> Figure:
-    """Table 3 as lines: ours solid, the paper's dashed, oIoU and mIoU over alpha and lambda."""
+    """Table 3 as lines: oIoU and mIoU over alpha and lambda; ours solid, the paper's dashed."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
     for ax, name in zip(axes, ("alpha", "lambda"), strict=True):
         rows = frame[frame["method"].str.startswith(name) & frame["metric"].isin(["oIoU", "mIoU"])]
@@ -177,25 +177,23 @@ def sensitivity(frame: pd.DataFrame) -> Figure:
                 "--",
                 color=colour,
                 alpha=0.5,
-                label=f"{metric}, the paper",
+                label=f"{metric}, paper",
             )
         ax.axvline(0.1 if name == "alpha" else 0.7, color=PAPER, lw=6, zorder=0)
         ax.set(xlabel=name)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("% (the paper's on its own data)")
+    axes[0].set_ylabel("% (paper: on its own data)")
     axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def modules(frame: pd.DataFrame) -> Figure:
-    """Table 4 or 5 as bars: ours next to the paper's."""
+    """Table 4 or 5 as bars, alongside the paper's results."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", sharey=True)
     for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
         rows = frame[frame["metric"] == metric].reset_index(drop=True)
-        ax.barh(rows.index - 0.19, rows["value"], 0.36, color=TAS, label="here")
-        ax.barh(
-            rows.index + 0.19, rows["paper"], 0.36, color=PAPER, label="the paper, on RefCOCO val"
-        )
+        ax.barh(rows.index - 0.19, rows["value"], 0.36, color=TAS, label="this run")
+        ax.barh(rows.index + 0.19, rows["paper"], 0.36, color=PAPER, label="paper, on RefCOCO val")
         ax.set(
             yticks=rows.index,
             yticklabels=rows["method"],
@@ -208,7 +206,7 @@ def modules(frame: pd.DataFrame) -> Figure:
 
 
 def swaps(frame: pd.DataFrame) -> Figure:
-    """Table 6 or 7 as bars of mIoU: one panel per column, ours next to the paper's."""
+    """Table 6 or 7 as bars of mIoU, one panel per column, alongside the paper's results."""
     rows = frame[frame["metric"] == "mIoU"]
     panels = list(dict.fromkeys(zip(rows["dataset"], rows["split"], strict=True)))
     several = rows.groupby("method")["encoder"].nunique().max() > 1
@@ -223,8 +221,8 @@ def swaps(frame: pd.DataFrame) -> Figure:
         mine = rows[(rows["dataset"] == dataset) & (rows["split"] == split)]
         mine = mine.set_index("name").reindex(labels)
         where = np.arange(len(labels))
-        ax.barh(where - 0.19, mine["value"], 0.36, color=TAS, label="here")
-        ax.barh(where + 0.19, mine["paper"], 0.36, color=PAPER, label="the paper, on its own data")
+        ax.barh(where - 0.19, mine["value"], 0.36, color=TAS, label="this run")
+        ax.barh(where + 0.19, mine["paper"], 0.36, color=PAPER, label="paper, on its own data")
         ax.set(yticks=where, yticklabels=labels, ylim=(len(labels) - 0.5, -0.5), xlabel="mIoU (%)")
         ax.set_title(f"{profiles.title(dataset)} {split}", loc="left", fontsize=9)
         ax.spines[["top", "right"]].set_visible(False)
@@ -235,7 +233,7 @@ def swaps(frame: pd.DataFrame) -> Figure:
 
 
 def steps(frame: pd.DataFrame) -> Figure:
-    """Share of sentences that each module mends (right) and spoils (left), one panel per module.
+    """Shares of sentences that each module makes better (right) and worse (left).
 
     Args:
         frame: From ``analysis.steps``.
@@ -260,7 +258,7 @@ def steps(frame: pd.DataFrame) -> Figure:
 
 
 def differences(frame: pd.DataFrame) -> Figure:
-    """What each difference of the released code is worth, with intervals.
+    """The gain of each difference of the released code, with intervals.
 
     Args:
         frame: From ``ablations.recipes``.
@@ -280,10 +278,10 @@ def differences(frame: pd.DataFrame) -> Figure:
 
 
 def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
-    """How far each score lifts the mask of the target above the image's other masks.
+    """Histograms of each score for the target's mask and for the other masks of the image.
 
-    Scores are taken relative to their mean over the masks of the sentence, and targets that no
-    mask covers with an IoU of 0.5 are left out.
+    Scores are relative to their mean over the masks of the sentence. Targets that no mask covers
+    with an IoU of 0.5 are omitted.
     """
     pairs = scored.pairs
     best = scored.best_possible()
@@ -305,16 +303,16 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
         gap = pairs["sentence"][use & ~target].map(own) - relative[use & ~target]
         won = 100 * ((gap > 1e-9).mean() + 0.5 * (gap.abs() <= 1e-9).mean())
         ax.set(yticks=[])
-        ax.set_title(f"{name}: target ahead in {won:.0f} % of pairs", fontsize=10)
+        ax.set_title(f"{name}: target higher in {won:.0f} % of pairs", fontsize=10)
         ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].set_ylabel("share of the masks", fontsize=9)
+    axes[0].set_ylabel("density", fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)
-    figure.supxlabel("score less the mean over the sentence's masks", fontsize=9)
+    figure.supxlabel("score minus the mean over the masks of the sentence", fontsize=9)
     return figure
 
 
 def heat_map(grid: pd.DataFrame, alpha: float, lam: float) -> Figure:
-    """oIoU and mIoU over the grid of ``ablations.grid``; the paper's point is framed."""
+    """oIoU and mIoU over the grid of ``ablations.grid``; the point (alpha, lam) is framed."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
     for ax, metric in zip(axes, ("oIoU", "mIoU"), strict=True):
         wide = grid.pivot(index="alpha", columns="lambda", values=metric)

@@ -1,7 +1,7 @@
-"""Which differences can be relied on: intervals, paired tests, and the paper's claims (section 4).
+"""Statistics of the differences: intervals, paired tests, and the paper's claims (section 4).
 
-Everything is resampled over images, since the sentences of an image share its proposals and its
-captions; the images of RefScenes and RefScenes+ are the same and are drawn as one.
+Images are resampled rather than sentences, since all sentences of an image share its proposals and
+captions. RefScenes and RefScenes+ have the same images, which are drawn together.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tasnb.profiles import is_phrases, title
 from tasnb.results import ablations, tables
 from tasnb.settings import Settings
 
-MAPS = ("CLIP Surgery", "Score Map", "Grad-CAM")  # the methods by activation maps
-LITTLE = 2  # points of mIoU under which a difference is called little
-PAPERS_INPUTS = ("blur", "crop")  # what the captioner and CLIP see of a mask
-SMALL = 0.04  # share of the image under which a target is called small
+MAPS = ("CLIP Surgery", "Score Map", "Grad-CAM")  # methods based on activation maps
+LITTLE = 2  # points of mIoU; smaller differences count as little
+PAPERS_INPUTS = ("blur", "crop")  # input to the captioner, input to CLIP
+SMALL = 0.04  # share of the image; smaller targets count as small
 
 
 def intervals(pipeline: Pipeline) -> pd.DataFrame:
-    """Every number of Tables 1 and 2 with its interval, and how far TAS is ahead of that method.
+    """Every result of Tables 1 and 2 with its interval, and the gain of TAS over that method.
 
     Returns:
-        method, encoder, dataset, split, metric, value, low, high (95 % interval); ``TAS ahead by``
-        with its own low and high, and p of the paired test; NaN for TAS itself.
+        method, encoder, dataset, split, metric, value, low, high (95 % interval); ``gain of TAS``
+        with ``CI low`` and ``CI high``, and p of the paired test; NaN for TAS itself.
     """
     found = []
     for dataset, split in columns(pipeline.settings):
@@ -46,16 +46,16 @@ def intervals(pipeline: Pipeline) -> pd.DataFrame:
                     key = (method, name, dataset, split, metric)
                     found.append((*key, values[metric], *interval(own, metric), *ahead))
     names = ["method", "encoder", "dataset", "split", "metric", "value", "low", "high"]
-    return pd.DataFrame(found, columns=[*names, "TAS ahead by", "at least", "at most", "p"])
+    return pd.DataFrame(found, columns=[*names, "gain of TAS", "CI low", "CI high", "p"])
 
 
 def claims(pipeline: Pipeline) -> pd.DataFrame:
-    """The paper's claims, each with what was measured here and whether it holds.
+    """The paper's claims, each with the result measured here and whether the claim is held.
 
-    A claim is held if the 95 % interval of the difference that it is about lies on the claimed
-    side, not held if it lies on the other, and undecided in between. Claims about Tables 3 to 5 are
-    about the first split with the last encoder, those about Tables 6 and 7 about the two columns of
-    these, as in the paper; ``left_out`` says which of them the run has no data for.
+    A claim is held if the 95 % interval of the relevant difference lies on the claimed side, not
+    held if it lies on the other side, and undecided otherwise. Claims about Tables 3 to 5 refer to
+    the first split with the last encoder, and claims about Tables 6 and 7 to the two columns of
+    these tables, as in the paper; see ``left_out`` for claims that the run has no data for.
     """
     found: list[Row] = []
     there = columns(pipeline.settings)
@@ -71,15 +71,15 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
 
 
 def left_out(settings: Settings) -> list[str]:
-    """Which claims a run has no data for, and which columns it lacks; empty if it has all."""
+    """The claims that a run has no data for, with the missing columns; empty if it has all."""
     there = columns(settings)
     wanted = {"Tables 3 to 5": [ablated(settings)], "Tables 6 and 7": ablations.swapped(settings)}
-    found = [] if _of_table1(settings) else ["Table 1, since this run has none of its columns"]
+    found = [] if _of_table1(settings) else ["Table 1, because this run has none of its columns"]
     for name, some in wanted.items():
         lacking = [f"{title(dataset)} {split}" for dataset, split in some
                    if (dataset, split) not in there]  # fmt: skip
         if lacking:
-            found.append(f"{name}, since this run does not have {' and '.join(lacking)}")
+            found.append(f"{name}, because this run does not include {' and '.join(lacking)}")
     return found
 
 
@@ -91,19 +91,19 @@ def _points(d: Difference) -> str:
 
 
 def _is_little(d: Difference) -> str:
-    """The verdict on a claim that two things are nearly the same, whichever is ahead."""
+    """The verdict on a claim that two results are nearly the same, whichever is higher."""
     if d.low > -LITTLE and d.high < LITTLE:
         return "held"
     return "not held" if d.low > LITTLE or d.high < -LITTLE else "undecided"
 
 
 def _of_table1(settings: Settings) -> list[tuple[str, str]]:
-    """The run's columns but PhraseCut's, which are Table 2's."""
+    """The run's columns of Table 1, i.e. all except phrase datasets."""
     return [column for column in columns(settings) if not is_phrases(column[0])]
 
 
 def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
-    """A method's outcome over all columns of Table 1."""
+    """The results of a method over all columns of Table 1."""
     there = _of_table1(pipeline.settings)
     parts = [tables.outcome(pipeline, method, encoder, *column) for column in there]
     return pd.concat(parts, ignore_index=True)
@@ -122,7 +122,7 @@ def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
     if pooled:
         gaps = {method: difference(tas, own, "mIoU") for method, own in pooled.items()}
         best = min(gaps, key=lambda method: gaps[method].value)
-        text = f"the best other is {best}: {_points(gaps[best])}, "
+        text = f"over the best other method, {best}: {_points(gaps[best])}, "
         text += _columns_ahead(pipeline, best, encoder)
         found.append(
             (f"TAS beats every other method with {name} (Table 1)", text, gaps[best].verdict)
@@ -130,13 +130,19 @@ def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
     maps = {m: difference(alone, pooled[m], "mIoU") for m in MAPS if m in pooled}
     if maps:
         best = min(maps, key=lambda method: maps[method].value)
-        text = f"CLIP-only less {best}, the best of them: {_points(maps[best])}"
-        found.append((f"activation maps are poor with {name} (Table 1)", text, maps[best].verdict))
+        text = f"CLIP-only minus {best}, the best of these: {_points(maps[best])}"
+        found.append(
+            (
+                f"activation maps are worse than CLIP-only with {name} (Table 1)",
+                text,
+                maps[best].verdict,
+            )
+        )
     return found
 
 
 def _columns_ahead(pipeline: Pipeline, method: str, encoder: str) -> str:
-    """In how many columns of Table 1 TAS has the higher mIoU."""
+    """The number of columns of Table 1 in which TAS has the higher mIoU, as text."""
     gaps = [
         tables.outcome(pipeline, "TAS", encoder, *column)["iou"].mean()
         - tables.outcome(pipeline, method, encoder, *column)["iou"].mean()
@@ -147,11 +153,11 @@ def _columns_ahead(pipeline: Pipeline, method: str, encoder: str) -> str:
 
 
 def module_gains(pipeline: Pipeline) -> pd.DataFrame:
-    """What each module of Table 4 adds on all columns of a dataset together, by encoder.
+    """The gain of each module of Table 4 over all columns of a dataset, by encoder.
 
     Returns:
-        encoder, dataset, step, mIoU gained (points) with its 95 % interval (``at least``, ``at
-        most``), and sentences.
+        encoder, dataset, step, mIoU gain (points) with its 95 % interval (``CI low``, ``CI
+        high``), and sentences.
     """
     found = []
     for encoder in pipeline.settings.encoders:
@@ -168,7 +174,7 @@ def module_gains(pipeline: Pipeline) -> pd.DataFrame:
                 step = "+ " + name.rpartition("+ ")[2]
                 key = (tables.short(encoder), title(dataset, pipeline.settings.datasets), step)
                 found.append((*key, gain.value, gain.low, gain.high, len(after)))
-    names = ["encoder", "dataset", "step", "mIoU gained", "at least", "at most", "sentences"]
+    names = ["encoder", "dataset", "step", "mIoU gain", "CI low", "CI high", "sentences"]
     return pd.DataFrame(found, columns=names)
 
 
@@ -198,16 +204,16 @@ def _weights(pipeline: Pipeline) -> list[Row]:
     values = {lam: evaluate(o["intersection"], o["union"])["mIoU"] for lam, o in lambdas.items()}
     best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
     moved = difference(lambdas[best], lambdas[worst], "mIoU")
-    text = f"from {worst:g} (worst) to {best:g} (best) {_points(moved)}; little is under {LITTLE}"
+    text = f"from {worst:g} (worst) to {best:g} (best): {_points(moved)}; limit: {LITTLE} points"
     harm = difference(at(0.1, settings.lam), at(0.4, settings.lam), "mIoU")
     return [
-        ("lambda matters little from 0.3 to 0.9 (Table 3)", text, _is_little(moved)),
-        ("a large alpha harms: 0.1 beats 0.4 (Table 3)", _points(harm), harm.verdict),
+        ("lambda has little effect from 0.3 to 0.9 (Table 3)", text, _is_little(moved)),
+        ("a large alpha is harmful: 0.1 beats 0.4 (Table 3)", _points(harm), harm.verdict),
     ]
 
 
 def _by_inputs(pipeline: Pipeline) -> dict[tuple[str, str], pd.DataFrame]:
-    """The outcomes of Table 5: (what the captioner sees, what CLIP sees) -> a row per sentence."""
+    """The results of Table 5: (input to the captioner, input to CLIP) -> one row per sentence."""
     encoder, column = pipeline.settings.encoders[-1], ablated(pipeline.settings)
     outcomes = {}
     for caption_input, clip_input in ablations.INPUTS:
@@ -218,11 +224,11 @@ def _by_inputs(pipeline: Pipeline) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def inputs(pipeline: Pipeline) -> pd.DataFrame:
-    """The rows of Table 5 less the paper's choice, blur for the captioner and crop for CLIP.
+    """The rows of Table 5 compared with the paper's choice (blur for the captioner, crop for CLIP).
 
     Returns:
-        inputs, mIoU, mIoU gained over the paper's choice (points) with its 95 % interval (``at
-        least``, ``at most``) and p; NaN for the choice itself.
+        inputs, mIoU, mIoU gain over the paper's choice (points) with its 95 % interval (``CI
+        low``, ``CI high``) and p; NaN for the paper's choice itself.
     """
     outcomes, found = _by_inputs(pipeline), []
     for (caption_input, clip_input), own in outcomes.items():
@@ -231,7 +237,7 @@ def inputs(pipeline: Pipeline) -> pd.DataFrame:
             gap = difference(own, outcomes[PAPERS_INPUTS], "mIoU")
         value = evaluate(own["intersection"], own["union"])["mIoU"]
         found.append((f"captioner {caption_input}, CLIP {clip_input}", value, *gap))
-    names = ["inputs", "mIoU", "mIoU gained", "at least", "at most", "p"]
+    names = ["inputs", "mIoU", "mIoU gain", "CI low", "CI high", "p"]
     return pd.DataFrame(found, columns=names)
 
 
@@ -249,7 +255,7 @@ def _inputs(pipeline: Pipeline) -> list[Row]:
 
 
 def _swapped(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
-    """A method's outcome over both columns of Tables 6 and 7."""
+    """The results of a method over both columns of Tables 6 and 7."""
     parts = [
         tables.outcome(pipeline, method, encoder, *column)
         for column in ablations.swapped(pipeline.settings)
@@ -267,8 +273,8 @@ def _captioners(pipeline: Pipeline) -> list[Row]:
         ours, theirs = (_swapped(run, how, encoder) for _, how, run in (first, other))
         gap = difference(ours, theirs, "mIoU")
         name = tables.short(encoder)
-        text = f"{first[0]} less {other[0]}: {_points(gap)}; little is under {LITTLE}"
-        claim = f"the captioner matters little with {name} (Table 6)"
+        text = f"{first[0]} minus {other[0]}: {_points(gap)}; limit: {LITTLE} points"
+        claim = f"the captioner has little effect with {name} (Table 6)"
         found.append((claim, text, _is_little(gap)))
     return found
 
@@ -287,8 +293,8 @@ def _encoders(pipeline: Pipeline) -> list[Row]:
     for encoder in others:
         if encoder.startswith("albef:"):
             gap = difference(alone[clip], alone[encoder], "mIoU")
-            text = f"{tables.short(clip)} less {tables.short(encoder)}, both alone: {_points(gap)}"
-            found.append(("ALBEF is poor on masked images (Table 7)", text, gap.verdict))
+            text = f"{tables.short(clip)} minus {tables.short(encoder)}, both alone: {_points(gap)}"
+            found.append(("ALBEF performs poorly on masked images (Table 7)", text, gap.verdict))
     return found
 
 
@@ -301,5 +307,5 @@ def _small_targets(pipeline: Pipeline) -> list[Row]:
     if small.all() or not small.any():
         return []
     gap = difference(tas[~small], tas[small], "mIoU")
-    text = f"the others less those under {SMALL:.0%} of the image: {_points(gap)}"
-    return [("small targets, not salient, are hard (section 5)", text, gap.verdict)]
+    text = f"other targets minus those under {100 * SMALL:g} % of the image: {_points(gap)}"
+    return [("small, non-salient targets are hard (section 5)", text, gap.verdict)]

@@ -1,4 +1,4 @@
-"""Pictures of images, masks and maps; each function returns a matplotlib Figure."""
+"""Figures of images, masks and maps; each function returns a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Image = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
 
 TRUTH, CLIP, TAS = "#2f9e44", "#e8590c", "#1971c2"
-INK, PAPER = "#343a40", "#ced4da"  # lines and words; what is only there to compare with
+INK, PAPER = "#343a40", "#ced4da"  # lines and text; values shown for comparison
 COLOURS = (
     "#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b", "#2f6bff",
     "#b6ff00", "#a3004f", "#00897b", "#8d5524",
 )  # fmt: skip
-"""Of masks side by side: brighter than things are, and neighbours in the list far apart."""
-HALO, LINE = (17, 17, 17), (255, 255, 255)  # of an outline that shows on grass as on snow
+"""Colours of masks: brighter than most objects, and very different from their neighbours."""
+HALO, LINE = (17, 17, 17), (255, 255, 255)  # an outline visible on dark and light ground
 
 
 def save(figure: Figure, name: str, out: Path) -> Figure:
-    """Writes ``figures/<name>.png`` and hands the figure back to be shown."""
+    """Writes ``figures/<name>.png`` and returns the figure, so that a notebook shows it."""
     with atomic_write(out / "figures" / f"{name}.png") as path:
         figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
     plt.close(figure)
@@ -41,7 +41,7 @@ def save(figure: Figure, name: str, out: Path) -> Figure:
 def paint_mask(
     image: Image, mask: npt.NDArray[np.bool_], colour: Sequence[float] | str, strength: float = 0.55
 ) -> Image:
-    """The image (H, W, 3) with a mask tinted in a colour, its outline white between dark lines."""
+    """The image (H, W, 3) with a mask tinted in a colour, outlined in white between dark lines."""
     rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
     out = image.copy()
     values = np.arange(256)[:, None]  # what becomes of each, so that no picture of floats is made
@@ -56,7 +56,7 @@ def paint_mask(
 
 
 def paint_masks(image: Image, masks: Masks) -> Image:
-    """The image with every mask (M, H, W) in a colour of its own, small ones on top."""
+    """The image with every mask (M, H, W) in its own colour, the small ones on top."""
     out = image
     for i in np.argsort(-masks.sum((1, 2))) if len(masks) else []:
         out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
@@ -70,9 +70,9 @@ def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: i
 
 
 def nothing() -> Figure:
-    """What is drawn where there is nothing to draw, as on a dataset of a few sentences."""
+    """A placeholder for an empty figure, as on a dataset of a few sentences."""
     figure, axes = plt.subplots(figsize=(3, 0.8))
-    axes.text(0.5, 0.5, "none to show", ha="center", color=INK)
+    axes.text(0.5, 0.5, "nothing to show", ha="center", color=INK)
     axes.axis("off")
     return figure
 
@@ -89,7 +89,7 @@ def _grid(
 
 
 def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Figure:
-    """Images, all their masks and the refined ones, a row an image.
+    """One row per image: the image, all its masks, and the refined ones.
 
     Args:
         rows: Image (H, W, 3), masks (M, H, W) and which of them are kept (M,).
@@ -104,7 +104,7 @@ def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Fig
 
 @dataclass(frozen=True)
 class Bested:
-    """One expression, its ground truth (H, W), and the best proposal of every network by name."""
+    """One expression, its ground truth (H, W), and the best proposal of each network by name."""
 
     image: Image
     expression: str
@@ -113,7 +113,7 @@ class Bested:
 
 
 def networks(found: Sequence[Bested]) -> Figure:
-    """The best that each proposal network offers, a row an expression (in the manner of Fig. 3)."""
+    """The best proposal of each network, one row per expression (similar to Figure 3)."""
     figure, axes = _grid(len(found), 1 + len(found[0].best))
     for line, one in zip(axes, found, strict=True):
         _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
@@ -127,7 +127,7 @@ def captions(
     crops: Sequence[Image], blurs: Sequence[Image], crop_texts: Sequence[str],
     blur_texts: Sequence[str],
 ) -> Figure:  # fmt: skip
-    """Masked crops above, blurred ones below, each with its caption underneath."""
+    """Masked crops in the first row, blurred ones in the second, with their captions below."""
     figure, axes = _grid(2, max(1, len(crops)), 1.8, 2.3)
     for line, pictures, texts in ((axes[0], crops, crop_texts), (axes[1], blurs, blur_texts)):
         for ax, picture, text in zip(line, pictures, texts, strict=True):
@@ -143,11 +143,11 @@ def scores(
     image: Image, masks: Masks, pairs: pd.DataFrame, expression: str, alpha: float, lam: float,
     truth: npt.NDArray[np.bool_] | None = None,
 ) -> Figure:  # fmt: skip
-    """V, alpha P, lambda N and S of every mask of one expression, beside the masks.
+    """V, alpha P, lambda N and S of every mask of one expression, alongside the masks.
 
     Args:
-        pairs: Rows of ``ScoreTable.pairs`` of one sentence, one a mask.
-        truth: Marks the mask that overlaps it most.
+        pairs: Rows of ``ScoreTable.pairs`` of one sentence, one per mask.
+        truth: Ground truth; the mask that overlaps it most is marked.
     """
     count = len(pairs)
     if not count:
@@ -172,17 +172,17 @@ def scores(
         text = words(str(pairs["caption"].iloc[i]) + mark, 26)
         ax.text(0, 0.5, text, va="center", fontsize=9, weight="bold" if mark else "normal")
     ends = [(min(0.0, values.min()), max(0.0, values.max())) for values in parts]
-    span = 1.03 * max(high - low for low, high in ends)  # the same in all, to be compared
+    span = 1.03 * max(high - low for low, high in ends)  # one scale for all, to compare them
     for k, (values, name, (low, high)) in enumerate(zip(parts, names, ends, strict=True)):
         ax = figure.add_subplot(rows[:, 2 + k])
-        best = values > values.max() - 1e-6  # several where they tie
+        best = values > values.max() - 1e-6  # several in case of a tie
         ax.barh(range(count), values, height=0.6, color=np.where(best, TAS, PAPER))
         ax.set(ylim=(count - 0.5, -0.5), yticks=[], title=name)
         ax.set_xlim(*((low, low + span) if high > -low else (high - span, high)))
         ax.axvline(0, color=INK, lw=0.8)
         ax.locator_params(axis="x", nbins=4)
         ax.spines[["top", "right", "left"]].set_visible(False)
-    title = f"“{expression}” (blue: the best of each column; all columns on one scale)"
+    title = f"“{expression}” (blue: the best of each column; all columns have the same scale)"
     figure.suptitle(words(title), fontsize=11)
     return figure
 
@@ -204,7 +204,7 @@ class Rectified:
 
 
 def rectifier(examples: Sequence[Rectified]) -> Figure:
-    """The median cross of the centres, the half that is kept, the choice before and after."""
+    """The medians of the centres, the part that is kept, and the choices before and after."""
     figure, axes = _grid(len(examples), 3)
     for line, one in zip(axes, examples, strict=True):
         height, width = one.image.shape[:2]
@@ -234,7 +234,7 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence with its ground truth and what two methods chose (H, W)."""
+    """One sentence with its ground truth and the choices of two methods (H, W)."""
 
     image: Image
     expression: str
@@ -244,7 +244,7 @@ class Example:
 
 
 def examples(found: Sequence[Example]) -> Figure:
-    """Ground truth, CLIP-only and TAS side by side, a row a sentence (in the manner of Fig. 4)."""
+    """Ground truth, CLIP-only and TAS side by side, one row per sentence (similar to Figure 4)."""
     figure, axes = _grid(len(found), 3)
     for line, one in zip(axes, found, strict=True):
         _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
@@ -258,7 +258,7 @@ def examples(found: Sequence[Example]) -> Figure:
 
 
 def whole_captions(images: Sequence[Image], texts: Sequence[str]) -> Figure:
-    """Images side by side, each with the caption of the whole."""
+    """Images side by side, each with the caption of the whole image."""
     figure, axes = _grid(1, len(images), 2.9, 2.9)
     for ax, image, text in zip(axes[0], images, texts, strict=True):
         _show(ax, image, text)
@@ -271,11 +271,13 @@ def activation_maps(
     truth: npt.NDArray[np.bool_],
     maps: Mapping[str, Mapping[str, npt.NDArray[np.floating]]],
 ) -> Figure:
-    """Maps of one expression over its image: a row an encoder, a column a method.
+    """Activation maps of one expression over its image: one row per encoder, one column per method.
+
+    The ground truth is outlined.
 
     Args:
-        maps: Encoder -> method -> map (h, w); each is shown from its least to its largest value,
-            enlarged as it is for the scores. The ground truth is outlined.
+        maps: Encoder -> method -> map (h, w). Each is scaled to its own range of values, and
+            enlarged in the same way as for the scores.
     """
     columns = max(map(len, maps.values()))
     figure, axes = _grid(len(maps), columns + 1)
@@ -286,17 +288,17 @@ def activation_maps(
             _show(ax, image, method)
             large = cv2.resize(values.astype(np.float32), (width, height))
             ax.imshow(large, cmap="inferno", alpha=0.65)
-            for colour, width in (("white", 3.2), (TRUTH, 1.6)):
-                ax.contour(truth, [0.5], colors=colour, linewidths=width)
+            for colour, thick in (("white", 3.2), (TRUTH, 1.6)):
+                ax.contour(truth, [0.5], colors=colour, linewidths=thick)
     return figure
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything that TAS makes of one expression.
+    """All intermediate results of TAS for one expression.
 
     Attributes:
-        pairs: A row a mask: caption, V, P, N, S, in_region, chosen.
+        pairs: One row per mask: caption, V, P, N, S, in_region, chosen.
         crops, blurs: The masked images, in the same order.
     """
 
@@ -313,7 +315,7 @@ class Overview:
 
 
 def overview(one: Overview) -> Figure:
-    """The pipeline on a real example (in the manner of Fig. 2): a column a mask, a row a step."""
+    """The pipeline on one example (similar to Figure 2): one column per mask, one row per step."""
     count = len(one.masks)
     figure = plt.figure(figsize=(2.6 + 1.55 * count + 2.6, 6.2), layout="constrained")
     grid = figure.add_gridspec(
@@ -322,7 +324,7 @@ def overview(one: Overview) -> Figure:
     left = [(one.image, f"“{one.expression}”"), (paint_masks(one.image, one.masks), "proposals")]
     for k, (image, title) in enumerate(left):
         _show(figure.add_subplot(grid[2 * k : 2 * k + 2, 0]), image, title, width=30)
-    steps = ("crop, seen by CLIP", "blur, seen by the captioner", "scores", "rectifier")
+    steps = ("crop, input to CLIP", "blur, input to the captioner", "scores", "rectifier")
     for i in range(count):
         row, ink = one.pairs.iloc[i], TAS if one.pairs["chosen"].iloc[i] else INK
         cells = [figure.add_subplot(grid[k, 1 + i]) for k in range(4)]
@@ -338,7 +340,7 @@ def overview(one: Overview) -> Figure:
         kept = bool(row["in_region"]) or not one.orientation
         shown = paint_mask(one.image, one.masks[i], ink if kept else PAPER)
         cells[3].imshow(shown, alpha=1.0 if kept else 0.35)
-        said = "chosen" if row["chosen"] else "" if kept else f"not in the {one.orientation} part"
+        said = "chosen" if row["chosen"] else "" if kept else f"outside the {one.orientation} part"
         cells[3].set_xlabel(said, fontsize=8, color=ink)
         for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
             ax.set_ylabel(words(step, 14), fontsize=8)
@@ -348,7 +350,7 @@ def overview(one: Overview) -> Figure:
     _show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
     note = figure.add_subplot(grid[:2, -1])
     note.axis("off")
-    notes = [f"caption of the whole: {one.caption}", f"negatives: {', '.join(one.negatives)}"]
+    notes = [f"caption of the image: {one.caption}", f"negatives: {', '.join(one.negatives)}"]
     text = "\n\n".join(words(line, 32) for line in notes)
     note.text(0.02, 0.5, text, va="center", fontsize=8, color=INK)
     return figure

@@ -1,6 +1,6 @@
-"""Datasets with sentences that mean nothing in their image, as gRefCOCO's: a table of their own.
+"""The table of datasets with no-target sentences, such as gRefCOCO.
 
-The other tables leave those sentences out: IoU with nothing is not defined.
+The other tables omit these sentences, since their IoU is not defined.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from tasnb.profiles import title
 from tasnb.results import tables
 
 NOTE = (
-    "gRefCOCO's metrics over all sentences, including those without a target. gIoU: the mean IoU, "
-    "where a sentence without a target counts 1 if it is answered with no mask, else 0. cIoU: the "
-    "sum of the intersections over that of the unions. N-acc: the share of sentences without a "
-    "target that are answered with no mask; 0 for a method that always chooses a proposal. T-acc: "
-    "the share of the others that are answered with a mask. All other tables leave out sentences "
-    "without a target."
+    "The metrics of gRefCOCO over all sentences, including those without a target. gIoU is the "
+    "mean IoU, where a sentence without a target counts as 1 if no mask is returned for it, and as "
+    "0 otherwise. cIoU is the sum of the intersections divided by the sum of the unions. N-acc is "
+    "the share of sentences without a target for which no mask is returned (0 for a method that "
+    "always chooses a proposal). T-acc is the share of sentences with a target for which a mask is "
+    "returned. All other tables omit sentences without a target."
 )
 
 
 def table(pipeline: Pipeline) -> pd.DataFrame:
-    """Every method on every column that has sentences without a target.
+    """The results of every method on every column that has sentences without a target.
 
     Returns:
         dataset, split, encoder, method, gIoU, cIoU, N-acc and T-acc (percent), the number of
-        sentences and how many of them have no target; no rows if there is no such column.
+        sentences and how many of them have no target; empty if there is no such column.
     """
     found = []
     settings = pipeline.settings
@@ -67,7 +67,7 @@ def _evaluated(
 def answers(
     pipeline: Pipeline, method: str, encoder: str, dataset: str, split: str
 ) -> npt.NDArray[np.int64]:
-    """Pixels of what a method answers to each sentence without a target, (S,); 0 for no mask."""
+    """The area of a method's answer to each sentence without a target, (S,); 0 for no mask."""
     if method == tables.FREESOLO:
         return answers(pipeline.on_other_network, "Global-Local", encoder, dataset, split)
     data = pipeline.split(dataset, split)

@@ -1,7 +1,6 @@
-"""Sentences with numbers in them, made from the numbers: what notebooks say of their own tables.
+"""Text generated from the numbers of a run, shown below the tables of the notebooks.
 
-Each function takes a table of this package and returns Markdown, so that what is said holds for
-whatever was run.
+Each function takes a table of this package and returns Markdown, so the text is true for any run.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from tasnb.settings import Settings, short
 
 
 def refinement(settings: Settings, height: int, width: int) -> Markdown:
-    """Which masks this run drops, in pixels of an image of its own."""
+    """The thresholds by which this run drops masks, in pixels of an image of the given size."""
     region, least = (
         settings.pixels_on(area, height, width)
         for area in (settings.min_mask_region_area, settings.min_mask_area)
     )
     return Markdown(
-        f"In this run a mask is kept from a predicted IoU of {settings.pred_iou_thresh:g} and a "
-        f"stability of {settings.stability_score_thresh:g}. On an image of {width} × {height} "
-        f"pixels SAM fills holes and drops islands under {region:,.0f} pixels. The refinement "
-        f"drops masks under {least:,.0f} pixels, and the smaller of two masks that share more "
-        f"than {100 * settings.subset_overlap:g} % of it."
+        f"In this run, a mask needs a predicted IoU of at least {settings.pred_iou_thresh:g} and a "
+        f"stability of at least {settings.stability_score_thresh:g}. On an image of {width} × "
+        f"{height} pixels, holes and islands smaller than {region:,.0f} pixels are removed. The "
+        f"refinement drops masks smaller than {least:,.0f} pixels, and masks of which more than "
+        f"{100 * settings.subset_overlap:g} % is covered by a larger one."
     )
 
 
 def networks(frame: pd.DataFrame) -> Markdown:
-    """What the networks offer before the refinement, and what it costs each.
+    """The upper bound of each network before and after the refinement.
 
     Args:
         frame: From ``analysis.networks``.
@@ -48,25 +47,25 @@ def networks(frame: pd.DataFrame) -> Markdown:
         every, refined = (rows[rows["proposals"] == step].iloc[0] for step in ("all", "refined"))
         lines.append(
             f"* {name}: {every['masks per image']:.1f} masks per image with a best IoU of "
-            f"{every[best]:.1f} %; after the refinement {refined['masks per image']:.1f} with "
-            f"{refined[best]:.1f} %, {_signed(refined[best] - every[best])} points."
+            f"{every[best]:.1f} %; after the refinement, {refined['masks per image']:.1f} masks "
+            f"with {refined[best]:.1f} % ({_signed(refined[best] - every[best])} points)."
         )
     return Markdown("\n".join(lines))
 
 
 def spread(scored: ScoreTable, alpha: float, lam: float) -> Markdown:
-    """How far each weighted term moves from mask to mask of a sentence."""
+    """The range of each weighted term over the masks of a sentence."""
     by = scored.pairs.groupby("sentence")
     spans = {name: (by[name].max() - by[name].min()).median() for name in "VPN"}
     return Markdown(
-        "From the best mask of a sentence to its worst (median over the sentences) V spans "
-        f"{spans['V']:.3f}, {alpha:g} P {alpha * spans['P']:.3f} and {lam:g} N "
-        f"{lam * spans['N']:.3f}."
+        "The range of each term over the masks of a sentence (median over all sentences) is "
+        f"{spans['V']:.3f} for V, {alpha * spans['P']:.3f} for {alpha:g} P and "
+        f"{lam * spans['N']:.3f} for {lam:g} N."
     )
 
 
 def table1(frame: pd.DataFrame) -> Markdown:
-    """In how many columns TAS is ahead of the others in mIoU, by encoder.
+    """The number of columns in which TAS has a higher mIoU than the others, by encoder.
 
     Args:
         frame: From ``tables.table1``.
@@ -76,10 +75,12 @@ def table1(frame: pd.DataFrame) -> Markdown:
     for encoder in dict.fromkeys(encoder for encoder, method in wide.index if method == "TAS"):
         tas, alone = wide.loc[(encoder, "TAS")], wide.loc[(encoder, "CLIP-only")]
         gain = (tas - alone).dropna()
-        said = f"With {encoder} TAS is ahead of CLIP-only {_in_columns(gain > 0)} (mIoU): "
+        said = f"With {encoder}, TAS is ahead of CLIP-only {_in_columns(gain > 0)} (mIoU). "
         if len(gain) > 1:
-            said += f"from {_signed(gain.min())} on {gain.idxmin()} to "
-        said += f"{_signed(gain.max())} points on {gain.idxmax()}."
+            said += f"The gain ranges from {_signed(gain.min())} points on {gain.idxmin()} to "
+            said += f"{_signed(gain.max())} points on {gain.idxmax()}."
+        else:
+            said += f"The gain is {_signed(gain.max())} points on {gain.idxmax()}."
         others = {
             method: row - tas
             for (own, method), row in wide.iterrows()
@@ -91,7 +92,7 @@ def table1(frame: pd.DataFrame) -> Markdown:
             if (gap > 0).any()
         ]
         if ahead:
-            said += f" Ahead of TAS: {'; '.join(ahead)}."
+            said += f" Methods ahead of TAS: {'; '.join(ahead)}."
         elif others:
             said += " No other method is ahead of TAS in any column."
         lines.append(f"* {said}")
@@ -99,11 +100,11 @@ def table1(frame: pd.DataFrame) -> Markdown:
 
 
 def against_tas(extra: pd.DataFrame, main: pd.DataFrame) -> Markdown:
-    """Mean mIoU of some methods over their columns, and TAS's over the same.
+    """Mean mIoU of some methods and of TAS over the same columns.
 
     Args:
         extra: From ``tables.table1_extra`` or ``table2_extra``.
-        main: The table with TAS, of the same columns.
+        main: The table with TAS on the same columns.
     """
     if extra.empty:
         return Markdown("")
@@ -111,11 +112,11 @@ def against_tas(extra: pd.DataFrame, main: pd.DataFrame) -> Markdown:
     tas = _miou(main[main["method"] == "TAS"]).mean(axis=1)
     others = ", ".join(f"{_with(*key)} {value:.1f}" for key, value in means.items())
     own = ", ".join(f"{_with(*key)} {value:.1f}" for key, value in tas.items())
-    return Markdown(f"Mean mIoU over the columns of this run: {others}; {own}.")
+    return Markdown(f"Mean mIoU over the columns of this run: {others}; for comparison, {own}.")
 
 
 def size(pipeline: Pipeline) -> Markdown:
-    """How many sentences and images the columns of a run have."""
+    """The number of sentences and images in the columns of a run."""
     splits = [pipeline.split(*column) for column in columns(pipeline.settings)]
     counts = [[len(s.sentences) for s in splits], [len(s.images) for s in splits]]
     sentences, images = (
@@ -123,28 +124,28 @@ def size(pipeline: Pipeline) -> Markdown:
         for some in counts
     )
     each = f"Each of the {len(splits)} columns" if len(splits) > 1 else "The column of this run"
-    return Markdown(f"{each} has {sentences} sentences about {images} images.")
+    return Markdown(f"{each} has {sentences} sentences on {images} images.")
 
 
 def claims(settings: Settings) -> Markdown:
-    """Which of the paper's claims this run says nothing about."""
+    """The claims of the paper that this run has no data for."""
     left_out = comparison.left_out(settings)
     if not left_out:
-        return Markdown("This run has all the columns that the claims are about.")
-    return Markdown("\n".join(f"* Left out: {line}" for line in left_out))
+        return Markdown("This run includes all the columns that the claims refer to.")
+    return Markdown("\n".join(f"* Not tested: {line}." for line in left_out))
 
 
 def measured_on(settings: Settings) -> Markdown:
-    """Which columns and encoders stand for the paper's in Tables 3 to 7."""
+    """The columns and encoders used for Tables 3 to 7."""
     swapped = " and ".join(_column(*column) for column in ablations.swapped(settings))
     return Markdown(
-        f"In this run: Tables 3 to 5 on {_column(*ablated(settings))} with "
-        f"{short(settings.encoders[-1])}; Tables 6 and 7 on {swapped}."
+        f"In this run, Tables 3 to 5 use {_column(*ablated(settings))} with "
+        f"{short(settings.encoders[-1])}; Tables 6 and 7 use {swapped}."
     )
 
 
 def modules(frame: pd.DataFrame) -> Markdown:
-    """Where each module of Table 4 helps, where it hurts, and where that is undecided.
+    """The cases in which each module of Table 4 helps, hurts, or is undecided.
 
     Args:
         frame: From ``comparison.module_gains``.
@@ -152,8 +153,8 @@ def modules(frame: pd.DataFrame) -> Markdown:
     lines = []
     for step, rows in frame.groupby("step", sort=False):
         parts = {
-            "helps": rows[rows["at least"] > 0],
-            "hurts": rows[rows["at most"] < 0],
+            "helps": rows[rows["CI low"] > 0],
+            "hurts": rows[rows["CI high"] < 0],
         }
         said = [
             f"{verb} " + "; ".join(_gain_on(row) for _, row in some.iterrows())
@@ -164,22 +165,22 @@ def modules(frame: pd.DataFrame) -> Markdown:
         if undecided:
             cases = f"{undecided} of {len(rows)} cases" if len(rows) > 1 else "the only case"
             said.append(f"undecided in {cases}")
-        lines.append(f"* **{step}** {', '.join(said)}.")
+        lines.append(f"* **{step}**: {', '.join(said)}.")
     return Markdown("\n".join(lines))
 
 
 def inputs(frame: pd.DataFrame) -> Markdown:
-    """Which rows of Table 5 differ from the paper's choice by more than chance.
+    """The rows of Table 5 that differ significantly from the paper's choice.
 
     Args:
         frame: From ``comparison.inputs``.
     """
-    others = frame[frame["at least"].notna()]
-    return Markdown(f"Against the paper's choice: {_decided(others['inputs'], others)}.")
+    others = frame[frame["CI low"].notna()]
+    return Markdown(f"Compared with the paper's choice: {_decided(others['inputs'], others)}.")
 
 
 def captions(frame: pd.DataFrame) -> Markdown:
-    """For how many masks two captioners say the same.
+    """The share of masks for which two captioners give the same caption.
 
     Args:
         frame: From ``analysis.two_captioners``.
@@ -188,26 +189,28 @@ def captions(frame: pd.DataFrame) -> Markdown:
     if len(names) < 2 or frame.empty:
         return Markdown("This run has only one captioner.")
     same = 100 * (frame[names[0]] == frame[names[1]]).mean()
-    return Markdown(f"{names[0]} and {names[1]} say the same of {same:.0f} % of the masks.")
+    return Markdown(
+        f"{names[0]} and {names[1]} give the same caption for {same:.0f} % of the masks."
+    )
 
 
 def recipes(frame: pd.DataFrame) -> Markdown:
-    """Which differences of the released code are worth something, alone and together.
+    """The effects of the differences of the released code, alone and together.
 
     Args:
         frame: From ``ablations.recipes``.
     """
-    single = frame.iloc[1:-1].rename(columns={"low": "at least", "high": "at most"})
+    single = frame.iloc[1:-1].rename(columns={"low": "CI low", "high": "CI high"})
     every = frame.iloc[-1]
     return Markdown(
-        f"Of the single differences: {_decided(single['recipe'], single, 'gain')}. They add up to "
-        f"{_signed(single['gain'].sum())} points; all of them together are worth "
-        f"{_signed(every['gain'])} [{_signed(every['low'])}, {_signed(every['high'])}]."
+        f"Individual differences: {_decided(single['recipe'], single, 'gain')}. Their gains add up "
+        f"to {_signed(single['gain'].sum())} points; the gain of all of them together is "
+        f"{_signed(every['gain'])} [{_signed(every['low'])}, {_signed(every['high'])}] points."
     )
 
 
 def speed(frame: pd.DataFrame) -> Markdown:
-    """How much longer TAS takes than CLIP-only, here and in the paper.
+    """The ratio of the times of TAS and CLIP-only, here and in the paper.
 
     Args:
         frame: From ``speed.by_method``.
@@ -215,9 +218,9 @@ def speed(frame: pd.DataFrame) -> Markdown:
     rows = frame.set_index("method")
     here, theirs = (
         rows.loc["TAS", name] / rows.loc["CLIP-only", name]
-        for name in ("seconds per image", "the paper's seconds")
+        for name in ("seconds per image", "seconds (paper)")
     )
-    return Markdown(f"TAS takes {here:.1f} times as long as CLIP-only; in the paper {theirs:.1f}.")
+    return Markdown(f"TAS takes {here:.1f} times as long as CLIP-only (paper: {theirs:.1f} times).")
 
 
 # --- words
@@ -236,7 +239,7 @@ def _with(encoder: str, method: str) -> str:
 
 
 def _miou(frame: pd.DataFrame) -> pd.DataFrame:
-    """Our mIoU, a row per encoder and method, a column per split."""
+    """Our mIoU, with one row per encoder and method and one column per split."""
     rows = frame[(frame["metric"] == "mIoU") & frame["value"].notna()]
     names = list(map(_column, rows["dataset"], rows["split"]))
     keys = [rows["encoder"], rows["method"], pd.Series(names, rows.index, dtype=object)]
@@ -255,20 +258,19 @@ def _in_columns(ahead: Iterable[bool]) -> str:
 
 
 def _gain_on(row: pd.Series) -> str:
-    return f"with {row['encoder']} on {row['dataset']} ({_signed(row['mIoU gained'])} points)"
+    return f"with {row['encoder']} on {row['dataset']} ({_signed(row['mIoU gain'])} points)"
 
 
-def _decided(names: Sequence[str], rows: pd.DataFrame, gain: str = "mIoU gained") -> str:
-    """Which rows have an interval (``at least``, ``at most``) on one side of zero."""
-    sure = (rows["at least"] > 0) | (rows["at most"] < 0)
+def _decided(names: Sequence[str], rows: pd.DataFrame, gain: str = "mIoU gain") -> str:
+    """The rows whose interval (``CI low``, ``CI high``) does not contain zero, as text."""
+    sure = (rows["CI low"] > 0) | (rows["CI high"] < 0)
     found = [
-        f"{name} {_signed(row[gain])} [{_signed(row['at least'])}, {_signed(row['at most'])}]"
+        f"{name} {_signed(row[gain])} [{_signed(row['CI low'])}, {_signed(row['CI high'])}]"
         for name, (_, row) in zip(names, rows.iterrows(), strict=True)
         if sure[row.name]
     ]
     undecided = int((~sure).sum())
     if not found:
-        return "nothing is decided, every 95 % interval contains zero"
-    are = "is" if undecided == 1 else "are"
-    rest = f"; the other {undecided} {are} undecided" if undecided else ""
+        return "undecided in all cases, since every 95 % interval contains zero"
+    rest = f"; undecided in {undecided} of {len(sure)} cases" if undecided else ""
     return f"{'; '.join(found)} points of mIoU{rest}"

@@ -1,4 +1,4 @@
-"""How tables are shown: in the paper's layout, numbers alike, the best in bold, a note below."""
+"""Presentation of tables: the paper's layout, uniform numbers, the best in bold, a note below."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
 MISPRINTS = {
-    "table1": "In the paper, Grad-CAM's mIoU on RefCOCO+ testA (25.66) stands out from its "
-    "neighbours, and TSEG's numbers are listed under oIoU although they read like mIoU.",
-    "table2": "The paper gives no lambda for PhraseCut; it is 0.7 here.",
-    "table6": "The paper prints 46.62 as the mIoU of the ViT without captions on RefCOCOg; its "
-    "Tables 1 and 7 have 42.66.",
+    "table1": "In the paper, Grad-CAM's mIoU on RefCOCO+ testA (25.66) differs markedly from its "
+    "neighbours, and TSEG's results are listed under oIoU although they appear to be mIoU.",
+    "table2": "The paper does not give lambda for PhraseCut; here it is the same as for RefCOCO.",
+    "table6": "For the mIoU of the ViT without captions on RefCOCOg, the paper's Table 6 gives "
+    "46.62, but its Tables 1 and 7 give 42.66.",
 }
-"""What is doubtful in the paper's own numbers, by table."""
+"""Table -> note on doubtful numbers in the paper."""
 
 ABSENT = {
-    "table1": "This run has no split of Table 1: nothing but phrases.",
-    "table1_extra": "This run has no split of Table 1, or no encoder with rows beyond the paper's.",
+    "table1": "This run has no split of Table 1, only phrase datasets.",
+    "table1_extra": "This run has no split of Table 1, or no encoder with additional rows.",
     **dict.fromkeys(
         ("table2", "table2_extra"),
-        "This run has no split of Table 2: neither PhraseCut nor its stand-in, PhraseScenes.",
+        "This run has no split of Table 2, neither PhraseCut nor its stand-in PhraseScenes.",
     ),
 }
-"""What is said in the place of a table without rows."""
+"""Table -> text shown instead of it if it has no rows."""
 
-WIDE = 8  # columns above which a table is set in small print
+WIDE = 8  # tables with more columns are set in small print
 
 
 # --- cells
 
 
 def text(value: Any, digits: int = 2) -> str:
-    """A cell as it is read: no NaN, no minus zero, lists without brackets."""
+    """The text of a cell: "" for NaN, no minus zero, lists without brackets."""
     if isinstance(value, list | tuple | np.ndarray):
         return ", ".join(text(item, digits) for item in value)
     if value is None or pd.isna(value):
@@ -57,7 +57,7 @@ def text(value: Any, digits: int = 2) -> str:
 
 
 def presented(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
-    """Any frame as text: datasets by their titles, numbers with so many decimals, p with four."""
+    """Any frame as text: titles of datasets, numbers with ``digits`` decimals, p with four."""
     found = frame.copy()
     if "dataset" in found:
         found["dataset"] = _titles(found["dataset"])
@@ -68,21 +68,21 @@ def presented(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
 
 
 def _titles(datasets: pd.Series) -> pd.Series:
-    """What tables call datasets, folders of the same name told apart; titles stay as they are."""
+    """Titles of datasets, unique for folders of the same name; titles are not changed."""
     among = list(datasets.unique())
     named = [d for d in among if d in profiles.DATASETS or Path(str(d)).is_absolute()]
     return datasets.replace({dataset: profiles.title(dataset, among) for dataset in named})
 
 
 def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
-    """A tidy table in the paper's own layout, each cell "ours (the paper's)".
+    """A tidy table in the paper's layout, with cells of the form "ours (paper)".
 
-    Table 1 has a row per metric, encoder and method and a column per split; a table of a single
-    split has a row per method and a column per metric.
+    Table 1 has one row per metric, encoder and method, and one column per split; a table of a
+    single split has one row per method and one column per metric.
 
     Args:
         frame: With the columns ``tables.COLUMNS``.
-        best: Whether the best of our numbers of each split and metric is set in bold.
+        best: Whether to set our best result for each split and metric in bold.
     """
     frame = frame[frame["metric"].isin(["oIoU", "mIoU"])].copy()
     if frame.empty:
@@ -102,11 +102,11 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
     measured = frame.groupby("encoder")["value"].count().to_dict()
     orders: dict[str, Callable[[str], Any]] = {
         "metric": ("oIoU", "mIoU").index,
-        # The paper's order; then others as they come; rows that are only cited last.
+        # The paper's order, then others in the given order; rows that are only cited come last.
         "encoder": lambda e: (not measured[e], e != "", ENCODERS.index(counterpart(e))),
         "method": lambda m: METHODS.index(m) if m in METHODS else -1,
     }
-    for name in [*index, "column", "metric"]:  # else the order of first appearance
+    for name in [*index, "column", "metric"]:  # otherwise in order of first appearance
         values = list(dict.fromkeys(frame[name]))
         values = sorted(values, key=orders[name]) if name in orders else values
         frame[name] = pd.Categorical(frame[name], values, ordered=True)
@@ -118,7 +118,7 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
 
 
 def provenance(settings: Settings) -> str:
-    """Which models and data the numbers are from, and every setting that was changed."""
+    """The models and data that the numbers come from, and all changed settings."""
     images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
     about = (
         f"Profile {settings.profile}, recipe {settings.recipe}, {images}; "
@@ -140,24 +140,25 @@ def changes(settings: Settings) -> dict[str, str]:
 
 
 def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
-    """What is written under a table: what the numbers in parentheses are, and where ours are from.
+    """The note under a table: the meaning of numbers in parentheses, and the origin of ours.
 
     Args:
-        table: Its name, as ``table1``.
-        beside_paper: Whether numbers of the paper are in it.
+        table: Its name, e.g. ``table1``.
+        beside_paper: Whether it contains results of the paper.
     """
     of_paper = [d for d in settings.datasets if profiles.counterpart(d)] if beside_paper else []
     theirs = all(profiles.title(d) == profiles.counterpart(d) for d in of_paper)
-    also = f"In parentheses the paper's{'' if theirs else ', on other data'}." if of_paper else ""
+    where = "" if theirs else ", obtained on other data"
+    also = f"Results of the paper in parentheses{where}." if of_paper else ""
     others = {
         "table1": [settings.other_network],
         "table6": [settings.other_captioner],
         "table7": settings.other_encoders,
     }.get(table, ())
-    beside = f"Alongside: {', '.join(others)}." if others else ""
+    beside = f"Other models in this table: {', '.join(others)}." if others else ""
     if settings.both_recipes and table in ("table1", "table2"):
         other = next(recipe for recipe in BY_RECIPE if recipe != settings.recipe)
-        beside = f"{BY_RECIPE[other]} is TAS by the other recipe. {beside}".strip()
+        beside = f"{BY_RECIPE[other]} is TAS with the other recipe. {beside}".strip()
     doubts = MISPRINTS.get(table, "") if of_paper else ""
     return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
 
@@ -166,7 +167,7 @@ def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
 
 
 def to_markdown(shown: pd.DataFrame) -> str:
-    """A frame of text as a Markdown table."""
+    """A Markdown table of a frame of text."""
     lines = [list(map(str, shown.columns)), ["---"] * len(shown.columns)]
     lines += [
         [str(cell).replace("|", "\\|") for cell in row] for row in shown.itertuples(index=False)
@@ -175,11 +176,11 @@ def to_markdown(shown: pd.DataFrame) -> str:
 
 
 def view(frame: pd.DataFrame, digits: int = 2, note: str = "") -> Styler | Markdown:
-    """Any frame as notebooks show it; a sentence where it has no rows.
+    """Any frame as shown in notebooks, or a sentence if it has no rows.
 
     Args:
-        frame: Of anything, or of text already.
-        note: What is written under it.
+        frame: Values of any kind, or text.
+        note: Text below the table.
     """
     if frame.empty:
         return Markdown("*Nothing to show in this run.*")
@@ -206,25 +207,26 @@ def save(
     digits: int = 2,
     best: bool = True,
 ) -> Styler | Markdown:
-    """Writes ``tables/<name>`` below ``settings.out``: csv, parquet and, to be read, Markdown.
+    """Writes ``tables/<name>`` below ``settings.out`` as csv, parquet and Markdown.
 
-    Under the table in Markdown is ``note``: it cannot be forgotten.
+    ``note`` is always added below the Markdown table.
 
     Args:
-        settings: Of the run that made the frame, with whatever ``few`` or ``variant`` changed.
-        more: A sentence to begin the note with.
+        settings: Those of the pipeline that made the frame, including changes by ``few`` or
+            ``variant``.
+        more: A sentence to put before the note.
         digits: Decimals of a frame that is not in the paper's layout.
         best: As in ``layout``.
 
     Returns:
-        What a notebook shows.
+        The table as shown in a notebook.
     """
     folder: Path = settings.out / "tables"
     tidy = set(COLUMNS) <= set(frame.columns)
     shown = layout(frame, best) if tidy else presented(frame, digits)
     beside_paper = tidy and bool(frame["paper"].notna().any())
     below = " ".join(filter(None, [more, note(settings, name, beside_paper)]))
-    absent = ABSENT.get(name, "Nothing in this run belongs in this table.")
+    absent = ABSENT.get(name, "This run has no data for this table.")
     table = f"{absent}\n" if shown.empty else to_markdown(shown)
     floats = frame.select_dtypes("float").columns
     plain = frame.assign(**{c: frame[c].round(4) + 0.0 for c in floats})  # + 0.0: no minus zero

@@ -1,4 +1,4 @@
-"""Seconds per image and memory, by stage (last paragraph of section 4.5); nothing stored counts."""
+"""Seconds per image and memory by stage, without stored results (section 4.5, last paragraph)."""
 
 from __future__ import annotations
 
@@ -24,26 +24,25 @@ from tasnb.settings import InputError, Settings
 
 STAGES = {
     "mask proposals": ("CLIP-only", "Global-Local", "TAS"),
-    "crops through CLIP": ("CLIP-only", "TAS"),
+    "CLIP embeddings of the crops": ("CLIP-only", "TAS"),
     "global and local features": ("Global-Local",),
     "captions of the masks": ("TAS",),
     "caption of the image": ("TAS",),
-    "words: parse, phrases": ("TAS",),
-    "texts through CLIP, scores": ("CLIP-only", "Global-Local", "TAS"),
+    "parsing, noun phrases": ("TAS",),
+    "CLIP embeddings of the texts, scores": ("CLIP-only", "Global-Local", "TAS"),
 }
-"""What is done for an image and one expression, and which methods need it."""
-
+"""Stage of processing one image and one expression -> methods that need it."""
 
 MODELS = {
     "mask proposals": ("proposal_network",),
-    "crops through CLIP": ("proposal_network",),
+    "CLIP embeddings of the crops": ("proposal_network",),
     "global and local features": ("proposal_network",),
     "captions of the masks": ("proposal_network", "captioner"),
     "caption of the image": ("captioner",),
-    "words: parse, phrases": ("captioner",),
-    "texts through CLIP, scores": ("proposal_network", "captioner"),
+    "parsing, noun phrases": ("captioner",),
+    "CLIP embeddings of the texts, scores": ("proposal_network", "captioner"),
 }
-"""Which of the models that variants exchange a stage's time depends on."""
+"""Stage -> settings on which its time depends, among those that the variants change."""
 
 ROUNDS = 3
 COLUMNS = ["seconds per image", "fastest", "slowest", "peak memory (GB)"]
@@ -51,7 +50,7 @@ COLUMNS = ["seconds per image", "fastest", "slowest", "peak memory (GB)"]
 
 @dataclass
 class Cost:
-    """Of one stage."""
+    """The cost of one stage: seconds, and peak memory in GB."""
 
     seconds: float = 0.0
     peak_gb: float = 0.0
@@ -60,22 +59,22 @@ class Cost:
 def measure(
     settings: Settings, encoder: str, count: int, rounds: int = ROUNDS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Times every stage on some images with one expression each, and TAS with cheaper parts.
+    """Times every stage on some images with one expression each, and TAS with other models.
 
-    What is compared is run in turn, several rounds of it, each time in an empty store with models
-    that are loaded and tried on one image more before the clock starts. A stage that two variants
-    share is one stage: its seconds are the median of all its timings, so that no table contradicts
-    another.
+    All variants are timed in turn for several rounds, each time with an empty store; the models are
+    loaded and run on one additional image before the measurement starts. A stage shared by several
+    variants has one time, the median of all its timings, so that the tables are consistent.
 
     Args:
-        count: Images, drawn from the column of the ablations with ``settings.seed``.
-        rounds: How often everything is timed.
+        count: Number of images, drawn from the column of the ablations with ``settings.seed``.
+        rounds: Number of times that everything is timed.
 
     Returns:
-        ``stages``: a row per stage of the methods as they are: stage, seconds per image (median of
-        its timings), ``fastest`` and ``slowest``, peak memory (GB, of the process; of the GPU where
-        there is one).
-        ``variants``: a row per variant of TAS: the same, or NaN and what is lacking.
+        ``stages``: one row per stage: stage, seconds per image (median of its timings),
+        ``fastest`` and ``slowest``, and peak memory (GB) of the process, or of the GPU if there is
+        one.
+        ``variants``: one row per variant of TAS, with the same columns, or NaN and the reason why
+        it cannot run.
     """
     changed: dict[str, Settings] = {"TAS": settings}
     lacking: dict[str, str] = {}
@@ -112,17 +111,17 @@ def measure(
 
 
 def cheaper(settings: Settings) -> dict[str, dict[str, str]]:
-    """The variants of TAS that the end of section 4.5 proposes, and those with our other parts."""
+    """The variants of TAS proposed at the end of section 4.5, and those with the other models."""
     network = proposal_networks.title(settings.other_network)
     captioner = ablations.captioner(settings.other_captioner)
     kind, _, name = settings.captioner.partition(":")
     found = {
-        "TAS on FastSAM": {"proposal_network": "fastsam:FastSAM-x"},
-        f"TAS on {network}": {"proposal_network": settings.other_network},
-        f"TAS, {captioner}": {"captioner": settings.other_captioner},
+        "TAS with FastSAM": {"proposal_network": "fastsam:FastSAM-x"},
+        f"TAS with {network}": {"proposal_network": settings.other_network},
+        f"TAS with {captioner}": {"captioner": settings.other_captioner},
     }
     if kind == "blip2":
-        found["TAS, BLIP-2 in 8 bits"] = {"captioner": f"blip2-8bit:{name}"}
+        found["TAS with BLIP-2 (8-bit)"] = {"captioner": f"blip2-8bit:{name}"}
     return {
         called: change
         for called, change in found.items()
@@ -131,20 +130,20 @@ def cheaper(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def _key(stage: str, settings: Settings) -> tuple[str, ...]:
-    """What the time of a stage depends on: variants with the same key share its timings."""
+    """The key of a stage's timings: variants with the same key share them."""
     return stage, *(getattr(settings, name) for name in MODELS[stage])
 
 
 def _spread(timings: list[list[float]]) -> tuple[float, float, float]:
-    """Median, fastest and slowest of each stage, added up over the stages; NaN for none."""
+    """Median, fastest and slowest time of each stage, summed over the stages; NaN for none."""
     if not timings:
         return (np.nan,) * 3
     return tuple(sum(float(of(times)) for times in timings) for of in (np.median, min, max))
 
 
 def _once(settings: Settings, encoder: str, count: int, wanted: Sequence[str]) -> dict[str, Cost]:
-    """One timing of some stages; the seconds are per image."""
-    forget()  # no model of an earlier call in the memory that is measured
+    """Times the stages once; the seconds are per image."""
+    forget()  # models of earlier calls must not count in the measured memory
     with tempfile.TemporaryDirectory(prefix="tasnb-speed-") as folder:
         pipeline = Pipeline(settings).variant(store=folder, limit=0)
         split = pipeline.split(*ablated(settings))
@@ -159,13 +158,13 @@ def _once(settings: Settings, encoder: str, count: int, wanted: Sequence[str]) -
 
 
 def part(split: Split, rows: pd.DataFrame) -> Split:
-    """Some sentences of a split and their images."""
+    """The part of a split with the given sentences and their images."""
     images = {image: split.images[image] for image in rows["image"]}
     return replace(split, sentences=rows.reset_index(drop=True), images=images)
 
 
 def _run(pipeline: Pipeline, split: Split, encoder: str, wanted: Sequence[str]) -> dict[str, Cost]:
-    """Stages in order; what a stage has stored, the next ones only read."""
+    """Runs the stages in order; later ones only read what earlier ones have stored."""
     sentences = split.sentences["sentence"]
 
     def words() -> None:
@@ -174,14 +173,14 @@ def _run(pipeline: Pipeline, split: Split, encoder: str, wanted: Sequence[str]) 
 
     work: dict[str, Callable[[], object]] = {
         "mask proposals": lambda: pipeline.proposals(split.images),
-        "crops through CLIP": lambda: pipeline.mask_embeddings(split.images, encoder),
+        "CLIP embeddings of the crops": lambda: pipeline.mask_embeddings(split.images, encoder),
         "global and local features": lambda: scoring.features(
             pipeline, "Global-Local", split, encoder
         ),
         "captions of the masks": lambda: pipeline.captions(split.images),
         "caption of the image": lambda: pipeline.image_captions(split.images),
-        "words: parse, phrases": words,
-        "texts through CLIP, scores": lambda: pipeline.score(split, encoder),
+        "parsing, noun phrases": words,
+        "CLIP embeddings of the texts, scores": lambda: pipeline.score(split, encoder),
     }
     costs = {}
     for name in wanted:
@@ -193,7 +192,7 @@ def _run(pipeline: Pipeline, split: Split, encoder: str, wanted: Sequence[str]) 
 
 @contextmanager
 def clock() -> Iterator[Cost]:
-    """Times the body and watches the memory meanwhile."""
+    """Measures the time and the peak memory of the body."""
     import torch
 
     cost, done = Cost(), threading.Event()
@@ -218,19 +217,19 @@ def clock() -> Iterator[Cost]:
         cost.seconds = time.perf_counter() - began
         done.set()
         watcher.join()
-        if gpu and torch.cuda.max_memory_allocated():  # else this stage ran beside it
+        if gpu and torch.cuda.max_memory_allocated():  # otherwise the stage did not use the GPU
             cost.peak_gb = torch.cuda.max_memory_allocated() / 1e9
 
 
 def _resident_gb() -> float:
-    """Memory that this process holds now."""
+    """The resident memory of this process in GB."""
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1e6
 
 
 def machine() -> str:
-    """What is timed: the processor, its cores that may be used, and the GPU if there is one."""
+    """The machine: processor, number of usable cores, and the GPU if there is one."""
     import torch
 
     with open("/proc/cpuinfo") as found:
@@ -242,7 +241,7 @@ def machine() -> str:
 
 
 def by_method(stages: pd.DataFrame) -> pd.DataFrame:
-    """Seconds per image and peak memory of CLIP-only, Global-Local and TAS, and the paper's.
+    """Seconds per image and peak memory of CLIP-only, Global-Local and TAS, here and in the paper.
 
     Args:
         stages: From ``measure``.
@@ -255,20 +254,21 @@ def by_method(stages: pd.DataFrame) -> pd.DataFrame:
         theirs = [known.get((*key, name), np.nan) for name in ("seconds", "GB")]
         seconds = [mine[name].sum() for name in COLUMNS[:3]]
         found.append((method, *seconds, theirs[0], mine[COLUMNS[3]].max(), theirs[1]))
-    names = ["method", *COLUMNS[:3], "the paper's seconds", COLUMNS[3], "the paper's memory (GB)"]
+    names = ["method", *COLUMNS[:3], "seconds (paper)", COLUMNS[3], "memory (GB, paper)"]
     return pd.DataFrame(found, columns=names)
 
 
 def images_to_time(settings: Settings, asked: int) -> int:
-    """How many images are timed: as many as asked for (0: the profile's), and all but one."""
+    """The number of images to time: as given (0: the profile's), but at most all except one."""
     there = Pipeline(settings).variant(limit=0).split(*ablated(settings)).images
     return max(1, min(asked or settings.timed_images, len(there) - 1))
 
 
 def about(count: int, rounds: int) -> str:
-    """What is written under the tables of notebook 7."""
-    times = "once" if rounds <= 1 else f"{rounds} times, medians"
+    """The note under the tables of notebook 7."""
+    images = "1 image" if count == 1 else f"{count} images"
+    times = "1 round" if rounds <= 1 else f"{rounds} rounds"
     return (
-        f"{count} images with one expression each, timed {times} (fastest and slowest beside "
-        f"them), on {machine()}."
+        f"{images} with one expression each, timed in {times} (median, fastest and slowest), on "
+        f"{machine()}."
     )

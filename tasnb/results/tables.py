@@ -1,4 +1,4 @@
-"""Tables 1 and 2 as tidy frames, each number next to the paper's."""
+"""Tables 1 and 2 as tidy frames, each result alongside the paper's."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", 
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
 BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.RECIPES}
-"""Recipe -> the row of TAS by it, where the run itself has the other one (``both_recipes``)."""
+"""Recipe -> name of its TAS row in a run with the other recipe (``both_recipes``)."""
 METHODS = (
     *("Text-only", "CLIP Surgery", "Score Map", "Grad-CAM", "Region Token"),
     *(FREESOLO, "Global-Local", "CLIP-only", "TAS", *BY_RECIPE.values()),
 )
-"""Rows of Table 1, in the paper's order; those between are of `tasnb.baselines.scoring`."""
-EXTRA = ("CLIP Surgery", "Score Map", "Grad-CAM")  # with a ViT: rows that the paper does not have
+"""Rows of Table 1 in the paper's order; those not in ``OWN`` are from `tasnb.baselines.scoring`."""
+EXTRA = ("CLIP Surgery", "Score Map", "Grad-CAM")  # with a ViT, these are not in the paper
 MODULES = ("V", "V + P", "V + P + N", "V + P + N + spatial")
 
 ENCODERS = ("RN50", "ViT-B/32", "")
-"""The paper's visual encoders of CLIP, in its order; "" for all others."""
+"""The paper's visual encoders of CLIP in its order; "" stands for all others."""
 
 
 def counterpart(encoder: str) -> str:
-    """The paper's visual encoder of CLIP that one of ours stands for; "" for no CLIP."""
+    """The visual encoder of CLIP in the paper that corresponds to ours; "" if ours is not CLIP."""
     kind, _, name = encoder.lower().rpartition(":")
     if kind not in ("", "open_clip"):
         return ""
@@ -47,7 +47,7 @@ def counterpart(encoder: str) -> str:
 def choose(
     method: str, scored: ScoreTable, settings: Settings, dataset: str
 ) -> npt.NDArray[np.int64]:
-    """The pairs that a method of Table 1 or a row of Table 4 picks."""
+    """The pairs chosen by a method of Table 1 or a row of Table 4."""
     lam = settings.lambda_of(dataset)
     total = scored.total(settings.alpha, lam)
     v, p = scored.pairs["V"].to_numpy(), scored.pairs["P"].to_numpy()
@@ -66,10 +66,10 @@ def choose(
 def outcome(
     pipeline: Pipeline, method: str, encoder: str, dataset: str, split: str
 ) -> pd.DataFrame:
-    """What any method of Tables 1, 2 and 4 scores, one row per sentence.
+    """The results of any method of Tables 1, 2 and 4, one row per sentence.
 
     Returns:
-        ``ScoreTable.outcome`` with the sentence's image.
+        ``ScoreTable.outcome`` with the image of each sentence.
     """
     if method == FREESOLO:
         return outcome(pipeline.on_other_network, "Global-Local", encoder, dataset, split)
@@ -89,13 +89,13 @@ def outcome(
 
 
 def by_image(scored: ScoreTable, chosen: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """``ScoreTable.outcome`` with the sentence's image, as intervals and paired tests want it."""
+    """``ScoreTable.outcome`` with the image of each sentence, for intervals and paired tests."""
     return scored.outcome(chosen).assign(image=scored.sentences["image"].to_numpy())
 
 
 @lru_cache(maxsize=1)
 def paper_numbers() -> pd.Series:
-    """Every number of the paper's tables by (table, method, encoder, dataset, split, metric)."""
+    """The paper's results by (table, method, encoder, dataset, split, metric)."""
     frame = pd.read_csv(Path(__file__).with_name("paper.csv"), keep_default_na=False)
     return frame.set_index(COLUMNS[:6])["paper"].astype(float)
 
@@ -106,7 +106,7 @@ def rows(
     """All metrics of one method on one split as tidy rows.
 
     Args:
-        encoder: Ours, or "" for a method without an image tower.
+        encoder: Ours, or "" for a method without an image encoder.
         outcome: From ``ScoreTable.outcome``.
     """
     values = evaluate(outcome["intersection"], outcome["union"])
@@ -123,21 +123,21 @@ def rows(
 def table1(pipeline: Pipeline) -> pd.DataFrame:
     """Table 1: every method of the paper on every split of the RefCOCO family.
 
-    TSEG, which is trained, is cited: its rows hold the paper's number and none of ours.
+    TSEG, which requires training, is cited: its rows contain only the paper's results.
     """
     found = _main_table(pipeline, "table1", False, lambda e: methods(pipeline, e, extra=False))
     return pd.concat([found, _cited("TSEG", found)], ignore_index=True)
 
 
 def table1_extra(pipeline: Pipeline) -> pd.DataFrame:
-    """Rows of Table 1 that the paper does not have: activation maps of the ViT."""
+    """Additional rows of Table 1 that are not in the paper: activation maps of the ViT."""
     return _main_table(pipeline, "table1_extra", False, lambda e: methods(pipeline, e, extra=True))
 
 
 def table2(pipeline: Pipeline) -> pd.DataFrame:
-    """Table 2: Global-Local and TAS on phrases that may mean several things.
+    """Table 2: Global-Local and TAS on phrases that may refer to several objects.
 
-    Global-Local's number in the paper is cited from its authors, without its encoder.
+    The paper cites Global-Local's result from its authors, without stating the encoder.
     """
     wanted = ("Global-Local", "TAS", *BY_RECIPE.values())
     found = _main_table(
@@ -161,7 +161,7 @@ def table2_extra(pipeline: Pipeline) -> pd.DataFrame:
 
 
 def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list[str]:
-    """Rows of an encoder: the paper's, those beyond it, or (None) all."""
+    """The rows of an encoder: the paper's (False), the additional ones (True), or all (None)."""
     settings = pipeline.settings
     there = [*scoring.methods_of(encoder, settings), *OWN]
     if "Global-Local" in there:
@@ -170,7 +170,9 @@ def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list
         there += [row for recipe, row in BY_RECIPE.items() if recipe != settings.recipe]
     rows = [m for m in METHODS if m in there]
     if encoder != settings.encoders[-1]:
-        rows.remove("Text-only")  # no image tower in it: one row, with the last text tower
+        rows.remove(
+            "Text-only"
+        )  # it has no image encoder: a single row, with the last text encoder
     beyond = EXTRA if "Region Token" in there else ()
     return [m for m in rows if extra is None or (m in beyond) == extra]
 
@@ -193,11 +195,11 @@ def _main_table(
 
 
 def _cited(method: str, beside: pd.DataFrame) -> pd.DataFrame:
-    """The paper's numbers of a method on the columns of a table, with no value of ours."""
+    """The paper's results of a method on the columns of a table, without a value of ours."""
     there = beside[["table", "dataset", "split"]].drop_duplicates()
     known = paper_numbers().rename("paper").reset_index()
     known = known[known["method"] == method]
-    known = known[~known["encoder"].isin(["RN50", "ViT-B/32"])]  # those are measured
+    known = known[~known["encoder"].isin(["RN50", "ViT-B/32"])]  # those are measured here
     named = there.assign(theirs=there["dataset"].map(profiles.counterpart))
     found = named.merge(
         known.rename(columns={"dataset": "theirs"}), on=["table", "theirs", "split"]

@@ -1,4 +1,4 @@
-"""The main result of a run, in one sentence and a few numbers from its tables."""
+"""The main result of a run as one sentence and a few numbers, made from its tables."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def headline(out: Path) -> str:
 
 
 def numbers(out: Path) -> list[tuple[str, str]]:
-    """Key figures with their captions: mean mIoU per encoder, and the number of sentences."""
+    """Key numbers with their descriptions: mean mIoU and number of sentences."""
     table = _read(out, "table1")
     if not {"method", "encoder", "metric", "value", "n", "dataset", "split"} <= set(table):
         return []
@@ -63,9 +63,9 @@ def numbers(out: Path) -> list[tuple[str, str]]:
         means = rows.groupby("method")["value"].mean()
         if {"TAS", "CLIP-only"} <= set(means.index):
             best = means.drop("TAS").idxmax()
-            words = f"mean mIoU of TAS with {encoder}; CLIP-only {means['CLIP-only']:.1f}"
+            words = f"mean mIoU of TAS with {encoder}; CLIP-only: {means['CLIP-only']:.1f}"
             if best != "CLIP-only":
-                words += f", best baseline ({best}) {means[best]:.1f}"
+                words += f", best other method ({best}): {means[best]:.1f}"
             found.append((f"{means['TAS']:.1f} %", words))
     columns = table.drop_duplicates(["dataset", "split"])
     if len(columns):
@@ -82,22 +82,22 @@ def _sentence(gain: Gain) -> str:
         said = f"TAS is {-gain.value:.1f} points of mIoU behind CLIP-only ({interval})"
     else:
         said = (
-            "TAS and CLIP-only do not differ significantly "
-            f"({gain.value:+.1f} points of mIoU, {interval})"
+            f"TAS and CLIP-only do not differ significantly ({gain.value:+.1f} points of mIoU, "
+            f"{interval})"
         )
-    return f"with {gain.encoder}, {said}, ahead in {gain.ahead} of {gain.columns} columns"
+    return f"with {gain.encoder}, {said}, with TAS ahead in {gain.ahead} of {gain.columns} columns"
 
 
 def _by_column(out: Path) -> list[str]:
-    """For a run without all columns of the claims: in how many columns TAS is clearly ahead."""
+    """For a run without a table of claims: the number of columns in which TAS is clearly ahead."""
     table = _read(out, "intervals")
-    if not {"method", "encoder", "metric", "at least", "at most"} <= set(table):
+    if not {"method", "encoder", "metric", "CI low", "CI high"} <= set(table):
         return []
     rows = table[(table["method"] == "CLIP-only") & (table["metric"] == "mIoU")]
     return [
-        f"with {encoder}, TAS is ahead of CLIP-only in {(mine['at least'] > 0).sum()} of "
-        f"{len(mine)} columns and behind in {(mine['at most'] < 0).sum()}; the others are "
-        "undecided (95 % confidence intervals of mIoU)"
+        f"with {encoder}, TAS is ahead of CLIP-only in {(mine['CI low'] > 0).sum()} of "
+        f"{len(mine)} columns and behind in {(mine['CI high'] < 0).sum()}; the rest are undecided "
+        "(95 % confidence intervals of mIoU)"
         for encoder, mine in rows.groupby("encoder", sort=False)
     ]
 

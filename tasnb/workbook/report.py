@@ -22,7 +22,7 @@ KEY_FIGURES = ("05_ahead", "04_overview")
 
 _MANY = 15  # larger tables are collapsed
 _STYLE = Path(__file__).with_name("report.css")
-_NOTHING = "<p>No notebooks were run.</p>"
+_NOTHING = "<p>No notebooks have been run.</p>"
 _OPEN = """\
 "use strict";
 const open = () => {
@@ -107,10 +107,11 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
     used = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
     finished = str(record["finished"]).replace("T", " ", 1)
     lines = [
-        f"Profile {settings.profile}, recipe {settings.recipe}, on {datasets}: {splits}, {images}.",
+        f"Profile {settings.profile}, recipe {settings.recipe}.",
+        f"Data: {datasets} ({splits}, {images}).",
         f"Models: {', '.join(models)}.",
         f"Settings changed from the profile: {changed or 'none'}.",
-        f"Finished {finished} after {record['seconds']:.0f} s"
+        f"Finished at {finished} after {record['seconds']:.0f} s"
         + (f" with {used}" if used else "")
         + (f"; code {record['code'][:12]}, data {record['data'][:12]}" if "code" in record else "")
         + ".",
@@ -124,8 +125,8 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
         command += f" --profile {settings.profile}"
     return (
         "".join(f'<p class="about">{escape(line)}</p>' for line in lines)
-        + '<p class="about">This page is not updated automatically: to see whether code, data, '
-        f"notebooks or tables have changed since, run <code>{escape(command)}</code>.</p>"
+        + f'<p class="about">This page is not updated by itself: <code>{escape(command)}</code> '
+        "reports whether code, data, notebooks or tables have changed since.</p>"
     )
 
 
@@ -138,8 +139,8 @@ def _warning(earlier: Mapping[str, list[str]]) -> str:
         for name, reasons in earlier.items()
     )
     return (
-        '<div class="stale"><b>From an earlier run.</b> These notebooks were not run again and are '
-        f"out of date:<ul>{lines}</ul></div>"
+        '<div class="stale"><b>Not from this run.</b> These notebooks were not run again, and '
+        f"their output may differ from what they would produce now:<ul>{lines}</ul></div>"
     )
 
 
@@ -177,10 +178,10 @@ def _notebooks(out: Path, earlier: Mapping[str, list[str]]) -> dict[str, tuple[s
         drawn = [f for f in figures if f"figures/{f.name}" in own or f.stem[:3] == name[:3]]
         tables = [file for file in tables if file not in mine]
         figures = [file for file in figures if file not in drawn]
-        links = [_link(page, "executed notebook")]
+        links = [_link(page, "notebook with outputs")]
         if page.with_suffix(".ipynb").is_file():
-            links.append(_link(page.with_suffix(".ipynb"), ".ipynb"))
-        note = '<p class="stale">From an earlier run, see above.</p>' if name in earlier else ""
+            links.append(_link(page.with_suffix(".ipynb"), ".ipynb file"))
+        note = '<p class="stale">From an earlier run; see above.</p>' if name in earlier else ""
         content = f"<p>{' · '.join(links)}</p>{note}{_figures(drawn)}{''.join(map(_table, mine))}"
         parts[f"notebook-{name}"] = (escape(_heading(page)), content)
     if tables or figures:
@@ -222,8 +223,8 @@ def _sentences(out: Path) -> str:
     pages = _by_number(out.glob("results/*.html"))
     lines = "".join(f"<li>{_link(page, escape(page.stem))}</li>" for page in pages)
     return (
-        "<p>All sentences of a split with their images and the chosen masks, to sort and search."
-        f'</p><ul class="pages">{lines}</ul>'
+        "<p>All sentences of a split with their images and the chosen masks, sortable and "
+        f'searchable.</p><ul class="pages">{lines}</ul>'
         if lines
         else ""
     )

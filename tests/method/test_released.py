@@ -340,7 +340,7 @@ def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) 
     encoder = settings.encoders[-1]
     table = ablations.recipes(pipeline, encoder).set_index("recipe")
     assert list(table.index) == [
-        "published", *ablations.DIFFERENCES.values(), "released: all of them"
+        "published", *ablations.DIFFERENCES.values(), "released (all differences)"
     ]  # fmt: skip
     np.testing.assert_allclose(table["gain"], table["mIoU"] - table["mIoU"].iloc[0], atol=1e-9)
     assert table["gain"].iloc[0] == 0
@@ -357,8 +357,8 @@ def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) 
     scored = run.scored("refscenes", "val", encoder)
     read = released.read_expressions(list(scored.sentences["sentence"]), load_parser())
     assert scored.sentences["orientation"].tolist() == read["orientation"].tolist()
-    counted = ablations.defects(pipeline, encoder).set_index("what the released code meets")
-    assert counted.loc["no negative phrase: NaN, takes the first mask", "sentences"] == sum(
+    counted = ablations.defects(pipeline, encoder).set_index("case in the released code")
+    assert counted.loc["no negative phrase: NaN, first mask chosen", "sentences"] == sum(
         (run.scored(*column, encoder).sentences["negatives"].map(len) == 0).sum()
         for column in [("refscenes", "val"), *ablations.swapped(settings)]
     )

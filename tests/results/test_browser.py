@@ -146,18 +146,25 @@ def small(tmp_path: Path) -> tuple[Path, list[dict]]:
     """A page of six sentences, and its rows."""
     sentences = ["the right cat", "bright cat", "right of the dog", "猫在左边", "cat (left)", "dog"]
     ious = (0.9, 0.2, 0.3, 0.8, None, 0.7)
-    causes = ["right", "rectifier hurt", "rectifier hurt", "right", "right", "right"]
+    causes = [
+        "right",
+        "excluded by the rectifier",
+        "excluded by the rectifier",
+        "right",
+        "right",
+        "right",
+    ]
     rows = [
         {
-            "sentence": sentence, "target": "cat", "size": 10.0, "names": "place", "best": 0.9,
-            "clip": 0.1, "tas": tas, "cause": cause, "image": "1", "truth": 1, "masks": [0, 1],
-            "said": ["a", "b"], "caption": "a cat", "negatives": [],
+            "sentence": sentence, "target": "cat", "size": 10.0, "mentions": "location",
+            "best": 0.9, "clip": 0.1, "tas": tas, "cause": cause, "image": "1", "truth": 1,
+            "masks": [0, 1], "said": ["a", "b"], "caption": "a cat", "negatives": [],
         }
         for sentence, cause, tas in zip(sentences, causes, ious, strict=True)
     ]  # fmt: skip
     content = {
         "title": "T", "about": "", "links": [], "example": "the right", "rows": rows,
-        "outcomes": ["right", "rectifier hurt"], "truths": {"1": "M0 0L9 0L9 9Z"},
+        "outcomes": ["right", "excluded by the rectifier"], "truths": {"1": "M0 0L9 0L9 9Z"},
         "images": {"1": {"file": "x.png", "size": [20, 20], "masks": {}}},
     }  # fmt: skip
     text = browser.TEMPLATE.read_text().replace("/*CONTENT*/", json.dumps(content))
@@ -170,8 +177,8 @@ def small(tmp_path: Path) -> tuple[Path, list[dict]]:
 def test_words_are_looked_for_in_the_expression_only(small: tuple[Path, list[dict]]) -> None:
     """ "right" is a word of two sentences, an outcome of four, and inside of "bright"."""
     script = """
-      for (const text of ["right", "RIG ca", "左", "(le", "zebra", "place", ""]) type(text);
-      choose("#outcome", "rectifier hurt"); type("right");
+      for (const text of ["right", "RIG ca", "左", "(le", "zebra", "location", ""]) type(text);
+      choose("#outcome", "excluded by the rectifier"); type("right");
       type(document.querySelector("#words").placeholder.split(": ")[1]);
       return found;
     """

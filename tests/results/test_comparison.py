@@ -60,9 +60,9 @@ def test_intervals_have_a_row_a_number(made_up: FakePipeline) -> None:
     assert len(found) == 10 * 2 * (4 + 6)  # columns, metrics, methods of both encoders
     assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
     clip = found[found["method"] == "CLIP-only"]
-    assert clip["TAS ahead by"].between(5, 15).all() and (clip["p"] < 0.01).all()
+    assert clip["gain of TAS"].between(5, 15).all() and (clip["p"] < 0.01).all()
     tas = found[found["method"] == "TAS"]
-    assert tas[["TAS ahead by", "at least", "at most", "p"]].isna().all(axis=None)
+    assert tas[["gain of TAS", "CI low", "CI high", "p"]].isna().all(axis=None)
 
 
 def test_verdicts(made_up: FakePipeline) -> None:
@@ -93,14 +93,14 @@ def test_verdicts_on_other_models(made_up: FakePipeline, monkeypatch: pytest.Mon
     monkeypatch.setattr(tables, "outcome", outcome)
     rows = [*comparison._captioners(made_up), *comparison._encoders(made_up)]
     assert {claim: verdict for claim, _, verdict in rows} == {
-        "the captioner matters little with clip-rn (Table 6)": "not held",
-        "the captioner matters little with clip-vit (Table 6)": "not held",
+        "the captioner has little effect with clip-rn (Table 6)": "not held",
+        "the captioner has little effect with clip-vit (Table 6)": "not held",
         "TAS helps clip-vit (Table 7)": "held",
         "TAS helps blip2-itc (Table 7)": "held",
         "TAS helps albef (Table 7)": "undecided",
-        "ALBEF is poor on masked images (Table 7)": "held",
+        "ALBEF performs poorly on masked images (Table 7)": "held",
     }
-    assert rows[0][1].startswith("BLIP-2 less GIT: -")
+    assert rows[0][1].startswith("BLIP-2 minus GIT: -")
 
 
 def test_activation_maps_and_columns_ahead(
@@ -112,8 +112,11 @@ def test_activation_maps_and_columns_ahead(
     rows = comparison._against_others(made_up, made_up.settings.encoders[0])
     assert rows[0][1].endswith("ahead in 9 of 9 columns")  # 0.5 against 0.4
     claim, text, verdict = rows[-1]
-    assert (claim, verdict) == ("activation maps are poor with clip-rn (Table 1)", "held")
-    assert text.startswith("CLIP-only less Grad-CAM, the best of them: +1")  # 0.25
+    assert (claim, verdict) == (
+        "activation maps are worse than CLIP-only with clip-rn (Table 1)",
+        "held",
+    )
+    assert text.startswith("CLIP-only minus Grad-CAM, the best of these: +1")  # 0.25
 
 
 def test_gains_of_modules(made_up: FakePipeline) -> None:
@@ -121,9 +124,9 @@ def test_gains_of_modules(made_up: FakePipeline) -> None:
     assert list(found.columns[:3]) == ["encoder", "dataset", "step"]
     assert len(found) == 2 * 4 * 3  # encoders, datasets, steps
     assert found.loc[found["dataset"] == "RefScenes", "sentences"].eq(300).all()
-    inside = found["mIoU gained"].between(found["at least"], found["at most"])
+    inside = found["mIoU gain"].between(found["CI low"], found["CI high"])
     assert inside.all()
-    steps = found.groupby("step")["mIoU gained"]
+    steps = found.groupby("step")["mIoU gain"]
     assert steps.max()["+ N"] < -5 and steps.min()["+ spatial"] > 15  # 0.4, 0.3, 0.5
 
 
@@ -164,7 +167,7 @@ def test_causes_of_errors() -> None:
     )
     cause = breakdown._cause(rows)
     bad, rank = "no good proposal", "wrong proposal ranked first"
-    assert cause == ["", bad, rank, "rectifier hurt", bad]
+    assert cause == ["", bad, rank, "excluded by the rectifier", bad]
     shares = breakdown.causes(rows.assign(cause=cause)).iloc[0]
     assert shares.tolist() == ["refscenes", "val", 20, 40, 20, 20]
 
@@ -187,11 +190,11 @@ def test_kinds_of_expressions() -> None:
         }
     )
     found = breakdown.kinds(rows).set_index(["what", "kind"])
-    place = found.loc["names a place"]
+    place = found.loc["has a location word"]
     assert place["sentences"].tolist() == [2, 2] and place.index.tolist() == ["no", "yes"]
-    assert place.loc["yes", ["CLIP-only", "TAS", "TAS ahead by"]].tolist() == pytest.approx(
+    assert place.loc["yes", ["CLIP-only", "TAS", "gain of TAS"]].tolist() == pytest.approx(
         [30, 70, 40]
     )
-    assert found.loc["words"].index.tolist() == ["1-2", "3-4", "5-8", "9 or more"]
+    assert found.loc["number of words"].index.tolist() == ["1-2", "3-4", "5-8", "9 or more"]
     sizes = found.loc["target's share of the image", "sentences"]
     assert sizes.to_dict() == {"0-2 %": 1, "2-4 %": 2, "8-100 %": 1}

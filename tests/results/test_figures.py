@@ -15,7 +15,7 @@ from tasnb.results import figures
 @pytest.mark.parametrize("draw", [figures.examples, figures.proposals, figures.rectifier])
 def test_nothing_to_show(draw, tmp_path) -> None:
     figure = draw([])
-    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["none to show"]
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["nothing to show"]
     figure.savefig(tmp_path / "a.png")
     plt.close(figure)
 
@@ -70,3 +70,14 @@ def test_masks_side_by_side_have_colours_apart() -> None:
         assert np.linalg.norm(one - other) > 0.6
     for one, other in itertools.combinations(colours, 2):
         assert np.linalg.norm(one - other) > 0.25
+
+
+def test_every_map_is_enlarged_to_the_image() -> None:
+    """Several methods and encoders; an image that is not square."""
+    image, truth = np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), bool)
+    truth[10:20, 10:30] = True
+    maps = {"rn": {"A": np.eye(7), "B": np.eye(7), "C": np.eye(5)}, "vit": {"A": np.eye(4)}}
+    figure = figures.activation_maps(image, "a cat", truth, maps)
+    overlays = [ax.images[1].get_array().shape for ax in figure.axes if len(ax.images) > 1]
+    assert overlays == [(30, 40)] * 4
+    plt.close(figure)

@@ -1,4 +1,4 @@
-"""Sentences made from numbers: they say what a made-up table says, whatever it is."""
+"""Text generated from numbers: it is true for any made-up table."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def test_table_1_in_words() -> None:
     )  # fmt: skip
     vit, rn = remarks.table1(frame).data.splitlines()
     assert vit == (
-        "* With clip-vit TAS is ahead of CLIP-only in 2 of 3 columns (mIoU): from -2.0 on "
-        "RefScenesg val(U) to +5.5 points on RefScenes val. Ahead of TAS: Region Token in 2 of 3 "
-        "columns."
+        "* With clip-vit, TAS is ahead of CLIP-only in 2 of 3 columns (mIoU). The gain ranges from "
+        "-2.0 points on RefScenesg val(U) to +5.5 points on RefScenes val. Methods ahead of TAS: "
+        "Region Token in 2 of 3 columns."
     )
     assert rn == (
-        "* With clip-rn TAS is ahead of CLIP-only in all 3 columns (mIoU): from +1.0 on RefScenes "
-        "val to +3.0 points on RefScenesg val(U)."
+        "* With clip-rn, TAS is ahead of CLIP-only in all 3 columns (mIoU). The gain ranges from "
+        "+1.0 points on RefScenes val to +3.0 points on RefScenesg val(U)."
     )
 
 
 @pytest.mark.parametrize(("tas", "words"), [(41, "in the only column"), (39, "in no column")])
 def test_table_1_of_one_column(tas: float, words: str) -> None:
-    """No plural, no "least" beside "most"; no other method than the encoder's own."""
+    """No plural and no range; the encoder has no other method."""
     frame = table({(VIT, "CLIP-only"): [40], (VIT, "TAS"): [tas], (VIT, "Grad-CAM"): [1]})
     (line,) = remarks.table1(frame).data.splitlines()
     gain = f"{tas - 40:+.1f}"
     assert line == (
-        f"* With clip-vit TAS is ahead of CLIP-only {words} (mIoU): {gain} points on RefScenes "
-        "val. No other method is ahead of TAS in any column."
+        f"* With clip-vit, TAS is ahead of CLIP-only {words} (mIoU). The gain is {gain} points on "
+        "RefScenes val. No other method is ahead of TAS in any column."
     )
 
 
@@ -60,13 +60,13 @@ def test_extra_rows_against_tas() -> None:
     main = table({(VIT, "TAS"): [40, 42], (VIT, "Global-Local"): [1, 1]}, "table2")
     assert remarks.against_tas(extra, main).data == (
         "Mean mIoU over the columns of this run: Text-only 31.0, Grad-CAM with clip-vit 15.0; "
-        "TAS with clip-vit 41.0."
+        "for comparison, TAS with clip-vit 41.0."
     )
     assert remarks.against_tas(extra.iloc[:0], main).data == ""
 
 
 def gains(**rows: tuple[float, float, float]) -> pd.DataFrame:
-    names = ["step", "mIoU gained", "at least", "at most"]
+    names = ["step", "mIoU gain", "CI low", "CI high"]
     frame = pd.DataFrame([(name, *values) for name, values in rows.items()], columns=names)
     return frame.assign(encoder="clip-vit", dataset="RefScenes")
 
@@ -74,22 +74,24 @@ def gains(**rows: tuple[float, float, float]) -> pd.DataFrame:
 def test_modules_in_words() -> None:
     frame = pd.concat([gains(P=(1.0, 0.5, 2.0), N=(-2.0, -3.0, -1.0)), gains(P=(0.0, -1.0, 1.0))])
     assert remarks.modules(frame).data.splitlines() == [
-        "* **P** helps with clip-vit on RefScenes (+1.0 points), undecided in 1 of 2 cases.",
-        "* **N** hurts with clip-vit on RefScenes (-2.0 points).",
+        "* **P**: helps with clip-vit on RefScenes (+1.0 points), undecided in 1 of 2 cases.",
+        "* **N**: hurts with clip-vit on RefScenes (-2.0 points).",
     ]
     frame = gains(P=(0.0, -1.0, 1.0))
-    assert remarks.modules(frame).data == "* **P** undecided in the only case."
+    assert remarks.modules(frame).data == "* **P**: undecided in the only case."
 
 
 def test_which_rows_can_be_told_apart() -> None:
     frame = gains(a=(0.1, -1.0, 1.0), b=(-2.0, -3.0, -1.0), c=(float("nan"),) * 3)
     said = remarks.inputs(frame.rename(columns={"step": "inputs"})).data
     assert said == (
-        "Against the paper's choice: b -2.0 [-3.0, -1.0] points of mIoU; the other 1 is undecided."
+        "Compared with the paper's choice: b -2.0 [-3.0, -1.0] points of mIoU; undecided in 1 of 2 "
+        "cases."
     )
     said = remarks.inputs(frame.iloc[:1].rename(columns={"step": "inputs"})).data
     assert said == (
-        "Against the paper's choice: nothing is decided, every 95 % interval contains zero."
+        "Compared with the paper's choice: undecided in all cases, since every 95 % interval "
+        "contains zero."
     )
 
 
@@ -99,27 +101,29 @@ def test_recipes_in_words() -> None:
         ("published", 0, 0, 0), ("one", 2, 1, 3), ("two", -0.04, -1, 1), ("all", 1.5, 0.5, 2.5)
     ]  # fmt: skip
     assert remarks.recipes(pd.DataFrame(rows, columns=names)).data == (
-        "Of the single differences: one +2.0 [+1.0, +3.0] points of mIoU; the other 1 is "
-        "undecided. They add up to +2.0 points; all of them together are worth +1.5 [+0.5, +2.5]."
+        "Individual differences: one +2.0 [+1.0, +3.0] points of mIoU; undecided in 1 of 2 cases. "
+        "Their gains add up to +2.0 points; the gain of all of them together is +1.5 [+0.5, +2.5] "
+        "points."
     )
 
 
 def test_refinement_in_words() -> None:
     said = remarks.refinement(make_settings(), 240, 320).data
-    assert "predicted IoU of 0.4" in said and "320 × 240 pixels" in said
-    assert "islands under 200 pixels" in said and "masks under 500 pixels" in said
-    assert "more than 90 % of it" in said
+    assert "predicted IoU of at least 0.4" in said and "320 × 240 pixels" in said
+    assert "islands smaller than 200 pixels" in said and "masks smaller than 500 pixels" in said
+    assert "more than 90 % is covered by" in said
     said = remarks.refinement(make_settings(recipe="released", pred_iou_thresh=0.5), 240, 320).data
-    assert "predicted IoU of 0.5" in said and "islands under 800 pixels" in said
-    assert "masks under 2,000 pixels" in said and "more than 40 % of it" in said
+    assert "predicted IoU of at least 0.5" in said
+    assert "islands smaller than 800 pixels" in said
+    assert "masks smaller than 2,000 pixels" in said and "more than 40 % is covered" in said
 
 
 def test_networks_in_words() -> None:
-    names = ["network", "proposals", "masks per image", "best IoU (%)", "IoU from 0.5 (%)"]
+    names = ["network", "proposals", "masks per image", "best IoU (%)", "IoU ≥ 0.5 (%)"]
     rows = [("SAM", "all", 12.0, 78.0, 90.0), ("SAM", "refined", 5.25, 70.5, 80.0)]
     assert remarks.networks(pd.DataFrame(rows, columns=names)).data == (
-        "* SAM: 12.0 masks per image with a best IoU of 78.0 %; after the refinement 5.2 with "
-        "70.5 %, -7.5 points."
+        "* SAM: 12.0 masks per image with a best IoU of 78.0 %; after the refinement, 5.2 masks "
+        "with 70.5 % (-7.5 points)."
     )
 
 
@@ -131,36 +135,36 @@ def test_spread_of_the_terms() -> None:
     )  # fmt: skip
     scored = ScoreTable(pd.DataFrame({"truth_area": [1, 1]}), pairs)
     said = remarks.spread(scored, 0.1, 0.7).data
-    assert "V spans 0.300, 0.1 P 0.050 and 0.7 N 0.070." in said
+    assert "0.300 for V, 0.050 for 0.1 P and 0.070 for 0.7 N." in said
 
 
 def test_claims_that_a_run_says_nothing_about() -> None:
     assert comparison.left_out(make_settings()) == []
     assert "all the columns" in remarks.claims(make_settings()).data
     assert remarks.claims(make_settings(splits=["testA"])).data.splitlines() == [
-        "* Left out: Tables 3 to 5, since this run does not have RefScenes val",
-        "* Left out: Tables 6 and 7, since this run does not have RefScenesg val(U)",
+        "* Not tested: Tables 3 to 5, because this run does not include RefScenes val.",
+        "* Not tested: Tables 6 and 7, because this run does not include RefScenesg val(U).",
     ]
     (first, *_) = comparison.left_out(make_settings(datasets=["phrasescenes"]))
-    assert first == "Table 1, since this run has none of its columns"
+    assert first == "Table 1, because this run has none of its columns"
 
 
 def test_what_stands_for_the_papers_columns() -> None:
     said = remarks.measured_on(make_settings("paper")).data
-    assert "Tables 3 to 5 on RefCOCO val with ViT-B-32-openai;" in said
-    assert "Tables 6 and 7 on RefCOCO+ testA and RefCOCOg val(U)." in said
+    assert "Tables 3 to 5 use RefCOCO val with ViT-B-32-openai;" in said
+    assert "Tables 6 and 7 use RefCOCO+ testA and RefCOCOg val(U)." in said
 
 
 def test_captions_in_words() -> None:
     same = pd.DataFrame({"image": "a", "mask_id": [0, 1], "A": ["x", "y"], "B": ["x", "z"]})
-    assert remarks.captions(same).data == "A and B say the same of 50 % of the masks."
+    assert remarks.captions(same).data == "A and B give the same caption for 50 % of the masks."
     assert "only one captioner" in remarks.captions(same.drop(columns="B")).data
 
 
 def test_speed_in_words() -> None:
     frame = pd.DataFrame(
         {"method": ["CLIP-only", "TAS"], "seconds per image": [0.5, 1.25],
-         "the paper's seconds": [1.88, 3.63]}
+         "seconds (paper)": [1.88, 3.63]}
     )  # fmt: skip
-    said = "TAS takes 2.5 times as long as CLIP-only; in the paper 1.9."
+    said = "TAS takes 2.5 times as long as CLIP-only (paper: 1.9 times)."
     assert remarks.speed(frame).data == said

@@ -182,11 +182,12 @@ def test_a_frame_of_another_kind_keeps_its_columns(tmp_path: Path) -> None:
 
 def test_what_is_written_under_a_table(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_text("{}")
-    own, misprint = str(tmp_path), "stands out from its neighbours"
+    own, misprint = str(tmp_path), "differs markedly from its neighbours"
     said = shown.note(make_settings(), "table1")
-    assert said.startswith("In parentheses the paper's, on other data.") and misprint in said
+    assert said.startswith("Results of the paper in parentheses, obtained on other data.")
+    assert misprint in said
     said = shown.note(make_settings("paper"), "table1")
-    assert said.startswith("In parentheses the paper's. ") and misprint in said
+    assert said.startswith("Results of the paper in parentheses. ") and misprint in said
     said = shown.note(make_settings(datasets=[own]), "table1")
     assert said.startswith("Profile embedded") and misprint not in said
     assert "parentheses" not in shown.note(make_settings(), "causes", beside_paper=False)
@@ -226,7 +227,7 @@ def test_every_setting_is_either_a_place_or_listed() -> None:
 
 def test_a_note_says_which_row_is_the_other_recipe() -> None:
     said = shown.note(make_settings(both_recipes=True), "table1")
-    assert "recipe published" in said and "TAS (released) is TAS by the other recipe." in said
+    assert "recipe published" in said and "TAS (released) is TAS with the other recipe." in said
     said = shown.note(make_settings("paper", recipe="released"), "table2")
-    assert "recipe released" in said and "TAS (published) is TAS by the other recipe." in said
+    assert "recipe released" in said and "TAS (published) is TAS with the other recipe." in said
     assert "other recipe" not in shown.note(make_settings("paper"), "table3")

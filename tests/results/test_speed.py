@@ -51,20 +51,23 @@ def test_tables_of_one_notebook_agree(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in speed.COLUMNS[:3]:
         assert variants.loc["TAS", name] == pytest.approx(methods.loc["TAS", name])
     assert (variants["seconds per image"].dropna() > 0).all()
-    assert variants.loc["TAS, GIT", "seconds per image"] > row["seconds per image"]
+    assert variants.loc["TAS with GIT", "seconds per image"] > row["seconds per image"]
 
     assert variants["seconds per image"].isna().to_dict() == {
-        "TAS": False, "TAS on FastSAM": True, "TAS on FreeSOLO": False, "TAS, GIT": False,
-        "TAS, BLIP-2 in 8 bits": True,
+        "TAS": False, "TAS with FastSAM": True, "TAS with FreeSOLO": False, "TAS with GIT": False,
+        "TAS with BLIP-2 (8-bit)": True,
     }  # fmt: skip
     lacking = variants.loc[variants["seconds per image"].isna(), "cannot run here"]
-    assert lacking["TAS on FastSAM"].startswith("fastsam:FastSAM-x needs ultralytics")
-    assert lacking["TAS, BLIP-2 in 8 bits"].startswith("blip2-8bit:embedded/blip2 needs")
+    assert lacking["TAS with FastSAM"].startswith("fastsam:FastSAM-x needs ultralytics")
+    assert lacking["TAS with BLIP-2 (8-bit)"].startswith("blip2-8bit:embedded/blip2 needs")
 
 
 def test_what_is_no_variant_is_not_timed_twice() -> None:
     """In `lite` the other captioner is the captioner, and 8 bits are BLIP-2's."""
-    assert list(speed.cheaper(make_settings("lite"))) == ["TAS on FastSAM", "TAS on Felzenszwalb"]
+    assert list(speed.cheaper(make_settings("lite"))) == [
+        "TAS with FastSAM",
+        "TAS with Felzenszwalb",
+    ]
 
 
 def test_how_many_images_are_timed() -> None:
@@ -73,7 +76,7 @@ def test_how_many_images_are_timed() -> None:
     assert speed.images_to_time(settings, 3) == 3
     there = len(Pipeline(settings).split("refscenes", "val").images)
     assert speed.images_to_time(settings.model_copy(update={"limit": 2}), 10**6) == there - 1
-    assert "timed 3 times" in speed.about(12, 3) and "timed once" in speed.about(12, 1)
+    assert "timed in 3 rounds" in speed.about(12, 3) and "in 1 round (" in speed.about(12, 1)
 
 
 def test_methods_are_sums_of_their_stages() -> None:
@@ -87,8 +90,8 @@ def test_methods_are_sums_of_their_stages() -> None:
     assert found["seconds per image"].to_dict() == pytest.approx(expected)
     assert (2 * found["fastest"]).to_dict() == pytest.approx(expected)
     assert (found["slowest"] / 2).to_dict() == pytest.approx(expected)
-    assert found["the paper's seconds"].tolist() == [1.88, 2.01, 3.63]
-    assert found.loc["TAS", "the paper's memory (GB)"] == 22
+    assert found["seconds (paper)"].tolist() == [1.88, 2.01, 3.63]
+    assert found.loc["TAS", "memory (GB, paper)"] == 22
 
 
 def test_the_clock_sees_time_and_memory() -> None:

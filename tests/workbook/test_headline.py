@@ -35,17 +35,17 @@ def test_a_gain_of_each_encoder(out):
     )
     assert gains(out)[0] == Gain("rn", 3.9, 2.1, 5.5, 8, 9)
     assert headline(out) == (
-        "With rn, TAS is 3.9 points of mIoU ahead of CLIP-only (95 % confidence interval "
-        "2.1 to 5.5), ahead in 8 of 9 columns; "
-        "with vit, TAS is 1.3 points of mIoU behind CLIP-only (95 % confidence interval "
-        "-2.2 to -0.4), ahead in 2 of 9 columns; "
+        "With rn, TAS is 3.9 points of mIoU ahead of CLIP-only (95 % confidence interval 2.1 to 5.5), "
+        "with TAS ahead in 8 of 9 columns; "
+        "with vit, TAS is 1.3 points of mIoU behind CLIP-only (95 % confidence interval -2.2 to -0.4), "
+        "with TAS ahead in 2 of 9 columns; "
         "with albef, TAS and CLIP-only do not differ significantly (+0.5 points of mIoU, "
-        "95 % confidence interval -0.7 to 1.9), ahead in 5 of 9 columns."
+        "95 % confidence interval -0.7 to 1.9), with TAS ahead in 5 of 9 columns."
     )
 
 
 def test_without_claims_columns_are_counted(out):
-    names = ["method", "encoder", "metric", "at least", "at most"]
+    names = ["method", "encoder", "metric", "CI low", "CI high"]
     rows = [
         ("CLIP-only", "vit", "mIoU", 0.5, 3), ("CLIP-only", "vit", "mIoU", -0.5, 3),
         ("CLIP-only", "vit", "oIoU", 0.5, 3), ("TAS", "vit", "mIoU", None, None),
@@ -53,7 +53,7 @@ def test_without_claims_columns_are_counted(out):
     ]  # fmt: skip
     pd.DataFrame(rows, columns=names).to_csv(out / "tables/intervals.csv", index=False)
     assert headline(out) == (
-        "With vit, TAS is ahead of CLIP-only in 2 of 4 columns and behind in 1; the others are "
+        "With vit, TAS is ahead of CLIP-only in 2 of 4 columns and behind in 1; the rest are "
         "undecided (95 % confidence intervals of mIoU)."
     )
 
@@ -77,6 +77,6 @@ def test_numbers_are_means_over_columns(out):
     frame = pd.DataFrame(rows, columns=names).assign(dataset="d")
     frame.to_csv(out / "tables/table1.csv", index=False)
     assert numbers(out) == [
-        ("45.0 %", "mean mIoU of TAS with vit; CLIP-only 35.5, best baseline (Maps) 60.5"),
+        ("45.0 %", "mean mIoU of TAS with vit; CLIP-only: 35.5, best other method (Maps): 60.5"),
         ("1,500", "sentences in 2 columns of Table 1"),
     ]

@@ -103,7 +103,7 @@ def test_headers_of_two_runs_differ(out):
         )
     )
     words = [" ".join(p.text for p in page.select("p.about")) for page in (usual, other)]
-    assert "Profile embedded, recipe published, on RefScenes" in words[0]
+    assert "Profile embedded, recipe published. Data: RefScenes" in words[0]
     assert "all splits, all images" in words[0] and "changed from the profile: none" in words[0]
     assert "recipe released" in words[1]
     assert "val, testA, the first 4 images of each split" in words[1]
@@ -111,7 +111,7 @@ def test_headers_of_two_runs_differ(out):
         "changed from the profile: splits = val testA; limit = 4; captioner = git:embedded/git; "
         "alpha = 0.25."
     ) in words[1]
-    assert "Finished 2023-12-06 10:00:00+00:00 after 61 s with torch 2.14.1" in words[0]
+    assert "Finished at 2023-12-06 10:00:00+00:00 after 61 s with torch 2.14.1" in words[0]
     assert usual.title.text == "TAS: embedded"
     assert "alpha 0.25" in other.title.text
     marked = other.find(id="settings").select("tr:has(td:nth-of-type(3):-soup-contains('changed'))")
@@ -153,5 +153,5 @@ def test_settings_versions_and_checkpoints(out):
 
 def test_index_of_an_empty_run(out):
     page = page_of(out)
-    assert page.find(id="notebooks").text.count("No notebooks were run.") == 1
+    assert page.find(id="notebooks").text.count("No notebooks have been run.") == 1
     assert not page.select("section") and not page.select(".headline")
