@@ -88,7 +88,7 @@ class Segmentation:
         """The image with the mask in colour."""
         from PIL import Image
 
-        from tasnb.results.figures import TAS, paint_mask
+        from tasnb.drawing.figures import TAS, paint_mask
 
         return Image.fromarray(paint_mask(self.image, self.mask, TAS))
 

@@ -1,4 +1,4 @@
-"""The output of a run: tables, charts, figures, the paper's claims, and pages of sentences.
+"""The output of a run: tables, the paper's claims, causes of errors, and pages of sentences.
 
-Figures and tables are computed from the pipeline's scores; no model is loaded here.
+Everything is computed from the pipeline's scores; no model is loaded here.
 """

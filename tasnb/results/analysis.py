@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns
+from tasnb.drawing.figures import Bested, Example, Overview, Rectified
 from tasnb.method.language import says
 from tasnb.method.masked_images import masked_images
 from tasnb.method.metrics import difference
@@ -16,7 +17,6 @@ from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import best_proposals, decode
 from tasnb.method.scores import ScoreTable
 from tasnb.results import ablations, tables
-from tasnb.results.figures import Bested, Example, Overview, Rectified
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 

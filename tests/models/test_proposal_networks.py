@@ -12,9 +12,10 @@ from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline
 from tasnb.datasets.images import load_image
+from tasnb.drawing import figures
 from tasnb.method.proposals import decode, propose
 from tasnb.models.proposal_networks import FastSam, load_proposal_network, title
-from tasnb.results import analysis, figures
+from tasnb.results import analysis
 from tasnb.settings import InputError, make_settings
 
 HEIGHT, WIDTH = 48, 64

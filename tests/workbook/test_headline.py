@@ -35,10 +35,10 @@ def test_a_gain_of_each_encoder(out):
     )
     assert gains(out)[0] == Gain("rn", 3.9, 2.1, 5.5, 8, 9)
     assert headline(out) == (
-        "With rn, TAS is 3.9 points of mIoU ahead of CLIP-only (95 % confidence interval 2.1 to 5.5), "
-        "with TAS ahead in 8 of 9 columns; "
-        "with vit, TAS is 1.3 points of mIoU behind CLIP-only (95 % confidence interval -2.2 to -0.4), "
-        "with TAS ahead in 2 of 9 columns; "
+        "With rn, TAS is 3.9 points of mIoU ahead of CLIP-only (95 % confidence interval "
+        "2.1 to 5.5), with TAS ahead in 8 of 9 columns; "
+        "with vit, TAS is 1.3 points of mIoU behind CLIP-only (95 % confidence interval "
+        "-2.2 to -0.4), with TAS ahead in 2 of 9 columns; "
         "with albef, TAS and CLIP-only do not differ significantly (+0.5 points of mIoU, "
         "95 % confidence interval -0.7 to 1.9), with TAS ahead in 5 of 9 columns."
     )

@@ -14,9 +14,9 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tasnb.results import figures
-from tasnb.results import words as module
-from tasnb.results.words import words
+from tasnb.drawing import figures
+from tasnb.drawing import words as module
+from tasnb.drawing.words import words
 
 CHINESE = "左边的猫"
 DOLLARS = "left sign saying $5 # and $6"

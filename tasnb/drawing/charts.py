@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tasnb import profiles
+from tasnb.drawing.figures import CLIP, INK, PAPER, TAS, nothing
 from tasnb.method.scores import ScoreTable
-from tasnb.results.figures import CLIP, INK, PAPER, TAS, nothing
 
 BARS = {  # Table 1: activation maps in yellow, region features in green, then the main comparison
     "CLIP Surgery": "#ffe066", "Score Map": "#fcc419", "Grad-CAM": "#e67700",

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasnb.results.words import words
+from tasnb.drawing.words import words
 from tasnb.store.files import atomic_write
 
 Image = npt.NDArray[np.uint8]

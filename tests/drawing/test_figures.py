@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from tasnb.results import figures
+from tasnb.drawing import figures
 
 
 @pytest.mark.parametrize("draw", [figures.examples, figures.proposals, figures.rectifier])
