@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from own_dataset import BIRD, CAT, DOG, HEIGHT, SEGMENTATIONS, WIDTH
+from pycocotools import mask as coco_mask
 
 from tasnb.models.proposal_networks import load_proposal_network
 from tasnb.settings import InputError, make_settings
@@ -22,7 +23,8 @@ def proposed(folder: Path, *segmentations: Any) -> np.ndarray:
     rows = [{"image_id": 7, "segmentation": s, "score": 0.5} for s in segmentations]
     path.write_text(json.dumps(rows))
     network = load_proposal_network(make_settings(proposal_network=f"file:{path}"))
-    return network.propose(PICTURE, KEY)[0]
+    masks = network.propose(PICTURE, KEY)[0]
+    return coco_mask.decode(masks).transpose(2, 0, 1).astype(bool)
 
 
 def test_all_forms(tmp_path: Path) -> None:
