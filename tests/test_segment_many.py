@@ -136,6 +136,7 @@ def test_an_expression_that_is_no_unicode(quick: dict, text: str) -> None:
     assert str(error.value).isascii() and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_pictures_that_memory_does_not_suffice_for(
     quick: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def same(found: list[dict], wanted: list[dict]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_many_threads_with_loaded_models(
     pictures: list[Path], alone: list[dict], tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_many_threads_with_loaded_models(
     assert same([ask(path, tmp_path) for path in pictures], alone)
 
 
+@pytest.mark.slow
 def test_many_threads_of_a_fresh_process(
     pictures: list[Path], alone: list[dict], tmp_path: Path
 ) -> None:

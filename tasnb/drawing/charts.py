@@ -107,7 +107,7 @@ def ahead(frame: pd.DataFrame, method: str) -> Figure:
         ax.errorbar(value, where, xerr=error, fmt="o", color=(TAS, CLIP)[k % 2], label=encoder)
     ax.axvline(0, color=INK, lw=1)
     ax.set(yticks=range(len(columns)), yticklabels=columns, ylim=(len(columns) - 0.5, -0.5))
-    ax.set_xlabel(f"gain of TAS over {method}, points of mIoU (95 % interval)")
+    ax.set_xlabel(f"gain of TAS over {method}, points of mIoU (95 % confidence interval)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -272,7 +272,7 @@ def differences(frame: pd.DataFrame) -> Figure:
     ax.errorbar(rows["gain"], where, xerr=error, fmt="none", color=INK, lw=1)
     ax.axvline(0, color=INK, lw=1)
     ax.set(yticks=where, yticklabels=rows["recipe"], ylim=(len(rows) - 0.5, -0.5))
-    ax.set_xlabel("gain over the published recipe, points of mIoU (95 % interval)")
+    ax.set_xlabel("gain over the published recipe, points of mIoU (95 % confidence interval)")
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
 

@@ -54,6 +54,7 @@ def test_the_table_of_both_orders(compared: Comparison) -> None:
     assert compared.refs > 1 and compared.sentences > compared.refs
 
 
+@pytest.mark.slow
 def test_their_order_works_once_a_ref_and_once_a_sentence(settings, monkeypatch) -> None:
     split, encoder = bench.drawn(settings, 1), settings.encoders[-1]
     _, sentences = orders.ours(settings, split, encoder)

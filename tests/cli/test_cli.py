@@ -193,6 +193,7 @@ def test_bad_input_in_a_shell(clone):
     assert not (clone / "runs").exists()
 
 
+@pytest.mark.slow
 def test_interrupt(clone):
     path = clone / "notebooks" / "05_full_eval.ipynb"
     running = clone / "running"

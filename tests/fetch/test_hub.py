@@ -20,6 +20,7 @@ def known() -> Sources:
     return Sources(items=tuple(item.model_copy(update={"files": ()}) for item in items))
 
 
+@pytest.mark.slow
 def test_all_of_the_table_is_there(hub: HubSite, tmp_path: Path, known: Sources) -> None:
     names = [item.name for item in known.items]
     done = fetch_from(hub, tmp_path, known, *names)
@@ -44,6 +45,7 @@ def test_addresses_at_the_hub_are_those_of_files_that_it_lists() -> None:
         assert name in PUBLISHED[repo], path
 
 
+@pytest.mark.slow
 def test_what_did_not_come_is_no_success(hub: HubSite, tmp_path: Path) -> None:
     """A repository without one of the files that are needed: the client itself has no complaint."""
     one = Hub(
@@ -60,6 +62,7 @@ def test_what_did_not_come_is_no_success(hub: HubSite, tmp_path: Path) -> None:
         assert "lacks model.safetensors" in last and str(tmp_path / "hub") in last
 
 
+@pytest.mark.slow
 def test_a_shard_that_an_index_names_is_needed_too(hub: HubSite, tmp_path: Path) -> None:
     del hub.files["Salesforce/blip2-opt-2.7b"]["model-00002-of-00002.safetensors"]
     done = fetch_from(hub, tmp_path, load_sources(), "blip2")
@@ -67,6 +70,7 @@ def test_a_shard_that_an_index_names_is_needed_too(hub: HubSite, tmp_path: Path)
     assert "lacks model-00002-of-00002.safetensors" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_one_of_several_is_incomplete(hub: HubSite, tmp_path: Path) -> None:
     del hub.files["microsoft/git-base-coco"]["pytorch_model.bin"]
     done = fetch_from(hub, tmp_path, load_sources(), "git-base-coco", "sam-vit-base")
@@ -76,6 +80,7 @@ def test_one_of_several_is_incomplete(hub: HubSite, tmp_path: Path) -> None:
     assert "1 of 2 downloads failed: git-base-coco" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 def test_a_name_that_the_hub_does_not_know(hub: HubSite, tmp_path: Path, there: bool) -> None:
     """Of a repository, or of open_clip's weights in one."""

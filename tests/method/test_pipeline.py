@@ -29,6 +29,7 @@ def shards(store: Path) -> dict[str, int]:
     return {str(p.relative_to(store)): p.stat().st_mtime_ns for p in store.glob("*/*/shard-*.json")}
 
 
+@pytest.mark.slow
 def test_scores_are_what_their_parts_say(store):
     work = pipeline(store)
     scored = work.scored("refscenes", "val", ENCODER)

@@ -229,7 +229,9 @@ def test_without_it_spacy_s_tags_take_its_place(
 def test_a_damaged_tagger_is_named(parser, tagger: str) -> None:
     for file in Path(tagger).iterdir():
         file.write_text("{")
-    with pytest.raises(InputError, match=rf"{TAGGER} is no NLTK tagger: restore it .*downloader"):
+    with pytest.raises(
+        InputError, match=rf"{TAGGER} is not an NLTK tagger: restore it .*downloader"
+    ):
         released.noun_phrases(["a house"], parser)
 
 

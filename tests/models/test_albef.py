@@ -121,6 +121,7 @@ def test_the_published_keys_fit(prefix: str, tokens: int, side: int) -> None:
         assert torch.equal(own[ours], weights[theirs]), ours
 
 
+@pytest.mark.slow
 def test_a_missing_a_surplus_and_a_wrong_weight() -> None:
     keys = published("text_encoder.", 257)
     for lost in ("vision_proj.bias", "visual_encoder.pos_embed"):

@@ -83,6 +83,7 @@ def test_small_models_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert built == ["a", "b", "c", "d", "b"]
 
 
+@pytest.mark.slow
 def test_a_large_model_is_alone_and_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "ROOM", 1000)
     resident("small", lambda: Model(800))
@@ -136,6 +137,7 @@ def test_other_errors_and_a_single_item_that_does_not_fit_are_raised(error: Exce
         Batches(1).run([1, 2], work)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_translated_runs_as_it_is() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.GELU())
     given = torch.ones(4, 3)
@@ -192,6 +194,7 @@ MASKS = np.zeros((2, 60, 80), bool)
 MASKS[0, 10:30, 5:50] = MASKS[1, 20:60, 40:80] = True
 
 
+@pytest.mark.slow
 def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: Any) -> None:
     """Except Grad-CAM, whose backward pass needs a real driver."""
     if isinstance(fake_encoder, OpenClip):  # its preprocessing reads values

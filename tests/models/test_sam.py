@@ -28,6 +28,7 @@ IMAGE = load_image(PICTURES[0])
 PIXELS = IMAGE[..., 0].size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -71,6 +72,7 @@ def test_only_so_many_pixels_are_enlarged_at_a_time(
     assert max(enlarged) == 6 * PIXELS and sum(enlarged) == 48 * PIXELS
 
 
+@pytest.mark.slow
 def test_fewer_are_enlarged_where_memory_does_not_suffice(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:

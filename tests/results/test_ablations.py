@@ -55,6 +55,7 @@ def test_table_6(pipeline: Pipeline) -> None:
     assert (ours.sentences["caption"] != theirs.sentences["caption"]).any()  # and in N
 
 
+@pytest.mark.slow
 def test_table_7(pipeline: Pipeline) -> None:
     table = ablations.table7(pipeline)
     rows = table[table["metric"] == "mIoU"]
@@ -67,6 +68,7 @@ def test_table_7(pipeline: Pipeline) -> None:
         assert cells["CLIP-TAS", column[0]] == value(pipeline, "TAS", VIT, column)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", make_settings().other_encoders)
 def test_both_towers_of_an_encoder_stand_in(pipeline: Pipeline, name: str) -> None:
     """V, P and N of one sentence from the encoder itself, crop by crop and text by text."""

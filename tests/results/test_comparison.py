@@ -55,6 +55,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     return FakePipeline()
 
 
+@pytest.mark.slow
 def test_intervals_have_a_row_a_number(made_up: FakePipeline) -> None:
     found = comparison.intervals(made_up)
     assert len(found) == 10 * 2 * (4 + 6)  # columns, metrics, methods of both encoders

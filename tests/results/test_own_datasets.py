@@ -56,6 +56,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     )
 
 
+@pytest.mark.slow
 def test_sentences_without_a_target_have_a_table(pipeline: Pipeline) -> None:
     found = no_target.table(pipeline)
     assert list(found["method"]) == tables.methods(pipeline, ENCODER)
@@ -77,6 +78,7 @@ def test_sentences_without_a_target_have_a_table(pipeline: Pipeline) -> None:
     assert no_target.NOTE in saved
 
 
+@pytest.mark.slow
 def test_the_other_tables_leave_them_out(pipeline: Pipeline) -> None:
     table = tables.table1(pipeline)
     first = table[table["dataset"] == pipeline.settings.datasets[0]]
@@ -85,6 +87,7 @@ def test_the_other_tables_leave_them_out(pipeline: Pipeline) -> None:
     assert no_target.table(plain).empty
 
 
+@pytest.mark.slow
 def test_names_stay_apart(pipeline: Pipeline) -> None:
     table = tables.table1(pipeline)
     assert list(shown.layout(table).columns[-2:]) == ["v1/pets val/new", "v2/pets val"]
@@ -101,6 +104,7 @@ def test_names_stay_apart(pipeline: Pipeline) -> None:
     assert len(scores) == 2 and {name.split("-")[0] for name in scores} == {"v1", "v2"}
 
 
+@pytest.mark.slow
 def test_a_page_shows_the_pixels_that_the_masks_are_of(pipeline: Pipeline) -> None:
     """A browser obeys EXIF, so a picture that is read as stored is in the page itself."""
     (_, page) = browser.save(pipeline)

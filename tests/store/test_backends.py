@@ -144,6 +144,7 @@ def test_a_worker_that_does_not_see_the_store(tmp_path, monkeypatch):
 # --- Workers
 
 
+@pytest.mark.slow
 def test_shards_are_stored_once(tmp_path, client, monkeypatch):
     log, stage = tmp_path / "log", numbers(tmp_path, Dask("", 2))
     stage.compute(KEYS[:4], squares(log), shard_size=1)
@@ -166,6 +167,7 @@ def test_an_interrupted_cell_leaves_the_workers(client):
     assert client.run(lambda: __import__("os").getpid()) == pids
 
 
+@pytest.mark.slow
 def test_progress_counts_keys(tmp_path, client, capsys):
     numbers(tmp_path, Dask("", 2)).compute(KEYS, squares(), 4, "squaring")
     assert "squaring: 100%" in (shown := capsys.readouterr().err) and "6/6" in shown

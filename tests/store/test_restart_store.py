@@ -47,6 +47,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 # --- killed
 
 
+@pytest.mark.slow
 def test_killed_before_any_change_of_a_file(letters: Warm, tmp_path: Path) -> None:
     """SIGKILL at each of the forty or so steps that a run takes on disk."""
     assert letters.run(tmp_path / "whole", work="letters")[0] == 0

@@ -336,6 +336,7 @@ def _start(root: Path, seconds: float) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])  # after the first and before the last
 def test_killed_run_goes_on_where_it_was(tmp_path, shards):
     killed = _start(tmp_path / "killed", 0.5)

@@ -59,6 +59,7 @@ def test_select(place):
         select(folder=folder / "none")
 
 
+@pytest.mark.slow
 def test_run_skips_what_is_up_to_date(place, tmp_path, capfd):
     folder, where = place
     make(folder / "01_table.ipynb", TABLE, parameters=COMMON + "alpha: float = 0.1\n")
@@ -168,6 +169,7 @@ def test_output_that_cannot_be_written(place, tmp_path):
             run(select(folder=folder), {**where, name: str(tmp_path / "file" / "below")})
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time_in_a_folder(place, tmp_path, capfd):
     """The second is told at once and disturbs nothing; afterwards the folder is free."""
     folder, parameters = place
@@ -276,6 +278,7 @@ def test_check_says_what_has_changed(place, tmp_path):
     assert (out / "index.html").stat().st_mtime_ns == index  # nothing has run
 
 
+@pytest.mark.slow
 def test_the_report_names_notebooks_of_earlier_runs(place, tmp_path):
     folder, where = place
     make(folder / "01_table.ipynb", TABLE, parameters=COMMON + "alpha: float = 0.1\n")
@@ -305,6 +308,7 @@ def test_kernels_know_that_they_are_the_runner_s(place, tmp_path):
     assert "TASNB_RUN" not in os.environ
 
 
+@pytest.mark.slow
 def test_pages_of_sentences_of_an_earlier_choice_go(place, tmp_path):
     """A page of a split that is no longer part of the run would be linked in its report."""
     folder, where = place

@@ -72,6 +72,7 @@ def test_a_scratch_folder_that_holds_a_run_is_left_alone(monkeypatch, tmp_path):
     assert tasnb.start({}).settings.out == tmp_path / "runs/scratch/embedded-2"
 
 
+@pytest.mark.slow
 def test_papermill_by_hand_leaves_the_run_as_it_was(tmp_path):
     """The kernel of plain papermill is none of ours, whatever notebook it runs."""
     cells = [
