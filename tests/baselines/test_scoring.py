@@ -51,6 +51,7 @@ def literal_means(map_: torch.Tensor, pairs: pd.DataFrame, pipeline: Pipeline, m
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [RN, VIT])
 @pytest.mark.parametrize("method", ["Score Map", "CLIP Surgery", "Grad-CAM"])
 def test_a_score_is_the_mean_of_the_map_in_the_mask(

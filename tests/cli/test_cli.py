@@ -66,6 +66,7 @@ def tasnb(clone: Path, *arguments: str, cwd: Path | None = None) -> subprocess.P
     )
 
 
+@pytest.mark.slow
 def test_run(clone, tmp_path):
     """Paths are relative to the shell's folder, values arrive in the notebook as declared."""
     flags = ["--notebooks", "05", "--datasets", "refscenes,refscenes+", "--limit", "3"]

@@ -83,6 +83,7 @@ def other_name(sentence, things, targets, rng) -> tuple | None:
     return (swap_word(sentence, old, rng.choice(absent)), targets) if old else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("falsify", [another_object, other_side, other_colour, other_name])
 def test_false_sentences_are_rejected(falsify) -> None:
     """100 sentences derived from the committed ones, 25 of each of four kinds."""

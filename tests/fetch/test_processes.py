@@ -24,6 +24,7 @@ from loopback import (
 from tasnb.settings import InputError
 
 
+@pytest.mark.slow
 def test_two_processes(site: Site, tmp_path: Path) -> None:
     """The second says that the first is at it, and the first is not disturbed."""
     begun, go_on = threading.Event(), threading.Event()
@@ -81,6 +82,7 @@ def test_lock_that_is_given_up_meanwhile(
     assert all_files(tmp_path) == ["checkpoints/a.bin"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupt(site: Site, tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C, or a killed process: the next call resumes from the part."""

@@ -101,6 +101,7 @@ def without_memory(keys: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prefix", "tokens", "side"),
     [("text_encoder.bert.", 257, 256), ("text_encoder.", 577, 384)],

@@ -81,6 +81,7 @@ def test_the_type_of_the_weights_is_the_devices(
     assert dtype_of(precision) == getattr(torch, dtype)
 
 
+@pytest.mark.slow
 def test_half_precision_is_that_of_blip2s_authors(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: float16 except for the Q-Former and its queries, with the same captions."""
     import torch

@@ -54,6 +54,7 @@ def test_the_published_keys_fit() -> None:
     assert len(own) == len(weights) - 3  # all except emb_pred and the step counter
 
 
+@pytest.mark.slow
 def test_a_missing_a_surplus_and_a_wrong_weight() -> None:
     keys = published()
     lost = {k: v for k, v in keys.items() if k != "backbone.fpn_lateral3.bias"}

@@ -254,6 +254,7 @@ def small_regions(mask: np.ndarray, least: float) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_holes_and_islands_go_in_proportion_to_the_image() -> None:
     """800 pixels of 640 x 480 are 200 pixels of an embedded image; 0 keeps all of them."""
     (path,) = Pipeline(make_settings(limit=1)).split("refscenes", "val").images.values()

@@ -86,6 +86,7 @@ def test_temporary_files_are_never_results(letters: Warm, tmp_path: Path) -> Non
 # --- two at once
 
 
+@pytest.mark.slow
 def test_two_at_every_step(letters: Warm, tmp_path: Path) -> None:
     """Many pairs of runs on one store: neither sees a half-written file of the other."""
     letters.run(tmp_path / "whole", work="letters")

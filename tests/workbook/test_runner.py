@@ -244,6 +244,7 @@ def test_bars_are_lines_elsewhere():
 # --- what has changed since
 
 
+@pytest.mark.slow
 def test_check_says_what_has_changed(place, tmp_path):
     folder, where = place
     parameters = COMMON + "alpha: float = 0.1\nchanges: dict = {}\n"
