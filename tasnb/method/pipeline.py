@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasnb.datasets.splits import Split, column_name, load_split
+from tasnb.datasets.splits import Split, column_name, columns, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
 from tasnb.method.stages import Stages
 from tasnb.models import parsers
@@ -49,6 +49,8 @@ class Pipeline(Stages):
             InputError: `images` is not a whole number of at least 1.
         """
         check_whole("few", images, 1)
+        if all(len(self.split(*one).images) <= images for one in columns(self.settings)):
+            return self  # there are no more
         return self.variant(limit=min(self.settings.limit or images, images))
 
     @cached_property

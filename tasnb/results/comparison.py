@@ -115,15 +115,15 @@ def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
     others = [method for method in others if method not in tables.BY_RECIPE.values()]
     pooled = {method: _pooled(pipeline, method, encoder) for method in others}
     tas = pooled.pop("TAS")
-    alone = pooled.pop("CLIP-only")
+    alone = pooled["CLIP-only"]
     ahead = difference(tas, alone, "mIoU")
     text = f"{_points(ahead)}, {_columns_ahead(pipeline, 'CLIP-only', encoder)}"
     found = [(f"TAS beats CLIP-only with {name} (Table 1)", text, ahead.verdict)]
-    if pooled:
+    if len(pooled) > 1:
         gaps = {method: difference(tas, own, "mIoU") for method, own in pooled.items()}
         best = min(gaps, key=lambda method: gaps[method].value)
         text = f"over the best other method, {best}: {_points(gaps[best])}, "
-        text += _columns_ahead(pipeline, best, encoder)
+        text += _columns_ahead(pipeline, best, encoder).replace("ahead in", "ahead of it in")
         found.append(
             (f"TAS beats every other method with {name} (Table 1)", text, gaps[best].verdict)
         )
@@ -133,7 +133,7 @@ def _against_others(pipeline: Pipeline, encoder: str) -> list[Row]:
         text = f"CLIP-only minus {best}, the best of these: {_points(maps[best])}"
         found.append(
             (
-                f"activation maps are worse than CLIP-only with {name} (Table 1)",
+                f"activation maps perform poorly with {name}, here: worse than CLIP-only (Table 1)",
                 text,
                 maps[best].verdict,
             )

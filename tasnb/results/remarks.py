@@ -84,7 +84,7 @@ def table1(frame: pd.DataFrame) -> Markdown:
         others = {
             method: row - tas
             for (own, method), row in wide.iterrows()
-            if own == encoder and method not in OWN
+            if (own == encoder and method not in OWN) or method == "Text-only"
         }
         ahead = [
             f"{method} {_in_columns(gap.dropna() > 0)}"
@@ -92,7 +92,7 @@ def table1(frame: pd.DataFrame) -> Markdown:
             if (gap > 0).any()
         ]
         if ahead:
-            said += f" Methods ahead of TAS: {'; '.join(ahead)}."
+            said += f" Other methods ahead of TAS: {'; '.join(ahead)}."
         elif others:
             said += " No other method is ahead of TAS in any column."
         lines.append(f"* {said}")
@@ -157,15 +157,17 @@ def modules(frame: pd.DataFrame) -> Markdown:
             "hurts": rows[rows["CI high"] < 0],
         }
         said = [
-            f"{verb} " + "; ".join(_gain_on(row) for _, row in some.iterrows())
+            f"{verb} " + ", ".join(_gain_on(row) for _, row in some.iterrows())
             for verb, some in parts.items()
             if len(some)
         ]
-        undecided = len(rows) - sum(map(len, parts.values()))
-        if undecided:
-            cases = f"{undecided} of {len(rows)} cases" if len(rows) > 1 else "the only case"
-            said.append(f"undecided in {cases}")
-        lines.append(f"* **{step}**: {', '.join(said)}.")
+        without = int(((rows["CI low"] == 0) & (rows["CI high"] == 0)).sum())
+        undecided = len(rows) - sum(map(len, parts.values())) - without
+        for count, verdict in ((without, "has no effect"), (undecided, "is undecided")):
+            if count:
+                cases = f"{count} of {len(rows)} cases" if len(rows) > 1 else "the only case"
+                said.append(f"{verdict} in {cases}")
+        lines.append(f"* **{step}** {'; '.join(said)}.")
     return Markdown("\n".join(lines))
 
 
@@ -203,9 +205,10 @@ def recipes(frame: pd.DataFrame) -> Markdown:
     single = frame.iloc[1:-1].rename(columns={"low": "CI low", "high": "CI high"})
     every = frame.iloc[-1]
     return Markdown(
-        f"Individual differences: {_decided(single['recipe'], single, 'gain')}. Their gains add up "
-        f"to {_signed(single['gain'].sum())} points; the gain of all of them together is "
-        f"{_signed(every['gain'])} [{_signed(every['low'])}, {_signed(every['high'])}] points."
+        f"Individual differences: {_decided(single['recipe'], single, 'gain')}. The individual "
+        f"effects add up to {_signed(single['gain'].sum())} points; all differences together "
+        f"change the result by {_signed(every['gain'])} "
+        f"[{_signed(every['low'])}, {_signed(every['high'])}] points."
     )
 
 

@@ -114,7 +114,7 @@ def test_activation_maps_and_columns_ahead(
     assert rows[0][1].endswith("ahead in 9 of 9 columns")  # 0.5 against 0.4
     claim, text, verdict = rows[-1]
     assert (claim, verdict) == (
-        "activation maps are worse than CLIP-only with clip-rn (Table 1)",
+        "activation maps perform poorly with clip-rn, here: worse than CLIP-only (Table 1)",
         "held",
     )
     assert text.startswith("CLIP-only minus Grad-CAM, the best of these: +1")  # 0.25

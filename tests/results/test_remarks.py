@@ -28,18 +28,20 @@ def test_table_1_in_words() -> None:
         {
             (VIT, "CLIP-only"): [30, 40, 50], (VIT, "TAS"): [35.5, 41, 48],
             (VIT, "Region Token"): [36, 30, 49], (VIT, "Global-Local"): [10, 10, 10],
+            ("", "Text-only"): [31.5, 20, 20],
             (RN, "CLIP-only"): [30, 30, 30], (RN, "TAS"): [31, 32, 33],
         }
     )  # fmt: skip
     vit, rn = remarks.table1(frame).data.splitlines()
     assert vit == (
         "* With clip-vit, TAS is ahead of CLIP-only in 2 of 3 columns (mIoU). The gain ranges from "
-        "-2.0 points on RefScenesg val(U) to +5.5 points on RefScenes val. Methods ahead of TAS: "
-        "Region Token in 2 of 3 columns."
+        "-2.0 points on RefScenesg val(U) to +5.5 points on RefScenes val. Other methods ahead of "
+        "TAS: Region Token in 2 of 3 columns."
     )
     assert rn == (
         "* With clip-rn, TAS is ahead of CLIP-only in all 3 columns (mIoU). The gain ranges from "
-        "+1.0 points on RefScenes val to +3.0 points on RefScenesg val(U)."
+        "+1.0 points on RefScenes val to +3.0 points on RefScenesg val(U). Other methods ahead of "
+        "TAS: Text-only in 1 of 3 columns."
     )
 
 
@@ -72,13 +74,20 @@ def gains(**rows: tuple[float, float, float]) -> pd.DataFrame:
 
 
 def test_modules_in_words() -> None:
-    frame = pd.concat([gains(P=(1.0, 0.5, 2.0), N=(-2.0, -3.0, -1.0)), gains(P=(0.0, -1.0, 1.0))])
+    frame = pd.concat(
+        [
+            gains(P=(1.0, 0.5, 2.0), N=(-2.0, -3.0, -1.0)),
+            gains(P=(0.0, -1.0, 1.0)),
+            gains(P=(0.0, 0.0, 0.0)),
+        ]
+    )
     assert remarks.modules(frame).data.splitlines() == [
-        "* **P**: helps with clip-vit on RefScenes (+1.0 points), undecided in 1 of 2 cases.",
-        "* **N**: hurts with clip-vit on RefScenes (-2.0 points).",
+        "* **P** helps with clip-vit on RefScenes (+1.0 points); has no effect in 1 of 3 cases; is "
+        "undecided in 1 of 3 cases.",
+        "* **N** hurts with clip-vit on RefScenes (-2.0 points).",
     ]
     frame = gains(P=(0.0, -1.0, 1.0))
-    assert remarks.modules(frame).data == "* **P**: undecided in the only case."
+    assert remarks.modules(frame).data == "* **P** is undecided in the only case."
 
 
 def test_which_rows_can_be_told_apart() -> None:
@@ -102,8 +111,8 @@ def test_recipes_in_words() -> None:
     ]  # fmt: skip
     assert remarks.recipes(pd.DataFrame(rows, columns=names)).data == (
         "Individual differences: one +2.0 [+1.0, +3.0] points of mIoU; undecided in 1 of 2 cases. "
-        "Their gains add up to +2.0 points; the gain of all of them together is +1.5 [+0.5, +2.5] "
-        "points."
+        "The individual effects add up to +2.0 points; all differences together change the result "
+        "by +1.5 [+0.5, +2.5] points."
     )
 
 
