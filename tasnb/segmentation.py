@@ -19,7 +19,7 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from tasnb.datasets.expressions import check_expression
-from tasnb.datasets.images import ImageFile, load_image, to_rgb
+from tasnb.datasets.images import ImageFile, image_key, load_image, to_rgb
 from tasnb.datasets.splits import Split
 from tasnb.method import proposals
 from tasnb.method.pipeline import Pipeline
@@ -27,6 +27,7 @@ from tasnb.method.scores import ScoreTable
 from tasnb.models.devices import free, is_out_of_memory
 from tasnb.models.encoders import load_encoder
 from tasnb.settings import InputError, Settings, make_settings
+from tasnb.store.files import size_and_time
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,7 +131,7 @@ class _Asked:
     key: str
     height: int
     width: int
-    source: ImageFile | Path | npt.NDArray[np.uint8]
+    source: ImageFile | npt.NDArray[np.uint8]
 
 
 def segment(
@@ -210,10 +211,11 @@ def _chunks(
     chunk: list[_Asked | InputError] = []
     sizes: dict[str, int] = {}
     last: Any = None
+    asked: _Asked | None = None
     for image, expression in pairs:
         try:
             check_expression(expression)
-            if not sizes or image is not last:  # otherwise it has just been read
+            if asked is None or image is not last or not _is_unchanged(asked):
                 asked = _asked(image, settings)
             last = image
             sizes[asked.key] = asked.height * asked.width
@@ -222,7 +224,7 @@ def _chunks(
             chunk.append(error)
         if len(sizes) >= most or len(chunk) >= _PAIRS or sum(sizes.values()) >= _PIXELS:
             yield chunk
-            chunk, sizes, last = [], {}, None
+            chunk, sizes, last, asked = [], {}, None, None
     if chunk:
         yield chunk
 
@@ -230,6 +232,7 @@ def _chunks(
 def _asked(image: Picture, settings: Settings) -> _Asked:
     """Reads an image; the expression is filled in later."""
     path = Path(image) if isinstance(image, (str, Path, ImageFile)) else None
+    stamp = _stamp(path)
     pixels = _pixels(image)
     height, width = pixels.shape[:2]
     if max(height, width) > THIN * min(height, width):
@@ -244,8 +247,31 @@ def _asked(image: Picture, settings: Settings) -> _Asked:
     if settings.proposal_network.startswith("file:"):  # which needs a number at the end
         number = re.search(r"\d+$", path.stem) if path else None
         key = f"picture-{number[0]}-{digest[:12]}" if number else f"{key}-unnumbered"
-    source = image if isinstance(image, ImageFile) else pixels if path is None else path
+    source: ImageFile | npt.NDArray[np.uint8] = pixels
+    if path is not None:
+        # Stages open the file again later; it must still be the one whose pixels gave the key.
+        source = image if isinstance(image, ImageFile) else ImageFile(path, image_key(path))
+        if _stamp(path) != stamp:
+            raise InputError(f"{path} was replaced while it was being read; try again")
     return _Asked("", key, height, width, source)
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        return size_and_time(path) if path is not None else None
+    except (OSError, ValueError):  # reading it will say what is wrong
+        return None
+
+
+def _is_unchanged(asked: _Asked) -> bool:
+    """Whether an image need not be read again for the next expression: arrays may be refilled."""
+    source = asked.source
+    if not isinstance(source, ImageFile):
+        return False
+    try:
+        return image_key(source.path, source.as_stored) == source.key
+    except InputError:
+        return False
 
 
 def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | InputError]:

@@ -183,3 +183,34 @@ def test_masks_from_a_file_are_found_by_number(tmp_path: Path) -> None:
     found, none = tasnb.segment_many(pairs, **own)
     np.testing.assert_array_equal(found.mask, mask.astype(bool))
     assert not none.mask.any()
+
+
+def test_an_array_that_is_refilled_and_a_file_that_is_replaced_are_new_images(
+    quick: dict, tmp_path: Path
+) -> None:
+    """As a loop over the frames of a film may have it: one buffer, or one file name."""
+    first, second = (load_image(picture)[:180, :240] for picture in PICTURES[:2])
+    wanted = [tasnb.segment(image, "the left one", **quick) for image in (first, second)]
+
+    def refilled() -> Iterator[tuple[np.ndarray, str]]:
+        buffer = np.empty_like(first)
+        for image in (first, second):
+            buffer[:] = image
+            yield buffer, "the left one"
+
+    for found, one in zip(tasnb.segment_many(refilled(), **quick), wanted, strict=True):
+        np.testing.assert_array_equal(found.image, one.image)
+        np.testing.assert_array_equal(found.mask, one.mask)
+
+    frame = tmp_path / "frame.png"
+
+    def replaced() -> Iterator[tuple[Path, str]]:
+        for image in (first, second):
+            Image.fromarray(image).save(frame)
+            yield frame, "the left one"
+
+    # Both are read only when their turn comes, and by then the first is gone: an error, not the
+    # second image under the key of the first.
+    store = {**quick, "store": str(tmp_path / "store")}
+    with pytest.raises(InputError, match="was replaced while this run was using it"):
+        list(tasnb.segment_many(replaced(), **store))

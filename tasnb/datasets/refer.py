@@ -6,6 +6,7 @@ lists of annotations and categories, which may be empty.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -66,7 +67,7 @@ class Refer:
         """Raises an InputError for refs that share an id or whose sentences are not text."""
         ids = [_id(_of(ref, "ref_id", f"{file}: a ref"), file) for ref in self.refs]
         if len(set(ids)) < len(ids):
-            twice = next(i for n, i in enumerate(ids) if i in ids[:n])
+            twice = next(i for i, count in Counter(ids).items() if count > 1)
             raise InputError(f"{file}: two refs in one split have ref_id {twice}")
         sent_ids = []
         for ref, ref_id in zip(self.refs, ids, strict=True):

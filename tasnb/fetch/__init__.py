@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import invalidate_caches
 from pathlib import Path
 
@@ -293,8 +293,9 @@ def _alone(path: Path, name: str) -> Iterator[None]:
         except OSError:
             pass  # no locks on this file system (some network drives): go on without one
         # The previous owner may have removed the file after we opened it and before we locked it.
-        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
         file.close()
     with file:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.models.checkpoints import loading, model_source, registered
+from tasnb.models.checkpoints import loading, model_digest, model_source, registered
 from tasnb.models.devices import Batches, compile_tower, device, device_of, resident
 from tasnb.models.processors import load_processor, pixels_of
 from tasnb.settings import InputError, Settings
@@ -139,4 +139,6 @@ def load_captioner(settings: Settings) -> Captioner:
     """
     build = registered("captioner", settings.captioner, CAPTIONERS)
     read = settings.only("captioner", "data", "batch_size", "compile", *FIELDS)
-    return resident(read, lambda: build(read))
+    # A folder of weights may be replaced while its name stays the same.
+    key = (read, model_digest(settings.captioner, settings))
+    return resident(key, lambda: build(read))

@@ -140,6 +140,10 @@ class Lazy(Sequence[Item]):
     def __len__(self) -> int:
         return len(self._keys)
 
+    def __iter__(self) -> Iterator[Item]:
+        # Sequence's own would take an IndexError raised while creating an item for the end.
+        return (self._make(key) for key in self._keys)
+
     @overload
     def __getitem__(self, place: int) -> Item: ...
     @overload

@@ -16,6 +16,7 @@ from tasnb.models.checkpoints import (
     is_elsewhere,
     load_weights,
     loading,
+    model_digest,
     model_source,
     placed,
     registered,
@@ -239,4 +240,6 @@ def load_encoder(name: str, settings: Settings) -> Encoder:
     """
     build = registered("encoder", name, ENCODERS)
     read = settings.only("data", "batch_size")
-    return resident((name, read), lambda: build(name, read))
+    # A file of weights may be replaced while its name stays the same.
+    key = (name, read, model_digest(name, settings))
+    return resident(key, lambda: build(name, read))

@@ -253,8 +253,8 @@ class MasksFromFile:
             ) from None
 
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
-        number = re.search(r"(\d+)(-[0-9a-f]{12})?$", key)
-        rows = self.rows.get(int(number[1]), []) if number else []
+        number = re.search(r"\d+$", re.sub(r"-[0-9a-f]{12}$", "", key))  # without the digest
+        rows = self.rows.get(int(number[0]), []) if number else []
         height, width = image.shape[:2]
         owner = f"{self.path}: a mask of image {key}"
         rles = [read_mask(segmentation, height, width, owner) for segmentation, _ in rows]

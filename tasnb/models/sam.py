@@ -157,9 +157,9 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             own = points[chosen.cpu().numpy()]
             return super(MaskGenerator, self)._process_batch(own, im_size, crop_box, orig_size)
 
-        found = MaskData()
         together = max(1, self.most_pixels // (3 * orig_size[0] * orig_size[1]))
-        for part in Batches(together).run(some, enlarge):
+        found, *others = Batches(together).run(some, enlarge)
+        for part in others:
             found.cat(part)
         return found
 

@@ -80,6 +80,13 @@ class Store:
         return Stage(self.root / name / fingerprint(hashed)[:16], hashed, self.backend)
 
 
+_SEEN: dict[
+    Path,
+    tuple[dict[str, tuple[int, int]], dict[str, tuple[tuple[int, int], dict[str, Any] | None]]],
+] = {}
+"""What this process knows about the files in each folder of shards."""
+
+
 class Stage:
     """A growing collection of shards, looked up by string keys; made with `Store.stage`.
 
@@ -97,8 +104,9 @@ class Stage:
         self.fingerprint = fingerprint(hashed)
         self._hashed = hashed
         self._backend = backend
-        self._verified: dict[str, tuple[int, int]] = {}  # file -> size and mtime when hashed
-        self._records: dict[str, tuple[tuple[int, int], dict[str, Any] | None]] = {}
+        # Shared by all stages of this folder, since one is made for every call: by file, its size
+        # and mtime when it was hashed; the same, and its content.
+        self._verified, self._records = _SEEN.setdefault(folder, ({}, {}))
         self._warned: set[str] = set()
 
     def __reduce__(self) -> tuple[Any, ...]:

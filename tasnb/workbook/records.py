@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tasnb import __version__
+from tasnb.models.checkpoints import model_digest
 from tasnb.profiles import DATASETS
-from tasnb.settings import Settings, shown
+from tasnb.settings import InputError, Settings, shown
 from tasnb.store.files import atomic_write, file_digest, fingerprint, size_and_time
 
 KINDS = ("tables", "figures", "results")
@@ -78,14 +79,46 @@ def now() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def outputs(out: Path, since: float) -> dict[str, str]:
-    """Digests of a run's files written since a time, by path relative to the run."""
-    written = (file for kind in KINDS for file in sorted((out / kind).glob("*")))
+def stamps(out: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of the last change of each of a run's files, by path relative to the run."""
+    files = (file for kind in KINDS for file in sorted((out / kind).glob("*")))
     return {
-        str(file.relative_to(out)): file_digest(file)
-        for file in written
-        if not file.name.startswith(".") and file.is_file() and file.stat().st_mtime >= since
+        str(file.relative_to(out)): (file.stat().st_ino, file.stat().st_mtime_ns)
+        for file in files
+        if not file.name.startswith(".") and file.is_file()
     }
+
+
+def outputs(out: Path, before: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """Digests of a run's files that are not as they were, by path relative to the run.
+
+    Args:
+        before: Their ``stamps``. Clocks are not compared: that of a file server may differ.
+    """
+    return {
+        name: file_digest(out / name)
+        for name, stamp in stamps(out).items()
+        if before.get(name) != stamp
+    }
+
+
+def model_digests(settings: Settings) -> dict[str, str]:
+    """Digests of the weights (or files of masks) of all models of a run, by name."""
+    names = (
+        settings.proposal_network,
+        settings.captioner,
+        *settings.encoders,
+        settings.other_network,
+        settings.other_captioner,
+        *settings.other_encoders,
+    )
+    found = {}
+    for name in names:
+        try:
+            found[name] = model_digest(name, settings)
+        except (InputError, OSError):
+            found[name] = "missing"
+    return found
 
 
 def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
@@ -93,7 +126,7 @@ def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
 
     Args:
         file: Its record.
-        key: The current parameters, notebook, code, data and versions.
+        key: The current parameters, notebook, models, code, data and versions.
         out: The run's folder, whose files are checked.
     """
     record = read(file)
@@ -103,9 +136,9 @@ def changes(file: Path, key: Mapping[str, Any], out: Path) -> list[str]:
     found = []
     for name, word in (("parameters", "was run with"), ("versions", "was run on")):
         found += _differences(word, then[name] or {}, key[name])
-    for name, words in (("notebook", "the notebook"), ("code", "the code"), ("data", "the data")):
+    for name in ("notebook", "code", "data", "models"):
         if then[name] != key[name]:
-            found.append(f"{words} changed")
+            found.append(f"the {name} changed")
     if not found and fingerprint(then) != fingerprint(key):  # 1 == 1.0 in Python, but not in JSON
         found.append("the parameters changed")
     for name, digest in record["outputs"].items():

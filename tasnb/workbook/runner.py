@@ -174,7 +174,9 @@ def _same(settings: Settings) -> dict[str, Any]:
 
 
 def _key(book: Notebook, parameters: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:
-    return {"parameters": {**book.defaults, **parameters}, "notebook": book.digest, **same}
+    every = {**book.defaults, **parameters}
+    models = records.model_digests(settings_of(every))
+    return {"parameters": every, "notebook": book.digest, "models": models, **same}
 
 
 def _record_of(book: Notebook, out: Path) -> Path:
@@ -221,7 +223,7 @@ def _run_one(
     record_file = _record_of(book, out)
     earlier = (records.read(record_file) or {}).get("outputs", {})
     record_file.unlink(missing_ok=True)  # its tables are about to be overwritten
-    began = time.time()
+    began, before = time.time(), records.stamps(out)
     try:
         notebook = execute(book.path, temporary, parameters)
     except PapermillExecutionError as error:
@@ -250,8 +252,10 @@ def _run_one(
             nbformat.write(plain, path)
     write_html(plain, done.with_suffix(".html"), book.name)
     failed.unlink(missing_ok=True)
-    outputs = records.outputs(out, began)
-    for name in earlier.keys() - outputs.keys():  # such as a figure that has been renamed
+    outputs = records.outputs(out, before)
+    others = (records.read(file) for file in folder.glob("*.run.json"))
+    owned = {name for other in others if other for name in other["outputs"]}
+    for name in earlier.keys() - outputs.keys() - owned:  # such as a figure that has been renamed
         (out / name).unlink(missing_ok=True)
     record = {
         **key,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hub import HubSite, fetch_from, hub, with_hub
+from safetensors.torch import load_file, save_file
 
 from tasnb.datasets.images import load_image
 from tasnb.fetch.sources import load_sources
@@ -305,3 +306,16 @@ def test_unknown_names(name: str, message: str, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(InputError) as error:
         load_captioner(make_settings(captioner=name))
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_weights_that_are_replaced_are_loaded_anew(tmp_path: Path) -> None:
+    """Under the same name: the stored captions are of the new weights, and so must be the model."""
+    folder = tmp_path / "git"
+    shutil.copytree(make_settings().data / "embedded" / "checkpoints" / "git", folder)
+    settings = make_settings(captioner=f"git:{folder}")
+    first = load_captioner(settings)
+    assert load_captioner(settings) is first
+    weights = load_file(folder / "model.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors", {"format": "pt"})
+    assert load_captioner(settings) is not first

@@ -254,3 +254,8 @@ def test_what_libraries_raise_when_memory_does_not_suffice() -> None:
             ask()
         assert is_out_of_memory(caught.value), caught.value
     assert not is_out_of_memory(RuntimeError("shape"))
+
+
+def test_an_index_error_while_an_item_is_made_does_not_end_the_sequence() -> None:
+    with pytest.raises(IndexError):
+        list(Lazy([0, 1], lambda key: [10][key]))

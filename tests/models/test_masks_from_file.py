@@ -55,3 +55,12 @@ def test_a_mask_of_another_picture(tmp_path: Path) -> None:
         proposed(tmp_path, {"size": [WIDTH, HEIGHT], "counts": [60, 60]})
     with pytest.raises(InputError, match="a coordinate of nan"):
         proposed(tmp_path, [[float("nan"), 1, 5, 1, 5, 5]])
+
+
+def test_a_digest_is_no_number_of_an_image(tmp_path: Path) -> None:
+    """The file "cover.jpg" has no number; the digest in its key may end in one."""
+    path = tmp_path / "masks.json"
+    path.write_text(json.dumps([{"image_id": 7, "segmentation": SEGMENTATIONS[12]}]))
+    network = load_proposal_network(make_settings(proposal_network=f"file:{path}"))
+    assert len(network.propose(PICTURE, KEY)[0]) == 1
+    assert len(network.propose(PICTURE, "cover-abcdefabcde7")[0]) == 0

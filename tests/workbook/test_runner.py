@@ -319,3 +319,22 @@ def test_pages_of_sentences_of_an_earlier_choice_go(place, tmp_path):
     run(select(folder=folder), where)
     run(select(folder=folder), {**where, "split": "testA"})
     assert os.listdir(tmp_path / "{out} put/results") == ["testA.html"]
+
+
+@pytest.mark.slow
+def test_a_figure_that_another_notebook_draws_now_stays(place, tmp_path):
+    folder, where = place
+    draw = """
+from pathlib import Path
+Path(out, "figures").mkdir(parents=True, exist_ok=True)
+Path(out, "figures/x.png").write_text(str(alpha))
+"""
+    parameters = COMMON + "alpha: float = 0.1\n"
+    make(folder / "01_first.ipynb", "1 + 1", parameters=parameters)
+    make(folder / "02_second.ipynb", draw, parameters=parameters)
+    run(select(folder=folder), where)
+    make(folder / "01_first.ipynb", draw, parameters=parameters)
+    make(folder / "02_second.ipynb", "1 + 1", parameters=parameters)
+    run(select(folder=folder), where)
+    assert (tmp_path / "{out} put/figures/x.png").is_file()
+    assert check(select(folder=folder), where) == {"01_first": [], "02_second": []}
