@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pycocotools import mask as coco_mask
 
 from tasnb.datasets.images import ImageFile, load_image
 from tasnb.method import language, proposals, released
@@ -40,6 +41,7 @@ class Stages:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.store, backend_of(settings))
+        self._kept: dict[str, npt.NDArray[np.bool_]] = {}  # image key -> refinement of its masks
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For workers: the same settings without cached results, on the serial backend."""
@@ -72,9 +74,11 @@ class Stages:
         stage = self.proposal_stage
         stage.compute(images, work, self.settings.shard_size, "proposals (images)")
         masks = stage.read(images, "masks").rename(columns={"key": "image"})
-        kept = [
-            proposals.refine(rows, self.settings) for _, rows in masks.groupby("image", sort=False)
-        ]
+        kept = []
+        for image, rows in masks.groupby("image", sort=False):
+            if image not in self._kept:  # every stage on masks asks again
+                self._kept[image] = proposals.refine(rows, self.settings)
+            kept.append(self._kept[image])
         return masks.assign(kept=np.concatenate(kept) if kept else np.zeros(0, bool))
 
     def refined(self, images: Images) -> pd.DataFrame:
@@ -177,6 +181,7 @@ class Stages:
         Only one image at a time is in memory, with those masked images that are in use.
         """
         masks = self.refined({key: images[key] for key in keys})
+        owners, rles = masks["image"].tolist(), proposals.to_rles(masks)
 
         @lru_cache(maxsize=1)
         def with_background(key: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray | None]:
@@ -185,8 +190,8 @@ class Stages:
             return image, blur_background(image, kernel) if form == "blur" else None
 
         def picture(row: int) -> npt.NDArray[np.uint8]:
-            image, background = with_background(masks["image"].iloc[row])
-            mask = proposals.decode(masks.iloc[[row]])[0]
+            image, background = with_background(owners[row])
+            mask = coco_mask.decode(rles[row]).astype(bool)
             return masked_image(image, mask, background, self.settings.crop_rule)
 
         rows = masks.rename(columns={"image": "key"})[["key", "mask_id"]]
