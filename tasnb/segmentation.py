@@ -278,7 +278,7 @@ def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | 
     """The answers to some pairs, which go through each stage together.
 
     If memory runs out, each image is processed on its own, and the answer for images that are still
-    too large is an error.
+    too large is an error. So is the answer for files that were replaced or removed meanwhile.
     """
     if not chunk:
         return
@@ -286,6 +286,14 @@ def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | 
     split = Split("", "", _sentences(chunk), images)
     try:
         scored = _score(split, pipeline)
+    except InputError:
+        gone = {a.key for a in chunk if isinstance(a.source, ImageFile) and not _is_unchanged(a)}
+        if not gone:
+            raise
+        answers = _answer([asked for asked in chunk if asked.key not in gone], pipeline)
+        for asked in chunk:
+            yield _gone(asked) if asked.key in gone else next(answers)
+        return
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -301,6 +309,13 @@ def _answer(chunk: list[_Asked], pipeline: Pipeline) -> Iterator[Segmentation | 
     alone = {key: _answer([a for a in chunk if a.key == key], pipeline) for key in images}
     for asked in chunk:
         yield next(alone[asked.key])
+
+
+def _gone(asked: _Asked) -> InputError:
+    return InputError(
+        f"{asked.source} was replaced or removed before its turn; keep a file until its answer is "
+        "there"
+    )
 
 
 def _too_large(asked: _Asked, refused: str) -> InputError:

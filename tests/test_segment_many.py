@@ -209,8 +209,10 @@ def test_an_array_that_is_refilled_and_a_file_that_is_replaced_are_new_images(
             Image.fromarray(image).save(frame)
             yield frame, "the left one"
 
-    # Both are read only when their turn comes, and by then the first is gone: an error, not the
-    # second image under the key of the first.
+    # By their turn the first is gone: an error, not the second image under the key of the first.
     store = {**quick, "store": str(tmp_path / "store")}
-    with pytest.raises(InputError, match="was replaced while this run was using it"):
+    with pytest.raises(InputError, match=r"frame\.png was replaced or removed before its turn"):
         list(tasnb.segment_many(replaced(), **store))
+    gone, found = tasnb.segment_many(replaced(), errors="return", **store)
+    assert isinstance(gone, InputError)
+    np.testing.assert_array_equal(found.mask, wanted[1].mask)
