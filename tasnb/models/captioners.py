@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.models.checkpoints import loading, model_digest, model_source, registered
-from tasnb.models.devices import Batches, compile_tower, device, device_of, resident
+from tasnb.models.checkpoints import loading, model_source, registered, resident_model
+from tasnb.models.devices import Batches, compile_tower, device, device_of
 from tasnb.models.processors import load_processor, pixels_of
 from tasnb.settings import InputError, Settings
 from tasnb.store.threads import in_one_thread
@@ -139,6 +139,4 @@ def load_captioner(settings: Settings) -> Captioner:
     """
     build = registered("captioner", settings.captioner, CAPTIONERS)
     read = settings.only("captioner", "data", "batch_size", "compile", *FIELDS)
-    # A folder of weights may be replaced while its name stays the same.
-    key = (read, model_digest(settings.captioner, settings))
-    return resident(key, lambda: build(read))
+    return resident_model(settings.captioner, read, lambda: build(read))

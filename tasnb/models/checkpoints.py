@@ -13,6 +13,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasnb.models.devices import resident
 from tasnb.settings import ROOT, InputError, Settings, unknown
 from tasnb.store.files import atomic_write, file_digest, fingerprint, size_and_time
 
@@ -74,6 +75,19 @@ def model_digest(model: str, settings: Settings) -> str:
         digests = {f.name: _digest(f, *size_and_time(f)) for f in files if f.is_file()}
         return fingerprint([name, digests])
     return weights_digest(checkpoint_folder(model, settings))
+
+
+def resident_model(model: str, read: Settings, build: Callable[[], T]) -> T:
+    """``resident`` for a model by its name: it is built anew if its weights were replaced.
+
+    Otherwise the results of the old weights would be stored as those of the new ones.
+
+    Args:
+        model: Such as ``"open_clip:embedded/clip-vit"``.
+        read: The settings that ``build`` reads, ``data`` among them; see ``Settings.only``.
+        build: Loads the model.
+    """
+    return resident((model, read, model_digest(model, read)), build)
 
 
 def is_elsewhere(model: str) -> bool:

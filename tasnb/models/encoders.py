@@ -16,12 +16,12 @@ from tasnb.models.checkpoints import (
     is_elsewhere,
     load_weights,
     loading,
-    model_digest,
     model_source,
     placed,
     registered,
+    resident_model,
 )
-from tasnb.models.devices import Batches, device, device_of, resident
+from tasnb.models.devices import Batches, device, device_of
 from tasnb.models.dual_encoders import BertTowers, Encoder, Pixels, Towers
 from tasnb.models.processors import load_processor, pixels_of
 from tasnb.settings import Settings, unknown
@@ -240,6 +240,4 @@ def load_encoder(name: str, settings: Settings) -> Encoder:
     """
     build = registered("encoder", name, ENCODERS)
     read = settings.only("data", "batch_size")
-    # A file of weights may be replaced while its name stays the same.
-    key = (name, read, model_digest(name, settings))
-    return resident(key, lambda: build(name, read))
+    return resident_model(name, read, lambda: build(name, read))

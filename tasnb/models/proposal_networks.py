@@ -27,11 +27,11 @@ from tasnb.models.checkpoints import (
     is_elsewhere,
     load_weights,
     loading,
-    model_digest,
     model_source,
     registered,
+    resident_model,
 )
-from tasnb.models.devices import compile_tower, device, pixels_at_once, resident, to_numpy
+from tasnb.models.devices import compile_tower, device, pixels_at_once, to_numpy
 from tasnb.settings import ROOT, InputError, Settings
 from tasnb.store.threads import in_one_thread
 
@@ -299,6 +299,4 @@ def load_proposal_network(settings: Settings) -> ProposalNetwork:
     """
     build = registered("proposal network", settings.proposal_network, PROPOSAL_NETWORKS)
     read = settings.only("proposal_network", "data", "batch_size", "compile", *FIELDS)
-    # A file of masks or weights may change without changing its name.
-    key = (read, model_digest(settings.proposal_network, settings))
-    return resident(key, lambda: build(read))
+    return resident_model(settings.proposal_network, read, lambda: build(read))
