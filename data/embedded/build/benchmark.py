@@ -214,7 +214,12 @@ def _annotation(thing: Object, number: int, image_id: int, category: dict[str, i
         "area": thing.area,
         "iscrowd": 0,
         "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
-        "attributes": {**attributes, "colour": thing.colour, "layer": thing.layer},
+        "attributes": {
+            **attributes,
+            "colour": thing.colour,
+            "layer": thing.layer,
+            "visible": round(thing.area / thing.whole_area, 3),
+        },
     }
 
 

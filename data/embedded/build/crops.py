@@ -1,81 +1,145 @@
-"""Natural crops and downscaled whole scenes from the training scenes, for CLIP and captioners."""
+"""Natural crops and whole scenes, drawn from the training scenes while CLIP and captioners learn.
+
+No crop is drawn twice alike: window, scale, sharpness, light and compression vary. No crop is ever
+masked.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-STORED = 96  # side of a stored crop in pixels; training uses a random part of it
-CONTEXT = 0.3  # margin on each side, relative to the object's longer side
+Image = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+STORED = 96  # side of a natural crop in pixels, as used for measurements
+CONTEXT = 0.3  # its margin on each side, relative to the object's longer side
 
 
-def natural_crop(
-    image: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.uint8]:
+def natural_crop(image: Image, mask: npt.NDArray[np.bool_]) -> Image:
     """The object with its surroundings, resized to a square, (STORED, STORED, 3)."""
     ys, xs = np.nonzero(mask)
-    side = max(np.ptp(xs) + 1, np.ptp(ys) + 1) * (1 + 2 * CONTEXT)
-    cx, cy = (xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2
-    left, right = max(0, round(cx - side / 2)), min(image.shape[1], round(cx + side / 2))
-    top, bottom = max(0, round(cy - side / 2)), min(image.shape[0], round(cy + side / 2))
-    crop = image[top:bottom, left:right]
-    inter = cv2.INTER_AREA if crop.shape[0] > STORED else cv2.INTER_LINEAR
-    return cv2.resize(crop, (STORED, STORED), interpolation=inter)
+    return square(image, (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1), CONTEXT, STORED)
 
 
-def load(
-    pool: Path, scenes: int
-) -> tuple[npt.NDArray[np.uint8], list[dict], npt.NDArray[np.uint8], list[dict]]:
-    """Crops (C, S, S, 3) with their objects, and scenes (N, S, S, 3) with their contents.
+def square(
+    image: Image,
+    box: tuple[int, int, int, int],
+    margin: float,
+    size: int,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> Image:
+    """A square window around a box, cut off at the image's borders and resized to a square.
 
-    The first call saves the arrays in the pool's folder; later calls memory-map them.
+    Args:
+        box: left, top, right, bottom; the last two are outside.
+        margin: On each side, relative to the box's longer side.
+        size: Side of the result in pixels.
+        shift: Of the window to the right and downwards, relative to the box's longer side.
     """
-    cache = pool / f"crops-{scenes}"
-    if not (cache / "done.json").is_file():
-        cache.mkdir(exist_ok=True)
-        lines = (pool / "scenes.jsonl").read_text().splitlines()[:scenes]
-        rows = [json.loads(line) for line in lines]
-        crops, things, wholes, held = [], [], [], []
-        for row in tqdm(rows, desc="cutting crops", mininterval=5):
-            image = cv2.cvtColor(cv2.imread(str(pool / f"{row['seed']}.jpg")), cv2.COLOR_BGR2RGB)
-            labels = cv2.imread(str(pool / f"{row['seed']}.png"), cv2.IMREAD_UNCHANGED)
-            shares = []
-            for number, thing in enumerate(row["objects"], start=1):
-                mask = labels == number
-                shares.append(float(mask.mean()))
-                crops.append(natural_crop(image, mask))
-                things.append(thing)
-            wholes.append(cv2.resize(image, (STORED, STORED), interpolation=cv2.INTER_AREA))
-            held.append({"objects": row["objects"], "shares": shares})
-        np.save(cache / "crops.npy", np.stack(crops))
-        np.save(cache / "scenes.npy", np.stack(wholes))
-        (cache / "done.json").write_text(json.dumps({"things": things, "scenes": held}))
-    meta = json.loads((cache / "done.json").read_text())
-    return (
-        np.load(cache / "crops.npy", mmap_mode="r"),
-        meta["things"],
-        np.load(cache / "scenes.npy", mmap_mode="r"),
-        meta["scenes"],
-    )
+    left, top, right, bottom = box
+    longer = max(right - left, bottom - top)
+    side = longer * (1 + 2 * margin)
+    x, y = (left + right) / 2 + shift[0] * longer, (top + bottom) / 2 + shift[1] * longer
+    rows = slice(max(0, round(y - side / 2)), min(image.shape[0], round(y + side / 2)))
+    columns = slice(max(0, round(x - side / 2)), min(image.shape[1], round(x + side / 2)))
+    return resized(image[rows, columns], size)
 
 
-def augment(
-    stored: npt.NDArray[np.uint8], size: int, rng: np.random.Generator, least: float = 0.62
-) -> npt.NDArray[np.uint8]:
-    """A random part of each stored crop (B, S, S, 3), mirrored half of the time, (B, s, s, 3)."""
-    out = np.empty((len(stored), size, size, 3), np.uint8)
-    for i, crop in enumerate(stored):
-        side = int(STORED * rng.uniform(least, 1.0))
-        # the object is in the middle of the crop, so the part is taken near it
-        slack = STORED - side
-        x, y = (int(np.clip(rng.normal(slack / 2, slack / 6 + 1e-6), 0, slack)) for _ in range(2))
-        part = cv2.resize(
-            crop[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA
+def resized(image: Image, size: int) -> Image:
+    """An image, resized to a square."""
+    inter = cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=inter)
+
+
+def barred(image: Image, box: tuple[int, int, int, int], margin: float, size: int) -> Image:
+    """The box with a margin, padded to a square with black bars, as captioners are shown images."""
+    left, top, right, bottom = box
+    grow = round(margin * max(right - left, bottom - top))
+    part = image[max(0, top - grow) : bottom + grow, max(0, left - grow) : right + grow]
+    height, width = part.shape[:2]
+    tall, wide = max(width - height, 0), max(height - width, 0)
+    bars = (tall // 2, tall - tall // 2), (wide // 2, wide - wide // 2), (0, 0)
+    return resized(np.pad(part, bars), size)
+
+
+class Pool:
+    """The training scenes in a folder from ``pool.py``.
+
+    Args:
+        folder: The folder.
+        scenes: Use this many of them.
+        bars: Share of the crops that are rectangular, padded to a square with black bars.
+    """
+
+    def __init__(self, folder: Path, scenes: int, bars: float = 0.0) -> None:
+        lines = (folder / "scenes.jsonl").read_text().splitlines()[:scenes]
+        self.folder, self.bars = folder, bars
+        self.scenes: list[dict] = [json.loads(line) for line in lines]
+
+    def _image(self, scene: dict) -> Image:
+        return cv2.cvtColor(
+            cv2.imread(str(self.folder / f"{scene['seed']}.jpg")), cv2.COLOR_BGR2RGB
         )
-        out[i] = part[:, ::-1] if rng.random() < 0.5 else part
-    return out
+
+    def crops(self, count: int, size: int, rng: np.random.Generator) -> tuple[Image, list[dict]]:
+        """Crops (count, size, size, 3) and the objects that they show, two per scene."""
+        images, things = np.empty((count, size, size, 3), np.uint8), []
+        for pick in rng.integers(0, len(self.scenes), (count + 1) // 2):
+            scene = self.scenes[pick]
+            image = self._image(scene)
+            for number in rng.permutation(len(scene["objects"]))[: min(2, count - len(things))]:
+                thing = scene["objects"][number]
+                images[len(things)] = self._crop(image, thing["box"], size, rng)
+                things.append(thing)
+        return images, things
+
+    def _crop(self, image: Image, box: list[int], size: int, rng: np.random.Generator) -> Image:
+        # a small object is enlarged to the input's size, so a large one may be as coarse
+        small = round(size * rng.uniform(0.4, 1)) if rng.random() < 0.25 else size
+        if rng.random() < self.bars:
+            crop = barred(image, tuple(box), rng.uniform(0, 0.15), small)
+        else:
+            shift = tuple(rng.normal(0, 0.06, 2))
+            crop = square(image, tuple(box), rng.uniform(0, 0.34), small, shift)
+        return resized(changed(crop, rng), size)
+
+    def wholes(
+        self, count: int, size: int, rng: np.random.Generator
+    ) -> tuple[Image, list[list[dict]]]:
+        """Whole scenes (count, size, size, 3) and their objects."""
+        picks = [self.scenes[pick] for pick in rng.integers(0, len(self.scenes), count)]
+        images = [changed(resized(self._image(scene), size), rng) for scene in picks]
+        return np.stack(images), [scene["objects"] for scene in picks]
+
+
+def changed(image: Image, rng: np.random.Generator) -> Image:
+    """A version of a crop: mirrored, lighter or darker, blurred, or compressed."""
+    if rng.random() < 0.5:
+        image = np.ascontiguousarray(image[:, ::-1])
+    if rng.random() < 0.5:
+        gain, shift = rng.uniform(0.85, 1.15), rng.uniform(-10, 10, 3)
+        table = np.clip(np.arange(256)[:, None] * gain + shift, 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, table[None])
+    if rng.random() < 0.15:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
+    if rng.random() < 0.15:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 90))]
+        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+    return image
+
+
+def ahead(draw: Callable[[], T]) -> Iterator[T]:
+    """Endless results of ``draw``; the next one is drawn in a thread while one is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(draw)
+        while True:
+            drawn, coming = coming.result(), thread.submit(draw)
+            yield drawn

@@ -32,8 +32,23 @@ def label_map(scene: Scene) -> np.ndarray:
 
 
 def describe(scene: Scene) -> dict:
-    """The objects of a scene, in a form that JSON can store."""
-    objects = [{**asdict(thing.look), "colour": thing.colour} for thing in scene.objects]
+    """The objects of a scene, in a form that JSON can store.
+
+    Each has a ``box`` (left, top, right, bottom; the last two are outside) and a ``share`` of the
+    image, both of its visible part.
+    """
+    objects = []
+    for thing in scene.objects:
+        ys, xs = np.nonzero(thing.mask)
+        box = [int(v) for v in (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)]
+        objects.append(
+            {
+                **asdict(thing.look),
+                "colour": thing.colour,
+                "box": box,
+                "share": round(thing.share, 4),
+            }
+        )
     return {"seed": scene.seed, "objects": objects}
 
 

@@ -8,7 +8,6 @@ a list. Captions never mention positions or relations, and never have the form o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 
 import numpy as np
 from pictures import VOCABULARY
@@ -29,7 +28,7 @@ START, END, PAD = "<start>", "<end>", "<pad>"
 
 def article(phrase: str) -> str:
     """The phrase with "a", "an" or "some" before it."""
-    if phrase in ("grapes", "broccoli", "cheese", "luggage"):
+    if phrase == "luggage":
         return f"some {phrase}"
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
@@ -68,6 +67,12 @@ def noun_phrase(thing: dict, rng: np.random.Generator, plain: bool = False) -> s
     return phrase
 
 
+def detailed(thing: dict) -> str:
+    """The noun phrase with all details and no synonyms."""
+    words = " ".join(filter(None, (thing["look"], thing["colour"], thing["noun"])))
+    return " ".join(filter(None, (article(words), thing["activity"])))
+
+
 def region_caption(thing: dict, rng: np.random.Generator) -> str:
     """A caption for a crop, as CLIP is trained on."""
     return str(rng.choice(FRAMES)).format(noun_phrase(thing, rng))
@@ -80,18 +85,15 @@ def enumeration(phrases: list[str]) -> str:
     return ", ".join(phrases[:-1]) + " and " + phrases[-1]
 
 
-def scene_caption(
-    things: list[dict], shares: Iterable[float], rng: np.random.Generator, plain: bool = False
-) -> str:
+def scene_caption(things: list[dict], rng: np.random.Generator, plain: bool = False) -> str:
     """A list of two to four of a scene's objects, with a preference for large ones.
 
     Args:
         things: The scene's objects.
-        shares: The share of the image that each object covers.
         rng: Makes all random choices.
         plain: As for ``noun_phrase``.
     """
-    weights = np.sqrt(np.array(list(shares)))
+    weights = np.sqrt([thing["share"] for thing in things])
     count = min(len(things), int(rng.integers(2, 5)))
     order = np.argsort(-weights * rng.uniform(0.75, 1.25, len(weights)))[:count]
     phrases = list(dict.fromkeys(noun_phrase(things[i], rng, plain) for i in order))

@@ -1,17 +1,22 @@
 """Trains a tiny captioner of the embedded profile on natural crops and whole scenes.
 
     python train_captioner.py --model blip2 --pool /tmp/pool --out runs/train/blip2 \
-        --vision-from runs/train/clip-vit --minutes 35
+        --vision-from ../checkpoints/clip-vit --minutes 35
 
 Resumes from ``<out>/state.pt`` if it exists. The vision tower starts from the trained CLIP-ViT, as
-the real models start from a CLIP. The rest is trained from scratch, helped by linear heads,
-discarded afterwards, that predict the nouns in the image. Captions have the form "a red car" for
-crops and "a red car, a woman running and a tree" for scenes.
+the real models start from a CLIP; BLIP-2's sees more patches, so that it can tell the objects of a
+whole scene. The rest starts from scratch or, with ``--start``, from a checkpoint, helped by linear
+heads, discarded afterwards, that predict the nouns in the image. Captions have the form "a red car"
+for crops and "a red car, a woman running and a tree" for scenes. Half of the crops are padded to a
+square with black bars, as the method pads what it shows a captioner; none is masked.
 """
 
 from __future__ import annotations
 
+import argparse
+import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -21,6 +26,7 @@ import texts
 import torch
 import torch.nn.functional as F
 import training
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
     Blip2Config,
@@ -35,9 +41,12 @@ from transformers import (
     GitProcessor,
     OPTConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 
-SIZE, PATCH, WIDTH, LAYERS, HEADS = 84, 12, 128, 4, 4  # of the vision tower, as in the CLIP-ViT
+PATCH, WIDTH, LAYERS, HEADS = 12, 128, 4, 4  # of the vision tower, as in the CLIP-ViT
+SIZE, LARGE = 84, 144  # side of an image in pixels, as in the CLIP-ViT, and for BLIP-2
+BARS = 0.5  # share of the crops that are padded with black bars
 QUERIES = 8
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
@@ -67,6 +76,8 @@ class Captioner(Protocol):
     """A captioner to be trained."""
 
     model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    size: int
 
     def start_vision(self, clip: dict[str, Tensor]) -> None:
         """Initialises the vision tower with the weights of a trained CLIP-ViT."""
@@ -81,11 +92,13 @@ class Captioner(Protocol):
 class Blip2:
     """``Blip2ForConditionalGeneration``: vision tower, Q-Former, OPT."""
 
+    size = LARGE
+
     def __init__(self) -> None:
         self.tokenizer = texts.build_tokenizer(context_length=48)
         self.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
         config = Blip2Config(
-            vision_config=blip2_vision(),
+            vision_config=blip2_vision(self.size),
             qformer_config=Blip2QFormerConfig(
                 vocab_size=4,
                 hidden_size=WIDTH,
@@ -135,12 +148,15 @@ class Blip2:
 
     def save(self, out: Path) -> None:
         self.model.save_pretrained(out)
-        processor = Blip2Processor(blip2_images(), self.tokenizer, num_query_tokens=QUERIES)
+        images = blip2_images(self.size)
+        processor = Blip2Processor(images, self.tokenizer, num_query_tokens=QUERIES)
         processor.save_pretrained(out)
 
 
 class Git:
     """``GitForCausalLM``: one decoder reads the image patches and then the words."""
+
+    size = SIZE
 
     def __init__(self) -> None:
         self.tokenizer = texts.build_tokenizer(context_length=48)
@@ -218,16 +234,16 @@ class Git:
 MODELS: dict[str, type[Captioner]] = {"blip2": Blip2, "git": Git}
 
 
-def blip2_images() -> BlipImageProcessor:
-    """The image processor, which resizes to the tower's input."""
-    size = {"height": SIZE, "width": SIZE}
+def blip2_images(side: int) -> BlipImageProcessor:
+    """The image processor, which resizes to the tower's input of ``side`` pixels."""
+    size = {"height": side, "width": side}
     return BlipImageProcessor(size=size, image_mean=MEAN, image_std=STD)
 
 
-def blip2_vision() -> Blip2VisionConfig:
-    """Configuration of a vision tower that fits the CLIP-ViT's weights."""
+def blip2_vision(side: int) -> Blip2VisionConfig:
+    """Configuration of a vision tower for images of ``side`` pixels that fits the CLIP-ViT."""
     return Blip2VisionConfig(
-        image_size=SIZE,
+        image_size=side,
         patch_size=PATCH,
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,
@@ -245,6 +261,14 @@ def start_blip2_vision(tower: torch.nn.Module, clip: dict[str, Tensor]) -> None:
         names[f"encoder.layers.{{}}.self_attn.projection.{kind}"] = f"attn.out_proj.{kind}"
     start_tower(own, clip, names)
     own["embeddings.patch_embedding.bias"].zero_()  # CLIP's convolution has none
+
+
+def at_grid(positions: Tensor, count: int) -> Tensor:
+    """Embeddings of a class token and a grid of patches (N, C), resampled to ``count`` in all."""
+    old, new = math.isqrt(len(positions) - 1), math.isqrt(count - 1)
+    grid = positions[1:].T.reshape(1, -1, old, old)
+    resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat([positions[:1], resized[0].flatten(1).T])
 
 
 def start_tower(own: dict[str, Tensor], clip: dict[str, Tensor], names: dict[str, str]) -> None:
@@ -265,7 +289,10 @@ def start_tower(own: dict[str, Tensor], clip: dict[str, Tensor], names: dict[str
     with torch.no_grad():
         for ours, theirs in names.items():
             if "{}" not in ours:
-                own[ours].copy_(clip[f"visual.{theirs}"].reshape(own[ours].shape))
+                given = clip[f"visual.{theirs}"]
+                if theirs == "positional_embedding":
+                    given = at_grid(given, own[ours].reshape(-1, WIDTH).shape[0])
+                own[ours].copy_(given.reshape(own[ours].shape))
                 continue
             for layer in range(LAYERS):
                 block = f"visual.transformer.resblocks.{layer}.{theirs}"
@@ -295,50 +322,38 @@ class Nouns(torch.nn.Module):
         return sum(losses) / len(losses)
 
 
-def main() -> None:
-    parser = training.arguments(__doc__, minutes=35, batch=64)
-    parser.add_argument("--model", choices=MODELS, required=True)
-    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
-    parser.add_argument("--vision-from", type=Path, help="folder of a finished CLIP-ViT training")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    captioner = MODELS[args.model]()
-    model = captioner.model
-    if args.start:
-        trained = type(model).from_pretrained(args.start, dtype="float32")
-        model.load_state_dict(trained.state_dict())
-    if args.vision_from:
-        trained = torch.load(args.vision_from / "state.pt", weights_only=True)["model"]
-        captioner.start_vision(trained)
+def draw(
+    pool: crops.Pool, size: int, batch: int, scenes: int, rng: np.random.Generator
+) -> tuple[Tensor, list[str], list[list[str]]]:
+    """Images (B, 3, S, S), the last of them ``scenes``; their captions, and the nouns they show."""
+    images, things = pool.crops(batch - scenes, size, rng)
+    captions = [texts.noun_phrase(thing, rng, plain=rng.random() < 0.7) for thing in things]
+    shown = [[thing["noun"]] for thing in things]
+    wholes, held = pool.wholes(scenes, size, rng)
+    captions += [texts.scene_caption(objects, rng, plain=True) for objects in held]
+    shown += [sorted({thing["noun"] for thing in objects}) for objects in held]
+    return to_tensor(np.concatenate([images, wholes])), captions, shown
+
+
+def learn(captioner: Captioner, args: argparse.Namespace) -> None:
+    """Trains until time is up; resumes from ``<out>/state.pt``."""
+    model, size = captioner.model, captioner.size
     with torch.no_grad():
-        seen = captioner.read(torch.zeros(1, 3, SIZE, SIZE), ["a cat"]).seen
+        seen = captioner.read(torch.zeros(1, 3, size, size), ["a cat"]).seen
     nouns = Nouns(seen)
     learning = [*model.parameters(), *nouns.parameters()]
     optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    state_path = args.out / "state.pt"
-    spent, step = training.load_state(state_path, model=model, nouns=nouns, optimizer=optimizer)
+    parts = {"model": model, "nouns": nouns, "optimizer": optimizer}
+    spent, step = training.load_state(args.out / "state.pt", **parts)
     rng = np.random.default_rng(args.seed + step)
-    stored, things, wholes, held = crops.load(args.pool, args.scenes)
+    pool = crops.Pool(args.pool, args.scenes, BARS)
     history: list[tuple[float, float, float]] = []
-    start, saved = time.monotonic() - 60 * spent, time.monotonic()
-    scenes_in_batch = args.batch // 4
+    clock, saved = training.Clock(spent), time.monotonic()
     model.train()
-    while spent < args.minutes:
+    scenes = round(args.batch * args.wholes)
+    for images, captions, shown in crops.ahead(partial(draw, pool, size, args.batch, scenes, rng)):
         training.set_rate(optimizer, args.rate, step, 200, spent / args.minutes)
-        pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
-        images = crops.augment(stored[pick], SIZE, rng)
-        captions = [texts.noun_phrase(things[i], rng, plain=rng.random() < 0.7) for i in pick]
-        shown = [[things[i]["noun"]] for i in pick]
-        pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
-        shown += [sorted({thing["noun"] for thing in held[i]["objects"]}) for i in pick]
-        images = np.concatenate([images, crops.augment(wholes[pick], SIZE, rng, least=0.96)])
-        captions += [
-            texts.scene_caption(held[i]["objects"], held[i]["shares"], rng, plain=True)
-            for i in pick
-        ]
-        read = captioner.read(to_tensor(images), captions)
+        read = captioner.read(images, captions)
         asked = nouns(read.seen, shown)
         optimizer.zero_grad()
         (read.loss + asked).backward()
@@ -347,16 +362,35 @@ def main() -> None:
         right = ((read.guess == read.aim) & (read.aim >= 0)).sum() / (read.aim >= 0).sum()
         history.append((read.loss.item(), right.item(), asked.item()))
         step += 1
-        spent = (time.monotonic() - start) / 60
+        spent = clock.minutes()
         if step % 100 == 0:
             loss, right, found = np.mean(history, 0)
             history.clear()
             training.log(args.out, step, spent, loss=loss, right=right, nouns=found)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
-            training.save_state(
-                state_path, spent, step, model=model, nouns=nouns, optimizer=optimizer
-            )
+            training.save_state(args.out / "state.pt", spent, step, **parts)
+        if spent >= args.minutes:
+            return
+
+
+def main() -> None:
+    parser = training.arguments(__doc__, minutes=35, batch=64)
+    parser.add_argument("--model", choices=MODELS, required=True)
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
+    parser.add_argument("--vision-from", type=Path, help="folder of a CLIP-ViT's checkpoint")
+    parser.add_argument("--wholes", type=float, default=0.35, help="share of whole scenes")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    captioner = MODELS[args.model]()
+    if args.start:
+        training.start_from(captioner.model, args.start, captioner.tokenizer)
+    if args.vision_from:
+        weights = load_file(args.vision_from / "open_clip_model.safetensors")
+        captioner.start_vision({name: value.float() for name, value in weights.items()})
+    learn(captioner, args)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     python train_clip.py --pool /tmp/pool --out runs/train/clip-vit --tower vit --minutes 25
 
-Resumes from ``<out>/state.pt`` if it exists. With ``--text-from DIR`` the text tower is taken from
-a finished training and frozen, so that only the image tower is trained. Masked crops are never
-used: the gap between natural and masked images, which the paper is about, is preserved. Captions
-that occur several times in a batch share their targets instead of counting as negatives. A batch
-rarely contains nouns that look alike, so every crop is also compared with the plain captions of all
-nouns, as embedded by the text tower a few steps earlier.
+Resumes from ``<out>/state.pt`` if it exists. With ``--start DIR`` it starts from a checkpoint, and
+with ``--freeze`` that checkpoint's text tower stays as it is, so that only the image tower is
+trained. Masked crops are never used: the gap between natural and masked images, which the paper is
+about, is preserved. Captions that occur several times in a batch share their targets instead of
+counting as negatives. A batch rarely contains nouns that look alike, so every crop is also compared
+with a bank of captions, as embedded by the text tower a few steps earlier: one plain caption for
+every noun, and one for every noun with every detail ("a photo of a red car").
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +28,9 @@ import texts
 import torch
 import torch.nn.functional as F
 import training
-from safetensors.torch import load_file
 
 CONTEXT_LENGTH = 24
-BANK_STEPS = 20  # steps between two embeddings of all nouns
+BANK_STEPS = 40  # steps between two embeddings of the bank
 TOWERS = {
     "rn": {
         "image_size": 64,
@@ -117,11 +118,16 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
 
 
 class Clip:
-    """An open_clip model with its tokenizer."""
+    """An open_clip model with its tokenizer.
 
-    def __init__(self, folder: Path, tower: str) -> None:
+    Args:
+        frozen: The text tower does not change, so that a caption need be embedded only once.
+    """
+
+    def __init__(self, folder: Path, tower: str, frozen: bool) -> None:
         self.model, self.tokenize = build(folder, tower)
         self.size = TOWERS[tower]["image_size"]
+        self.frozen, self.known = frozen, {}
 
     @property
     def logit_scale(self) -> torch.nn.Parameter:
@@ -131,7 +137,14 @@ class Clip:
         return self.model.encode_image(pixels, normalize=True)
 
     def texts(self, captions: list[str]) -> torch.Tensor:
-        return self.model.encode_text(self.tokenize(captions), normalize=True)
+        if not self.frozen:
+            return self.model.encode_text(self.tokenize(captions), normalize=True)
+        new = [caption for caption in captions if caption not in self.known]
+        if new:
+            with torch.no_grad():
+                vectors = self.model.encode_text(self.tokenize(new), normalize=True)
+            self.known.update(zip(new, vectors, strict=True))
+        return torch.stack([self.known[caption] for caption in captions])
 
     def caption(self, thing: dict, rng: np.random.Generator) -> str:
         return texts.region_caption(thing, rng)
@@ -143,9 +156,45 @@ def similarity(images: torch.Tensor, captions: torch.Tensor) -> torch.Tensor:
     return cosines if images.ndim == 2 else cosines.amax(1)
 
 
+class Bank:
+    """Plain captions of all nouns, and of all objects in the training scenes with their details."""
+
+    def __init__(self, scenes: list[dict]) -> None:
+        nouns = list(texts.VOCABULARY["nouns"])
+        details = sorted({texts.detailed(t) for scene in scenes for t in scene["objects"]})
+        self.nouns = {noun: number for number, noun in enumerate(nouns)}
+        self.details = {text: len(nouns) + number for number, text in enumerate(details)}
+        self.captions = [
+            texts.FRAMES[0].format(text) for text in (*map(texts.article, nouns), *details)
+        ]
+
+    def loss(self, logits: torch.Tensor, things: list[dict]) -> tuple[torch.Tensor, float]:
+        """Cross-entropy of crops' logits (B, bank) with nouns and details, and the nouns hit."""
+        count = len(self.nouns)
+        nouns = torch.tensor([self.nouns[thing["noun"]] for thing in things])
+        details = torch.tensor([self.details[texts.detailed(thing)] for thing in things]) - count
+        loss = F.cross_entropy(logits[:, :count], nouns)
+        loss = loss + F.cross_entropy(logits[:, count:], details)
+        return loss / 2, (logits[:, :count].argmax(1) == nouns).float().mean().item()
+
+
+def draw(
+    pool: crops.Pool, pair: Pair, batch: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, list[str], list[dict]]:
+    """Images (B, 3, S, S) and their captions, and the objects that the first of them, crops, show.
+
+    One in eight images is a whole scene.
+    """
+    images, things = pool.crops(batch - batch // 8, pair.size, rng)
+    captions = [pair.caption(thing, rng) for thing in things]
+    wholes, held = pool.wholes(batch // 8, pair.size, rng)
+    captions += [texts.FRAMES[0].format(texts.scene_caption(objects, rng)) for objects in held]
+    return to_tensor(np.concatenate([images, wholes])), captions, things
+
+
 def learn(pair: Pair, args: argparse.Namespace) -> None:
     """Trains with image-text contrast until time is up; resumes from ``<out>/state.pt``."""
-    model, size = pair.model, pair.size
+    model = pair.model
     learning = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in learning if p.ndim > 1]
     plain = [p for p in learning if p.ndim <= 1]
@@ -156,79 +205,63 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
     )
     state_path = args.out / "state.pt"
     spent, step = training.load_state(state_path, model=model, optimizer=optimizer)
+    pool = crops.Pool(args.pool, args.scenes)
+    bank = Bank(pool.scenes)
     rng = np.random.default_rng(args.seed + step)
-    stored, things, wholes, held = crops.load(args.pool, args.scenes)
-    noun_codes = {noun: code for code, noun in enumerate(texts.VOCABULARY["nouns"])}
-    nouns = torch.tensor([noun_codes[thing["noun"]] for thing in things])
-    plain_captions = [texts.FRAMES[0].format(texts.article(noun)) for noun in noun_codes]
     history: list[tuple[float, float, float]] = []
-    start, saved = time.monotonic() - 60 * spent, time.monotonic()
-    scenes_in_batch = args.batch // 8
+    clock, saved = training.Clock(spent), time.monotonic()
     model.train()
-    while spent < args.minutes:
+    for images, captions, things in crops.ahead(partial(draw, pool, pair, args.batch, rng)):
         training.set_rate(optimizer, args.rate, step, 100, spent / args.minutes)
         if step % BANK_STEPS == 0 or not history:
-            with torch.no_grad():  # current text embeddings of all nouns
-                bank = pair.texts(plain_captions)
-        pick = np.sort(rng.integers(0, len(stored), args.batch - scenes_in_batch))
-        images = crops.augment(stored[pick], size, rng)
-        captions = [pair.caption(things[i], rng) for i in pick]
-        named = nouns[pick]
-        pick = np.sort(rng.integers(0, len(wholes), scenes_in_batch))
-        images = np.concatenate([images, crops.augment(wholes[pick], size, rng, least=0.95)])
-        captions += [
-            texts.FRAMES[0].format(texts.scene_caption(held[i]["objects"], held[i]["shares"], rng))
-            for i in pick
-        ]
+            with torch.no_grad():  # current text embeddings
+                known = pair.texts(bank.captions)
         distinct, codes = np.unique(captions, return_inverse=True)
-        image = pair.images(to_tensor(images))
+        image = pair.images(images)
         text = pair.texts(list(distinct))[codes]
         scale = pair.logit_scale.exp()
         logits = scale * similarity(image, text)
         same = torch.from_numpy(codes[:, None] == codes[None]).float()
         targets = same / same.sum(1, keepdim=True)
         loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
-        guess = scale * similarity(image[: len(named)], bank)
+        guess, hits = bank.loss(scale * similarity(image[: len(things)], known), things)
         optimizer.zero_grad()
-        (loss + F.cross_entropy(guess, named)).backward()
+        (loss + 2 * guess).backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         with torch.no_grad():
             pair.logit_scale.clamp_(0, math.log(100))
         right = same.gather(1, logits.argmax(1, keepdim=True)).mean().item()
-        noun_right = (guess.argmax(1) == named).float().mean().item()
-        history.append((loss.item(), right, noun_right))
+        history.append((loss.item(), right, hits))
         step += 1
-        spent = (time.monotonic() - start) / 60
+        spent = clock.minutes()
         if step % 100 == 0:
-            loss, right, noun_right = np.mean(history, 0)
+            loss, right, hits = np.mean(history, 0)
             history.clear()
-            training.log(args.out, step, spent, loss=loss, right=right, nouns=noun_right)
+            training.log(args.out, step, spent, loss=loss, right=right, nouns=hits)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             training.save_state(state_path, spent, step, model=model, optimizer=optimizer)
+        if spent >= args.minutes:
+            return
 
 
 def main() -> None:
     parser = training.arguments(__doc__)
     parser.add_argument("--tower", choices=TOWERS, required=True)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
-    parser.add_argument("--text-from", type=Path, help="folder of a finished training")
+    parser.add_argument("--freeze", action="store_true", help="keep the text tower as it is")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    clip = Clip(args.out, args.tower)
+    clip = Clip(args.out, args.tower, args.freeze)
     model = clip.model
     if args.tower == "vit":
         positions = model.visual.positional_embedding
         positions.data.copy_(waves(int(len(positions) ** 0.5), positions.shape[1]))
     if args.start:
-        weights = load_file(args.start / "open_clip_model.safetensors")
-        model.load_state_dict({key: value.float() for key, value in weights.items()})
-    if args.text_from:
-        trained = torch.load(args.text_from / "state.pt", weights_only=True)["model"]
-        tower = {k: v for k, v in trained.items() if not k.startswith("visual.")}
-        model.load_state_dict(tower, strict=False)
+        training.start_from(model, args.start, clip.tokenize.tokenizer)
+    if args.freeze:
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name.startswith("visual.") or name == "logit_scale"
     if args.tower == "rn":  # 1.5 times as fast on a CPU

@@ -1,7 +1,7 @@
 """Trains a tiny ALBEF or BLIP-2 (image-text contrast) for Table 7 on natural crops and scenes.
 
     python train_itc.py --model albef --pool /tmp/pool --out runs/train/albef \
-        --images-from runs/train/clip-vit --minutes 25
+        --images-from ../checkpoints/clip-vit --minutes 25
 
 Works like ``train_clip.py``, with the same loss, and resumes from ``<out>/state.pt`` if it exists.
 The image side starts from a finished training (ALBEF's from the CLIP-ViT, BLIP-2's from the
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 import train_captioner
 import training
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from train_clip import learn
 from train_text import framed, neutral_words
@@ -138,7 +138,7 @@ class Blip2Pair(Contrast):
     def __init__(self) -> None:
         self.tokenizer = texts.build_tokenizer(context_length=32)
         config = Blip2Config(
-            vision_config=train_captioner.blip2_vision(),
+            vision_config=train_captioner.blip2_vision(SIZE),
             qformer_config=Blip2QFormerConfig(
                 vocab_size=len(self.tokenizer),
                 hidden_size=WIDTH,
@@ -162,13 +162,17 @@ class Blip2Pair(Contrast):
 
     def start_from(self, trained: dict[str, Tensor]) -> None:
         """Initialises the image side with the trained captioner's; the text side stays random."""
-        own = self.model.towers.state_dict()
+        own, positions = (
+            self.model.towers.state_dict(),
+            "vision_model.embeddings.position_embedding",
+        )
+        given = train_captioner.at_grid(trained[positions][0], own[positions].shape[1])[None]
         side = {k: v for k, v in trained.items() if k in own and v.shape == own[k].shape}
-        self.model.towers.load_state_dict(side, strict=False)
+        self.model.towers.load_state_dict({**side, positions: given}, strict=False)
 
     def save(self, out: Path) -> None:
         self.model.towers.save_pretrained(out)
-        Blip2Processor(train_captioner.blip2_images(), self.tokenizer).save_pretrained(out)
+        Blip2Processor(train_captioner.blip2_images(SIZE), self.tokenizer).save_pretrained(out)
 
     def images(self, pixels: Tensor) -> Tensor:
         model = self.model.towers
@@ -192,14 +196,18 @@ PAIRS = {"albef": AlbefPair, "blip2-itc": Blip2Pair}
 def main() -> None:
     parser = training.arguments(__doc__)
     parser.add_argument("--model", choices=PAIRS, required=True)
-    parser.add_argument("--images-from", type=Path, help="folder of a finished training")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
+    parser.add_argument("--images-from", type=Path, help="folder of a checkpoint of images' towers")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     pair = PAIRS[args.model]()
+    if args.start:
+        training.start_from(pair.model.towers, args.start, pair.tokenizer)
     if args.images_from:
-        pair.start_from(torch.load(args.images_from / "state.pt", weights_only=True)["model"])
+        (path,) = args.images_from.glob("*.safetensors")
+        pair.start_from({name: value.float() for name, value in load_file(path).items()})
     learn(pair, args)
 
 

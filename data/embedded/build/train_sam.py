@@ -5,15 +5,17 @@
 Resumes from ``<out>/state.pt`` if it exists. Objects are prompted with random points on them. The
 best of the three masks is trained with 20 focal + dice, as by SAM's authors. The other two are
 trained as well, with a smaller weight, since the objects here have no parts. All three predicted
-IoUs are trained to match the measured ones. In addition, a linear head on the image embedding,
-discarded afterwards, learns whether two locations belong to the same object, so that the encoder
-learns from every location of a scene and not just from the few that are prompted.
+IoUs are trained to match the measured ones.
+
+So that the encoder learns from every location of a scene and not just from the few that are
+prompted, linear heads on the image embedding, discarded afterwards, predict three things: whether
+two locations belong to the same object; what is object and what is backdrop; and where one object
+ends and the next begins, the last two at the resolution of the masks. In the first part of the
+schedule (``--dense``), the encoder learns from these alone, at half the cost of a step.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 import time
 from pathlib import Path
 
@@ -31,17 +33,18 @@ CONFIG = {
     "image_size": 192,
     "patch_size": 8,
     "encoder_width": 128,
-    "encoder_depth": 4,
+    "encoder_depth": 6,
     "encoder_heads": 4,
-    "global_attention": [1, 3],
+    "global_attention": [1, 3, 5],
     "window_size": 8,
-    "prompt_width": 128,
+    "prompt_width": 96,
     "decoder_depth": 2,
     "decoder_heads": 4,
     "decoder_mlp": 256,
     "iou_head_width": 128,
 }
 SCENES, PROMPTS = 4, 8  # scenes per step, points per scene
+FINE = 4  # pixels of a mask along each side of a patch
 
 
 def load_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,111 +107,153 @@ def losses(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, to
     return 20 * focal + dice, iou
 
 
-class Affinity(torch.nn.Module):
-    """Predicts from a scaled cosine whether two locations are on the same object."""
+class Dense(torch.nn.Module):
+    """Linear heads on the image embedding that learn from every location of a scene."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.project = torch.nn.Linear(width, 48)
         self.scale = torch.nn.Parameter(torch.tensor(8.0))
         self.bias = torch.nn.Parameter(torch.tensor(-4.0))
+        self.detail = torch.nn.Conv2d(width, 3 * FINE**2, 1)
 
-    def forward(self, embedding: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Balanced cross-entropy over all pairs of locations, from (C, g, g) and labels (g, g)."""
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of all heads, from embeddings (B, C, g, g) and labels (B, FINE g, FINE g)."""
+        coarse = labels[:, FINE // 2 :: FINE, FINE // 2 :: FINE]
+        groups = [self.affinity(*pair) for pair in zip(embeddings, coarse, strict=True)]
+        return torch.stack(groups).mean() + self.details(embeddings, labels)
+
+    def affinity(self, embedding: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Whether two locations are on the same object, from a scaled cosine of their features.
+
+        Balanced cross-entropy over all pairs of locations, from (C, g, g) and labels (g, g).
+        """
         places = F.normalize(self.project(embedding.flatten(1).T), dim=1)
-        same = (label.reshape(-1, 1) == label.reshape(1, -1)) & (label.reshape(-1, 1) >= 0)
+        same = label.reshape(-1, 1) == label.reshape(1, -1)
         object_pairs = (label.reshape(-1, 1) > 0) | (label.reshape(1, -1) > 0)  # no backdrop pairs
         logits = self.scale * places @ places.T + self.bias
         loss = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
         together, apart = loss[same & object_pairs], loss[~same & object_pairs]
         return (together.mean() + apart.mean()) / 2
 
+    def details(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Object or backdrop, and whether the pixel to the right or below is another object."""
+        inside, right, below = F.pixel_shuffle(self.detail(embeddings), FINE).unbind(1)
+        objects = F.binary_cross_entropy_with_logits(inside, (labels > 0).float())
+        ends = F.binary_cross_entropy_with_logits(
+            torch.cat([right[:, :, :-1].flatten(), below[:, :-1].flatten()]),
+            torch.cat(
+                [
+                    (labels[:, :, :-1] != labels[:, :, 1:]).flatten(),
+                    (labels[:, :-1] != labels[:, 1:]).flatten(),
+                ]
+            ).float(),
+            pos_weight=torch.tensor(4.0),  # few pixels are at the end of an object
+        )
+        return objects + ends
+
+
+def start(sam: torch.nn.Module, folder: Path) -> None:
+    """Copies the weights of a checkpoint that fit; blocks that it lacks begin as the identity."""
+    own = sam.state_dict()
+    given = load_file(folder / "model.safetensors")
+    fitting = {k: v.float() for k, v in given.items() if k in own and v.shape == own[k].shape}
+    sam.load_state_dict(fitting, strict=False)
+    with torch.no_grad():
+        for number, block in enumerate(sam.image_encoder.blocks):
+            if f"image_encoder.blocks.{number}.norm1.weight" not in given:
+                for part in (block.attn.proj, block.mlp.lin2):
+                    part.weight.zero_()
+                    part.bias.zero_()
+
+
+def prompted(
+    sam: torch.nn.Module, embedding: torch.Tensor, label: np.ndarray, rng: np.random.Generator
+) -> tuple[torch.Tensor, tuple[float, float, float]]:
+    """The loss of the masks for some points on a scene's objects.
+
+    Args:
+        embedding: (C, g, g).
+        label: At the input's resolution, (S, S).
+
+    Returns:
+        The loss, and what is logged: loss and IoU of the best mask, error of the predicted IoU.
+    """
+    points, numbers = prompts(label, rng)
+    logits, predicted = decode(sam, embedding, torch.from_numpy(points))
+    small = torch.from_numpy(reduced(label))
+    target = (small[None] == torch.from_numpy(numbers)[:, None, None]).float()
+    loss, iou = losses(logits, target)
+    best = loss.argmin(1, keepdim=True)
+    least, error = loss.gather(1, best).mean(), (predicted - iou).abs().mean()
+    # Objects have no parts here, so a point is not ambiguous: the other two masks should also be
+    # the object, and not a group of objects that would later absorb its mask. The predicted IoU
+    # is weighted twice, since the automatic masks are ranked by it.
+    total = least + 0.5 * loss.mean() + 2 * F.mse_loss(predicted, iou)
+    return total, (least.item(), iou.gather(1, best).mean().item(), error.item())
+
+
+def reduced(label: np.ndarray) -> np.ndarray:
+    """A label map at the resolution of the masks, a part of the input's."""
+    step = CONFIG["patch_size"] // FINE
+    return np.ascontiguousarray(label[..., step // 2 :: step, step // 2 :: step])
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = training.arguments(__doc__, minutes=60, batch=SCENES, rate=8e-4)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
-    parser.add_argument("--minutes", type=float, default=60, help="length of the whole schedule")
-    parser.add_argument("--scenes", type=int, default=8000)
-    parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dense", type=float, default=0.15, help="share without any prompts")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     sam = build_sam(CONFIG)
     if args.start:
-        weights = load_file(args.start / "model.safetensors")
-        sam.load_state_dict({key: value.float() for key, value in weights.items()})
+        start(sam, args.start)
     average = torch.optim.swa_utils.AveragedModel(
         sam, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
-    affinity = Affinity(CONFIG["prompt_width"])
-    learning = [*sam.parameters(), *affinity.parameters()]
+    dense = Dense(CONFIG["prompt_width"])
+    learning = [*sam.parameters(), *dense.parameters()]
     optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.02)
     state_path = args.out / "state.pt"
-    parts = {"sam": sam, "average": average, "affinity": affinity, "optimizer": optimizer}
+    parts = {"sam": sam, "average": average, "dense": dense, "optimizer": optimizer}
     spent, step = training.load_state(state_path, **parts)
     rng = np.random.default_rng(args.seed + step)
     images, labels, heights = load_pool(args.pool, args.scenes)
     history: list[tuple[float, ...]] = []
-    start, saved = time.monotonic() - 60 * spent, time.monotonic()
+    clock, saved = training.Clock(spent), time.monotonic()
     while spent < args.minutes:
-        progress = spent / args.minutes
-        warm = min(1.0, (step + 1) / 150)
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-            )
-        batch = rng.integers(0, len(images), SCENES)
-        flips = rng.random(SCENES) < 0.5
-        picture = np.stack(
-            [images[i][:, ::-1] if f else images[i] for i, f in zip(batch, flips, strict=True)]
-        )
+        training.set_rate(optimizer, args.rate, step, 150, spent / args.minutes)
+        alone = spent < args.dense * args.minutes
+        batch = rng.integers(0, len(images), args.batch * (2 if alone else 1))
+        flips = rng.random(len(batch)) < 0.5
+        pairs = list(zip(batch, flips, strict=True))
+        picture = np.stack([images[i][:, ::-1] if f else images[i] for i, f in pairs])
+        label = np.stack([labels[i][:, ::-1] if f else labels[i] for i, f in pairs])
         x = torch.from_numpy(picture).permute(0, 3, 1, 2).float()
         x = (x - sam.pixel_mean) / sam.pixel_std
         for k, i in enumerate(batch):
             x[k, :, heights[i] :] = 0  # SAM pads after normalising
         embeddings = sam.image_encoder(x)
-        total = torch.zeros(())
-        for embedding, i, flip in zip(embeddings, batch, flips, strict=True):
-            label = labels[i][:, ::-1] if flip else labels[i]
-            points, numbers = prompts(label, rng)
-            logits, predicted = decode(sam, embedding, torch.from_numpy(points))
-            small = torch.from_numpy(np.ascontiguousarray(label[1::2, 1::2]))
-            target = (small[None] == torch.from_numpy(numbers)[:, None, None]).float()
-            loss, iou = losses(logits, target)
-            best = loss.argmin(1, keepdim=True)
-            # Objects have no parts here, so a point is not ambiguous: the other two masks should
-            # also be the object, and not a group of objects that would later absorb its mask.
-            spread = 0.5 * loss.mean()
-            step_of = CONFIG["patch_size"]
-            coarse = label[step_of // 2 :: step_of, step_of // 2 :: step_of].astype(int)
-            together = affinity(embedding, torch.from_numpy(coarse))
-            # weighted twice, since the automatic masks are ranked by these predictions
-            masks = loss.gather(1, best).mean() + spread + 2 * F.mse_loss(predicted, iou)
-            total = total + (masks + together) / SCENES
-            history.append(
-                (
-                    loss.gather(1, best).mean().item(),
-                    iou.gather(1, best).mean().item(),
-                    (predicted - iou).abs().mean().item(),
-                    together.item(),
-                )
-            )
+        everywhere = dense(embeddings, torch.from_numpy(reduced(label)).int())
+        total, logged = everywhere, (0.0, 0.0, 0.0)
+        if not alone:
+            found = [prompted(sam, *pair, rng) for pair in zip(embeddings, label, strict=True)]
+            total = total + torch.stack([loss for loss, _ in found]).mean()
+            logged = tuple(np.mean([values for _, values in found], 0))
         optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         average.update_parameters(sam)
+        history.append((*logged, everywhere.item()))
         step += 1
-        spent = (time.monotonic() - start) / 60
+        spent = clock.minutes()
         if step % 50 == 0:
-            loss, iou, error, together = np.mean(history, 0)
+            loss, iou, error, everywhere = np.mean(history, 0)
             history.clear()
-            training.log(args.out, step, spent, loss=loss, iou=iou, error=error, affinity=together)
+            training.log(args.out, step, spent, loss=loss, iou=iou, error=error, dense=everywhere)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
             training.save_state(state_path, spent, step, **parts)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
 def arguments(
@@ -32,6 +35,20 @@ def arguments(
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser
+
+
+class Clock:
+    """Minutes of computing, over all calls of a script: what other programs take does not count.
+
+    Args:
+        before: Minutes of earlier calls.
+    """
+
+    def __init__(self, before: float) -> None:
+        self.start = time.process_time() - 60 * before * torch.get_num_threads()
+
+    def minutes(self) -> float:
+        return (time.process_time() - self.start) / 60 / torch.get_num_threads()
 
 
 def log(out: Path, step: int, minutes: float, **values: float) -> None:
@@ -61,6 +78,38 @@ def load_state(path: Path, **parts: Any) -> tuple[float, int]:
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["spent"], state["step"]
+
+
+def start_from(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Copies a checkpoint's weights that fit to a model, and says which ones did not.
+
+    The embeddings of tokens are found by the tokens themselves, since the vocabularies may differ.
+
+    Args:
+        model: Of the same architecture, perhaps of another size; changed in place.
+        folder: Contains safetensors and a ``tokenizer.json``.
+        tokenizer: The model's own.
+    """
+    given = {
+        k: v.float() for path in folder.glob("*.safetensors") for k, v in load_file(path).items()
+    }
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).get_vocab()
+    ours = tokenizer.get_vocab()
+    shared = sorted(ours.keys() & theirs.keys())
+    mine = torch.tensor([ours[token] for token in shared])
+    from_ = torch.tensor([theirs[token] for token in shared])
+    own, missed = model.state_dict(), []
+    for name, weight in own.items():
+        value = given.get(name)
+        if value is None or value.shape[1:] != weight.shape[1:]:
+            missed.append(name)
+        elif value.ndim and len(value) == len(theirs) and len(weight) == len(ours):
+            weight[mine] = value[from_]
+        elif value.shape == weight.shape:
+            weight.copy_(value)
+        else:
+            missed.append(name)
+    print(f"starts from {folder}, {len(shared)} of {len(ours)} tokens; new: {missed}", flush=True)
 
 
 def set_rate(
