@@ -46,6 +46,12 @@ class Layout(Protocol):
     def target(self, ref: Mapping[str, Any]) -> str:
         """The category name of a ref's target; "" if it has none."""
 
+    def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
+        """What people would call a ref's target: its category, then any other names of it."""
+
+    def things(self, image_id: int) -> list[tuple[str, ...]]:
+        """The ``names`` of what is annotated in an image, whether or not a ref is about it."""
+
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
         """The ground-truth mask of a ref in an image of this size; None if it has no target."""
 
@@ -119,16 +125,42 @@ class Refer:
             raise InputError(f"{user} has an unusable file_name: {shown(name)}")
         return Picture(name, row.get("height"), row.get("width"))
 
+    @cached_property
+    def _by_image(self) -> dict[Any, list[dict[str, Any]]]:
+        """The annotations of each image that the refs are about."""
+        found: dict[Any, list[dict[str, Any]]] = {ref["image_id"]: [] for ref in self.refs}
+        for row in self._tables["annotations"].values():
+            image_id = row.get("image_id")
+            if isinstance(image_id, int | str) and image_id in found:
+                found[image_id].append(row)
+        return found
+
+    def things(self, image_id: int) -> list[tuple[str, ...]]:
+        found, categories = [], self._tables["categories"]
+        for row in self._by_image[image_id]:
+            key = row.get("category_id")
+            name = categories.get(key, {}).get("name") if isinstance(key, int | str) else None
+            found.append(_names([name] if isinstance(name, str) else [], [row]))
+        return [names for names in found if names]
+
+    def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
+        rows = [self._row("annotations", k, f"ref {ref['ref_id']}") for k in self._meant(ref)]
+        return _names(self._categories(ref), rows)
+
     def target(self, ref: Mapping[str, Any]) -> str:
+        return " and ".join(self._categories(ref))
+
+    def _categories(self, ref: Mapping[str, Any]) -> list[str]:
+        """The categories of a ref's annotations, without duplicates."""
         user = f"ref {ref['ref_id']}"
         if not self._meant(ref):
-            return ""
+            return []
         found = []
         for key in _as_list(_of(ref, "category_id", f"{self.folder}: {user}")):
             row = self._row("categories", key, user)
             owner = f"{self.folder}: the name of category {key}"
             found.append(check_text(_of(row, "name", owner), owner))
-        return " and ".join(dict.fromkeys(found))
+        return list(dict.fromkeys(found))
 
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
         rles = [self._mask(key, ref, height, width) for key in self._meant(ref)]
@@ -158,6 +190,24 @@ class Refer:
             )
         owner = f"{self.folder}: the segmentation of annotation {key}"
         return read_mask(row.get("segmentation"), height, width, owner)
+
+
+OTHER_NAMES = ("names", "maybe")
+"""Lists in an annotation's ``attributes``: what people call the object, and what they may call it.
+
+COCO's files have no such lists, so their objects are known by their categories only.
+"""
+
+
+def _names(categories: list[str], rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    found = dict.fromkeys(categories)
+    for row in rows:
+        attributes = row.get("attributes")
+        for field in OTHER_NAMES if isinstance(attributes, dict) else ():
+            said = attributes.get(field)
+            said = said if isinstance(said, list) else []  # another program's field of that name
+            found.update(dict.fromkeys(name for name in said if isinstance(name, str) and name))
+    return tuple(found)
 
 
 def refs_file(folder: Path, which: str) -> Path:
