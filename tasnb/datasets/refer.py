@@ -6,9 +6,9 @@ lists of annotations and categories, which may be empty.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from tasnb.datasets.expressions import check_expression, check_text
 from tasnb.datasets.reading import mend, read
 from tasnb.datasets.segmentations import Rle, read_mask
 from tasnb.settings import InputError, shown
+from tasnb.store.files import size_and_time
 
 Rows = dict[Any, dict[str, Any]]
 """The entries of one of COCO's lists, by id."""
@@ -127,24 +128,20 @@ class Refer:
 
     @cached_property
     def _by_image(self) -> dict[Any, list[dict[str, Any]]]:
-        """The annotations of each image that the refs are about."""
-        found: dict[Any, list[dict[str, Any]]] = {ref["image_id"]: [] for ref in self.refs}
-        for row in self._tables["annotations"].values():
-            image_id = row.get("image_id")
-            if isinstance(image_id, int | str) and image_id in found:
-                found[image_id].append(row)
-        return found
+        path = self.folder / "instances.json"
+        return _by_image(path, size_and_time(path))
 
     def things(self, image_id: int) -> list[tuple[str, ...]]:
         found, categories = [], self._tables["categories"]
-        for row in self._by_image[image_id]:
+        for row in self._by_image.get(image_id, ()):
             key = row.get("category_id")
-            name = categories.get(key, {}).get("name") if isinstance(key, int | str) else None
+            name = categories.get(key, {}).get("name") if isinstance(key, (int, str)) else None
             found.append(_names([name] if isinstance(name, str) else [], [row]))
         return [names for names in found if names]
 
     def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
-        rows = [self._row("annotations", k, f"ref {ref['ref_id']}") for k in self._meant(ref)]
+        user = f"ref {ref['ref_id']}"
+        rows = [self._row("annotations", key, user) for key in self._meant(ref)]
         return _names(self._categories(ref), rows)
 
     def target(self, ref: Mapping[str, Any]) -> str:
@@ -192,6 +189,17 @@ class Refer:
         return read_mask(row.get("segmentation"), height, width, owner)
 
 
+@lru_cache(maxsize=8)
+def _by_image(path: Path, _changed: tuple[int, int]) -> dict[Any, list[dict[str, Any]]]:
+    """The annotations of each image, for all splits of a dataset."""
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in read(path)["annotations"]:
+        image_id = row.get("image_id")
+        if isinstance(image_id, (int, str)):
+            found[image_id].append(row)
+    return found
+
+
 OTHER_NAMES = ("names", "maybe")
 """Lists in an annotation's ``attributes``: what people call the object, and what they may call it.
 
@@ -203,7 +211,9 @@ def _names(categories: list[str], rows: Iterable[Mapping[str, Any]]) -> tuple[st
     found = dict.fromkeys(categories)
     for row in rows:
         attributes = row.get("attributes")
-        for field in OTHER_NAMES if isinstance(attributes, dict) else ():
+        if not isinstance(attributes, dict):
+            continue
+        for field in OTHER_NAMES:
             said = attributes.get(field)
             said = said if isinstance(said, list) else []  # another program's field of that name
             found.update(dict.fromkeys(name for name in said if isinstance(name, str) and name))

@@ -69,9 +69,12 @@ def mentions(text: str, names: Sequence[str], wordnet: WordNetCorpusReader) -> b
 @cache
 def _singular(word: str, wordnet: WordNetCorpusReader) -> str | None:
     """The singular of a noun, irregular or not; None if WordNet does not have it."""
-    if word.endswith("men"):  # WordNet also has "men" itself, as a word for a work force
-        word = f"{word[:-2]}an"
-    return wordnet.morphy("person" if word == "people" else word, wordnet.NOUN)
+    if word == "people":
+        return "person"
+    noun = wordnet.NOUN
+    # Of "men", WordNet also has an entry, in the sense of a work force.
+    man = wordnet.morphy(f"{word[:-2]}an", noun) if word.endswith("men") else None
+    return man or wordnet.morphy(word, noun)
 
 
 @cache
