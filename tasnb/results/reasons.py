@@ -64,23 +64,27 @@ def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """
     settings, found = pipeline.settings, []
     datasets = dict.fromkeys(dataset for dataset, _ in columns(settings))
-    weights = sorted({*LAMBDAS, *map(settings.lambda_of, datasets)})
+    weights = {gain_at(lam): lam for lam in sorted({*LAMBDAS, *map(settings.lambda_of, datasets)})}
     for dataset in datasets:
         there = [column for column in columns(settings) if column[0] == dataset]
         named = np.concatenate([_named(pipeline, encoder, *column) for column in there])
         plain, *weighted = (
             pd.concat([_weighted(pipeline, encoder, *c, lam) for c in there], ignore_index=True)
-            for lam in (0, *weights)
+            for lam in (0, *weights.values())
         )
-        own = weighted[weights.index(settings.lambda_of(dataset))]
+        own = weighted[list(weights).index(gain_at(settings.lambda_of(dataset)))]
         for case in (EVERY, *NEGATIVES):
             rows = (named == case) | (case == EVERY)
             gains = [100 * (one["iou"] - plain["iou"])[rows].mean() for one in weighted]
             key = (title(dataset, settings.datasets), settings.lambda_of(dataset), case)
             found.append((*key, int(rows.sum()), *gains, *_gain(own, plain, rows)[1:]))
     names = ["dataset", "lambda", "negatives name", "sentences"]
-    names += [f"gain at lambda {lam:g}" for lam in weights]
-    return pd.DataFrame(found, columns=[*names, "CI low", "CI high"])
+    return pd.DataFrame(found, columns=[*names, *weights, "CI low", "CI high"])
+
+
+def gain_at(lam: float) -> str:
+    """The name of the column of ``negatives`` with the gain at this lambda."""
+    return f"gain at lambda {lam:g}"
 
 
 def _gain(after: pd.DataFrame, before: pd.DataFrame, rows: npt.NDArray[np.bool_]) -> tuple:

@@ -190,20 +190,19 @@ def negatives(frame: pd.DataFrame) -> Markdown:
     for dataset, rows in frame.groupby("dataset", sort=False):
         whole, parts = rows.iloc[0], rows.iloc[1:][rows["sentences"].iloc[1:] > 0]
         own = whole["lambda"]
-        gain = weights[own]
+        gain = reasons.gain_at(own)
         others = ", ".join(
-            f"{_signed(whole[name])} with {lam:g}" for lam, name in weights.items() if lam != own
+            f"{_signed(whole[name])} with {lam:g}" for lam, name in weights.items() if name != gain
         )
-        added = parts[gain] * parts["sentences"] / whole["sentences"]
-        said = "; ".join(
-            f"{_signed(points)} from the {100 * row['sentences'] / whole['sentences']:.0f} % of "
-            f"sentences whose negatives name {row['negatives name']}"
-            for points, (_, row) in zip(added, parts.iterrows(), strict=True)
+        share = parts["sentences"] / whole["sentences"]
+        added = ", ".join(
+            f"{row['negatives name']} {_signed(share[k] * row[gain])} ({100 * share[k]:.0f} %)"
+            for k, row in parts.iterrows()
         )
         lines.append(
             f"* {dataset}: {_signed(whole[gain])} [{_signed(whole['CI low'])}, "
             f"{_signed(whole['CI high'])}] points of mIoU with its lambda of {own:g} ({others})"
-            + (f", of which {said}." if said else ".")
+            + (f". By what the negatives name (share of sentences): {added}." if added else ".")
         )
     return Markdown("\n".join(lines))
 

@@ -10,7 +10,7 @@ import pytest
 from tasnb.datasets.splits import Split
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
-from tasnb.results import reasons
+from tasnb.results import reasons, remarks
 from tasnb.settings import make_settings
 
 COLUMN = ("refscenesg", "val(U)")
@@ -71,6 +71,10 @@ def test_the_runs_own_lambda_is_among_the_weights(pipeline: Pipeline) -> None:
     pipeline.settings = pipeline.settings.model_copy(update={"lam_g": 0.0})
     found = reasons.negatives(pipeline, ENCODER)
     assert (found["gain at lambda 0"] == 0).all() and (found["CI high"] == 0).all()
+    pipeline.settings = pipeline.settings.model_copy(update={"lam_g": 0.123456789})
+    found = reasons.negatives(pipeline, ENCODER)
+    assert found["gain at lambda 0.123457"].tolist() == [25, 0, 100, 0]
+    assert "with its lambda of 0.123457 (" in remarks.negatives(found).data
 
 
 def test_where_captions_name_the_target(pipeline: Pipeline) -> None:

@@ -105,9 +105,9 @@ def test_what_negatives_name_in_words() -> None:
     assert remarks.negatives(pd.DataFrame(rows, columns=names)).data.splitlines() == [
         "The gain of N is smaller with lambda = 1 than with 0.3 on 1 of 2 datasets.",
         "",
-        "* A: -0.7 [-1.5, +0.1] points of mIoU with its lambda of 1 (+0.2 with 0.3), of which -1.0 "
-        "from the 20 % of sentences whose negatives name the target; +0.3 from the 60 % of "
-        "sentences whose negatives name no annotated object.",
+        "* A: -0.7 [-1.5, +0.1] points of mIoU with its lambda of 1 (+0.2 with 0.3). By what the "
+        "negatives name (share of sentences): the target -1.0 (20 %), no annotated object +0.3 "
+        "(60 %).",
         "* B: +1.0 [+0.5, +1.5] points of mIoU with its lambda of 0.3 (+2.0 with 1).",
     ]
     alone = remarks.negatives(pd.DataFrame(rows[-1:], columns=names)).data
