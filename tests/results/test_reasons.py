@@ -71,10 +71,10 @@ def test_the_runs_own_lambda_is_among_the_weights(pipeline: Pipeline) -> None:
     pipeline.settings = pipeline.settings.model_copy(update={"lam_g": 0.0})
     found = reasons.negatives(pipeline, ENCODER)
     assert (found["gain at lambda 0"] == 0).all() and (found["CI high"] == 0).all()
-    pipeline.settings = pipeline.settings.model_copy(update={"lam_g": 0.123456789})
+    pipeline.settings = pipeline.settings.model_copy(update={"lam_g": 0.287654321})
     found = reasons.negatives(pipeline, ENCODER)
-    assert found["gain at lambda 0.123457"].tolist() == [25, 0, 100, 0]
-    assert "with its lambda of 0.123457 (" in remarks.negatives(found).data
+    assert found["gain at lambda 0.287654"].tolist() == [25, 0, 100, 0]
+    assert "with its lambda of 0.287654 (" in remarks.negatives(found).data
 
 
 def test_where_captions_name_the_target(pipeline: Pipeline) -> None:
