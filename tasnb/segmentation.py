@@ -372,7 +372,8 @@ def _sentences(chunk: list[_Asked]) -> pd.DataFrame:
         {
             "sent_id": i, "sentence": asked.expression.strip(), "ref_id": i, "image": asked.key,
             "height": asked.height, "width": asked.width, "target": "",
-            "ground_truth": nothing(asked.height, asked.width), "truth_area": 0, "share": 0.0,
+            "names": (), "ground_truth": nothing(asked.height, asked.width), "truth_area": 0,
+            "share": 0.0,
         }
         for i, asked in enumerate(chunk)
     ]  # fmt: skip
