@@ -62,8 +62,8 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
         method: tables.outcome(pipeline, method, encoder, dataset, split)["mask_id"].to_numpy()
         for method in breakdown.COMPARED
     }
-    pairs = scored.pairs
-    captions = dict(zip(zip(pairs["sentence"], pairs["mask_id"]), pairs["caption"], strict=True))
+    names = ["sentence", "mask_id", "caption"]
+    captions = {(s, m): said for s, m, said in scored.pairs[names].itertuples(index=False)}
     shown_too = scored.sentences[["ref_id", "caption", "negatives"]].to_dict("records")
     rows = []
     # Rows as dicts, since a page has thousands and access through the frame is slow.
