@@ -23,8 +23,8 @@ from tasnb import __version__
 from tasnb.method.pipeline import Pipeline
 from tasnb.settings import ROOT, InputError, Settings
 from tasnb.store.files import fingerprint
-from tasnb.workbook.kernels import RUN
 from tasnb.workbook.parameters import CHANGES, settings_of
+from tasnb.workbook.spare import RUN
 
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 _LONGEST = 100  # characters of a scratch folder's name
