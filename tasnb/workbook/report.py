@@ -55,6 +55,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
         **_notebooks(out, earlier),
         "sentences": ("Sentences", _sentences(out)),
         "settings": ("Settings", _settings(settings)),
+        "times": ("Times", _times(record)),
         "versions": ("Versions and checkpoints", _versions(settings, record)),
     }
     parts = {name: part for name, part in parts.items() if part[1]}
@@ -283,6 +284,18 @@ def _settings(settings: Settings) -> str:
         for name, value in settings.model_dump(mode="json").items()
     ]
     return _rows(("setting", "value", ""), rows)
+
+
+def _times(record: Mapping[str, Any]) -> str:
+    """Seconds of each notebook when it was run, and of which in stages and in passes."""
+    rows = []
+    for name, one in record.get("notebooks", {}).items():
+        own = one.get("times") or {}
+        parts = [f"{own[part]:.1f}" if part in own else "" for part in ("stages", "passes")]
+        share = f"{100 * own['passes'] / one['seconds']:.0f}" if "passes" in own else ""
+        rows.append((name, f"{one['seconds']:.1f}", *parts, share))
+    head = ("notebook", "seconds", "in stages", "in passes through networks", "% in passes")
+    return _rows(head, rows) if rows else ""
 
 
 def _versions(settings: Settings, record: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from tasnb.workbook.report import write_index
 from tasnb.workbook.spare import Kernel, Kernels
 
 NOTEBOOKS = ROOT / "notebooks"
+TOLD = ("parameters", "seconds", "times", "finished")  # of a notebook, in run.json
 
 
 class NotebookFailed(RuntimeError):
@@ -157,7 +158,7 @@ def _run_all(
                 key = _key(book, parameters, same)
                 record = _run_one(book, parameters, key, settings.out, kernel)
                 print(f"{title}: {record['seconds']:.0f} s", flush=True)
-            done[book.name] = {name: record[name] for name in ("parameters", "seconds", "finished")}
+            done[book.name] = {name: record[name] for name in TOLD if name in record}
 
     run_record = {
         "settings": settings.model_dump(mode="json"),
@@ -270,6 +271,7 @@ def _run_one(
         "outputs": outputs,
         "finished": records.now(),
         "seconds": round(time.time() - began, 1),
+        "times": kernel.times,
         "status": "ok",
     }
     records.write(record_file, record)

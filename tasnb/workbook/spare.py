@@ -6,6 +6,7 @@ a second core, this costs no time if it is done before the notebook's turn.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import tempfile
@@ -13,6 +14,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
+
+from tasnb.workbook.times import HANDLE
 
 KERNEL = "python3"
 RUN = "TASNB_RUN"
@@ -46,13 +49,15 @@ class Kernel:
 
         self.folder = folder
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (its stderr, which `close` closes)
+        self._told = tempfile.TemporaryFile()  # noqa: SIM115 (its times)
+        self.times: dict[str, float] = {}  # known when it has ended, see `tasnb.workbook.times`
         self._waiting: int | None = None
         # As papermill would start it, with a history in memory only.
         options = ["--HistoryManager.hist_file=:memory:"]
-        passed: tuple[int, ...] = ()
+        passed = [self._told.fileno()]
         if early:
             end, self._waiting = os.pipe()
-            passed = (end,)
+            passed.append(end)
             call = f"__import__({__name__!r}, fromlist=['load']).load({end})"
             options.append(f"--IPKernelApp.exec_lines={call}")
         self.manager = KernelManager(
@@ -62,7 +67,7 @@ class Kernel:
             self.manager.start_kernel(
                 extra_arguments=options,
                 cwd=str(folder),
-                env={**os.environ, RUN: "1"},
+                env={**os.environ, RUN: "1", HANDLE: str(passed[0])},
                 stderr=self._said,
                 pass_fds=passed,
             )
@@ -70,8 +75,9 @@ class Kernel:
             self.close()
             raise
         finally:
-            for handle in passed:
+            for handle in passed[1:]:
                 os.close(handle)
+        self.pid: int = self.manager.provisioner.pid
 
     def its_turn(self) -> None:
         """Ends the early imports, after the one in progress."""
@@ -91,6 +97,11 @@ class Kernel:
         if self.manager.has_kernel:
             self.manager.shutdown_kernel(now=True)
         self._said.close()
+        if not self._told.closed:
+            self._told.seek(0)
+            with suppress(ValueError):  # nothing: it was killed, or did not call `tasnb.start`
+                self.times = json.loads(self._told.read())
+            self._told.close()
 
 
 class Kernels:
@@ -127,6 +138,8 @@ class Kernels:
         if spare and (spare.folder != folder or not spare.manager.is_alive()):
             spare.close()
             spare = None
+        if self._taken:
+            self._taken.close()
         self._taken = spare or Kernel(folder)
         self._taken.its_turn()
         return self._taken

@@ -23,6 +23,7 @@ from tasnb import __version__
 from tasnb.method.pipeline import Pipeline
 from tasnb.settings import ROOT, InputError, Settings
 from tasnb.store.files import fingerprint
+from tasnb.workbook import times
 from tasnb.workbook.parameters import CHANGES, settings_of
 from tasnb.workbook.spare import RUN
 
@@ -51,6 +52,7 @@ def start(names: Mapping[str, Any]) -> Pipeline:
     }
     settings = settings_of(parameters)
     by_hand = os.environ.get(RUN) != "1"
+    times.watch()
     if by_hand:
         named = parameters.get("out") or parameters.get(CHANGES, {}).get("out")
         settings = settings.model_copy(update={"out": _place(settings, bool(named))})
