@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -65,9 +66,8 @@ def compile_tower(tower: nn.Module) -> None:
 
 def wait() -> None:
     """Waits until the GPU, if there is one, has finished its work, for measurements of time."""
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # without it there is no work, and importing it takes time
+    if torch and torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
