@@ -288,14 +288,24 @@ def _settings(settings: Settings) -> str:
 
 def _times(record: Mapping[str, Any]) -> str:
     """Seconds of each notebook when it was run, and of which in stages and in passes."""
-    rows = []
-    for name, one in record.get("notebooks", {}).items():
-        own = one.get("times") or {}
-        parts = [f"{own[part]:.1f}" if part in own else "" for part in ("stages", "passes")]
-        share = f"{100 * own['passes'] / one['seconds']:.0f}" if "passes" in own else ""
-        rows.append((name, f"{one['seconds']:.1f}", *parts, share))
+    parts = ("seconds", "stages", "passes")
+    notebooks = record.get("notebooks", {})
+    rows = [
+        (name, {"seconds": one["seconds"], **(one.get("times") or {})})
+        for name, one in notebooks.items()
+    ]
+    if len(rows) > 1 and all(own.keys() >= set(parts) for _, own in rows):
+        rows.append(("all", {part: sum(own[part] for _, own in rows) for part in parts}))
     head = ("notebook", "seconds", "in stages", "in passes through networks", "% in passes")
-    return _rows(head, rows) if rows else ""
+    lines = [
+        (
+            name,
+            *(f"{own[part]:.1f}" if part in own else "" for part in parts),
+            f"{100 * own['passes'] / own['seconds']:.0f}" if "passes" in own else "",
+        )
+        for name, own in rows
+    ]
+    return _rows(head, lines) if lines else ""
 
 
 def _versions(settings: Settings, record: Mapping[str, Any]) -> str:
