@@ -18,12 +18,14 @@ from tasnb.baselines.towers import (
     embedded,
     feature_map,
     feed_forward,
+    first_through,
     heads_of,
     normalised,
     out_of_heads,
     patch_tokens,
     pool,
     side,
+    through,
 )
 from tasnb.models.devices import device_of
 
@@ -49,17 +51,18 @@ def region_tokens(visual: VisionTransformer, pixels: Tensor, masks: Tensor) -> T
     inside = F.interpolate(masks[None].float(), (grid, grid), mode="nearest")[0].flatten(1)
     closed = F.pad((1 - inside) * CLOSED, (0, 1))  # a region always attends to its own token
     regions = image[0, :1].expand(len(masks), -1)
-    for block in visual.transformer.resblocks:
-        # One batch row per region: the image's patches, then the region's token.
-        _, k, v = heads_of(block, block.ln_1(image[:, 1:]))
-        own_q, own_k, own_v = heads_of(block, block.ln_1(regions[:, None]))
-        keys = torch.cat([k.expand(len(masks), -1, -1, -1), own_k], 2)
-        values = torch.cat([v.expand(len(masks), -1, -1, -1), own_v], 2)
-        seen = F.scaled_dot_product_attention(
-            own_q, keys, values, attn_mask=closed[:, None, None, :]
-        )
-        regions = feed_forward(block, regions + out_of_heads(block, seen)[:, 0])
-        image = block(image)
+    blocks = visual.transformer.resblocks
+    for block in blocks:
+        of_image = heads_of(block, block.ln_1(image))
+        k, v = (one[:, :, 1:] for one in of_image[1:])  # regions do not see the class token
+        own_q, own_k, own_v = heads_of(block, block.ln_1(regions[None]))
+        to_own = (own_q * own_k).sum(-1, keepdim=True)
+        logits = torch.cat([own_q @ k.transpose(-2, -1), to_own], -1) * k.shape[-1] ** -0.5
+        weights = (logits + closed).softmax(-1)  # (1, heads, M, patches + 1)
+        seen = weights[..., :-1] @ v + weights[..., -1:] * own_v
+        regions = feed_forward(block, regions + out_of_heads(block, seen)[0])
+        if block is not blocks[-1]:
+            image = through(block, image, *of_image)
     return embedded(visual, regions)
 
 
@@ -81,7 +84,7 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
     masks = masks.to(pixels.device)
     if isinstance(visual, ModifiedResNet):
         features = F.normalize(feature_map(visual, pixels), dim=1)
-        return pool(visual.attnpool, features * _soft(masks, *features.shape[2:])[:, None])[:, 0]
+        return pool(visual.attnpool, features * _soft(masks, *features.shape[2:])[:, None])
     blocks = visual.transformer.resblocks
     first = len(blocks) - max(1, len(blocks) // 4)  # the last three of twelve
     tokens = patch_tokens(visual, pixels)
@@ -90,15 +93,32 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
     for block in blocks[:first]:
         tokens = block(tokens)
     for block in blocks[first:]:
-        tokens = block(
-            torch.cat([tokens[:, :1].expand(len(masks), -1, -1), tokens[:, 1:] * soft], 1)
-        )
-    return embedded(visual, tokens[:, 0])
+        tokens = torch.cat([tokens[:, :1].expand(len(masks), -1, -1), tokens[:, 1:] * soft], 1)
+        tokens = block(tokens) if block is not blocks[-1] else first_through(block, tokens)
+    return embedded(visual, tokens)
 
 
 def _soft(masks: Tensor, height: int, width: int) -> Tensor:
-    size = (height, width)
-    return F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0]
+    """Masks (M, H, W) resized to (M, height, width) bilinearly; only what counts is read."""
+    rows, down = _between(masks.shape[1], height, masks.device)
+    columns, across = _between(masks.shape[2], width, masks.device)
+    corners = masks[:, rows.flatten()][:, :, columns.flatten()].float()
+    corners = corners.unflatten(2, (2, width)).unflatten(1, (2, height))
+    return (corners * down[:, :, None, None] * across).sum((1, 3))
+
+
+def _between(pixels: int, places: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where torch's bilinear resizing reads along an axis, without antialiasing.
+
+    Returns:
+        The pixels before and after each location, and their weights, each (2, places).
+    """
+    at = (torch.arange(places, device=device) + 0.5) * (pixels / places) - 0.5
+    at = at.clamp(min=0)
+    before = at.long()
+    share = at - before
+    after = (before + 1).clamp(max=pixels - 1)
+    return torch.stack([before, after]), torch.stack([1 - share, share])
 
 
 def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
@@ -110,8 +130,10 @@ def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
-    large = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    return _squashed(_as_imagenet(visual, large), side(visual))
+    large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    pixels = torch.from_numpy(large).to(device_of(visual)).permute(2, 0, 1)[None].float() / 255
+    # The same before and after this resizing, which is linear.
+    return normalised(_squashed(pixels, side(visual)), IMAGENET_MEAN, IMAGENET_STD)
 
 
 def local_pixels(
@@ -121,8 +143,12 @@ def local_pixels(
 
     Pixels outside the mask are filled after normalisation with (0.485, 0.456, 0.406), which in
     normalised units is a warm grey, neither the mean colour nor black.
+
+    Args:
+        masks: (M, H, W), none empty.
     """
-    pixels = _as_imagenet(visual, image)
+    pixels = torch.from_numpy(image.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
+    pixels = normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
     fill = pixels.new_tensor(IMAGENET_MEAN)[None, :, None, None]
     size = visual.image_size if isinstance(visual, ModifiedResNet) else visual.image_size[0]
     crops = []
@@ -132,11 +158,6 @@ def local_pixels(
         inside = torch.from_numpy(mask[box]).to(pixels.device)
         crops.append(_squashed(torch.where(inside, pixels[:, :, *box], fill), size))
     return torch.cat(crops)
-
-
-def _as_imagenet(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
-    pixels = torch.from_numpy(image.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
-    return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _squashed(pixels: Tensor, size: int) -> Tensor:

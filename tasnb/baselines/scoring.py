@@ -254,9 +254,10 @@ def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     import torch
 
     from tasnb.baselines.region_features import global_features, global_pixels, local_pixels
+    from tasnb.baselines.towers import encode
 
     whole = global_features(tower, global_pixels(tower, image), torch.from_numpy(masks))
-    return to_numpy(torch.cat([whole, tower(local_pixels(tower, image, masks))], 1))
+    return to_numpy(torch.cat([whole, encode(tower, local_pixels(tower, image, masks))], 1))
 
 
 def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:

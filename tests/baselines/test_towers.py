@@ -94,15 +94,16 @@ def attend_by_values(values: list[Tensor], heads: int) -> list[Tensor]:
 def test_the_pooling_and_the_blocks_are_the_towers_own(visual: nn.Module, pixels: Tensor) -> None:
     """Walked by hand, a tower gives the embedding that it gives by itself."""
     if towers.is_resnet(visual):
-        found = towers.pool(visual.attnpool, towers.feature_map(visual, pixels))[:, 0]
+        found = towers.pool(visual.attnpool, towers.feature_map(visual, pixels))
     else:
         tokens = towers.patch_tokens(visual, pixels)
         for block in visual.transformer.resblocks:
-            q, k, v = towers.heads_of(block, block.ln_1(tokens))
-            seen = F.scaled_dot_product_attention(q, k, v)
-            tokens = towers.feed_forward(block, tokens + towers.out_of_heads(block, seen))
+            first = towers.first_through(block, tokens)
+            tokens = towers.through(block, tokens, *towers.heads_of(block, block.ln_1(tokens)))
+            same(first, tokens[:, 0])
         found = towers.embedded(visual, tokens)[:, 0]
     same(found, visual(pixels))
+    same(towers.encode(visual, pixels.expand(3, -1, -1, -1)), visual(pixels).expand(3, -1))
 
 
 @torch.no_grad()
