@@ -27,7 +27,7 @@ from tasnb.baselines.towers import (
     side,
     through,
 )
-from tasnb.models.devices import device_of
+from tasnb.models.devices import device_of, to_numpy
 
 UPSAMPLE = 2  # patches overlap by half: a 14 x 14 grid with a ViT-B/32
 CLOSED = -100.0  # added to the attention logits of masked-out pairs
@@ -99,12 +99,11 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
 
 
 def _soft(masks: Tensor, height: int, width: int) -> Tensor:
-    """Masks (M, H, W) resized to (M, height, width) bilinearly; only what counts is read."""
+    """Masks (M, H, W) resized to (M, height, width) bilinearly, without antialiasing."""
     rows, down = _between(masks.shape[1], height, masks.device)
     columns, across = _between(masks.shape[2], width, masks.device)
     corners = masks[:, rows.flatten()][:, :, columns.flatten()].float()
-    corners = corners.unflatten(2, (2, width)).unflatten(1, (2, height))
-    return (corners * down[:, :, None, None] * across).sum((1, 3))
+    return _of_corners(corners, down, across)
 
 
 def _between(pixels: int, places: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -121,19 +120,38 @@ def _between(pixels: int, places: int, device: torch.device) -> tuple[Tensor, Te
     return torch.stack([before, after]), torch.stack([1 - share, share])
 
 
+def _of_corners(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """The resized images (B, h, w) from the pixels that ``_between`` names, (B, 2 h, 2 w).
+
+    Args:
+        corners: All rows before, then all rows after; columns likewise.
+        down, across: Their weights, (2, h) and (2, w).
+    """
+    corners = corners.unflatten(2, across.shape).unflatten(1, down.shape)
+    return (corners * down[:, :, None, None] * across).sum((1, 3))
+
+
 def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
     """The whole image as Global-Local feeds it to the tower, (1, 3, S, S).
 
     Its code scales the short side to 800 pixels, normalises with ImageNet's statistics (not
-    CLIP's), and then resizes the tensor to a square without antialiasing.
+    CLIP's), and then resizes the tensor to a square without antialiasing, which reads few of the
+    pixels. Pillow resizes along x first, so columns that are not read are left out before it
+    resizes along y.
     """
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
-    large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    pixels = torch.from_numpy(large).to(device_of(visual)).permute(2, 0, 1)[None].float() / 255
+    square, device = side(visual), device_of(visual)
+    rows, down = _between(size[1], square, device)
+    columns, across = _between(size[0], square, device)
+    wide = Image.fromarray(image).resize((size[0], height), Image.Resampling.BILINEAR)
+    few = Image.fromarray(np.asarray(wide)[:, to_numpy(columns).ravel()])
+    tall = few.resize((2 * square, size[1]), Image.Resampling.BILINEAR)
+    corners = torch.from_numpy(np.asarray(tall)[to_numpy(rows).ravel()]).to(device)
+    corners = corners.permute(2, 0, 1) / 255
     # The same before and after this resizing, which is linear.
-    return normalised(_squashed(pixels, side(visual)), IMAGENET_MEAN, IMAGENET_STD)
+    return normalised(_of_corners(corners, down, across)[None], IMAGENET_MEAN, IMAGENET_STD)
 
 
 def local_pixels(
