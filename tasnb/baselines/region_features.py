@@ -102,33 +102,32 @@ def _soft(masks: Tensor, height: int, width: int) -> Tensor:
     """Masks (M, H, W) resized to (M, height, width) bilinearly, without antialiasing."""
     rows, down = _between(masks.shape[1], height, masks.device)
     columns, across = _between(masks.shape[2], width, masks.device)
-    corners = masks[:, rows.flatten()][:, :, columns.flatten()].float()
-    return _of_corners(corners, down, across)
+    corners = masks[:, rows][:, :, columns].float()
+    return _of_corners(corners[..., None], down, across)[..., 0]
 
 
 def _between(pixels: int, places: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where torch's bilinear resizing reads along an axis, without antialiasing.
 
     Returns:
-        The pixels before and after each location, and their weights, each (2, places).
+        The pixels before all locations and those after them, (2 * places,); and the shares of the
+        latter, (places,).
     """
     at = (torch.arange(places, device=device) + 0.5) * (pixels / places) - 0.5
     at = at.clamp(min=0)
     before = at.long()
-    share = at - before
-    after = (before + 1).clamp(max=pixels - 1)
-    return torch.stack([before, after]), torch.stack([1 - share, share])
+    return torch.cat([before, (before + 1).clamp(max=pixels - 1)]), at - before
 
 
 def _of_corners(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """The resized images (B, h, w) from the pixels that ``_between`` names, (B, 2 h, 2 w).
+    """The resized images (B, h, w, C) from the pixels that ``_between`` names.
 
     Args:
-        corners: All rows before, then all rows after; columns likewise.
-        down, across: Their weights, (2, h) and (2, w).
+        corners: (B, 2 h, 2 w, C).
+        down, across: Shares, (h,) and (w,).
     """
-    corners = corners.unflatten(2, across.shape).unflatten(1, down.shape)
-    return (corners * down[:, :, None, None] * across).sum((1, 3))
+    lines = torch.lerp(*corners.chunk(2, 1), down[:, None, None])
+    return torch.lerp(*lines.chunk(2, 2), across[:, None])
 
 
 def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
@@ -146,12 +145,12 @@ def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
     rows, down = _between(size[1], square, device)
     columns, across = _between(size[0], square, device)
     wide = Image.fromarray(image).resize((size[0], height), Image.Resampling.BILINEAR)
-    few = Image.fromarray(np.asarray(wide)[:, to_numpy(columns).ravel()])
+    few = Image.fromarray(np.asarray(wide)[:, to_numpy(columns)])
     tall = few.resize((2 * square, size[1]), Image.Resampling.BILINEAR)
-    corners = torch.from_numpy(np.asarray(tall)[to_numpy(rows).ravel()]).to(device)
-    corners = corners.permute(2, 0, 1) / 255
+    corners = torch.from_numpy(np.asarray(tall)[to_numpy(rows)]).to(device)
+    pixels = _of_corners(corners[None].float(), down, across).permute(0, 3, 1, 2) / 255
     # The same before and after this resizing, which is linear.
-    return normalised(_of_corners(corners, down, across)[None], IMAGENET_MEAN, IMAGENET_STD)
+    return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def local_pixels(

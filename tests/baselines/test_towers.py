@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
+from PIL import Image
 from torch import Tensor, nn
 
 from tasnb.baselines import activation_maps, region_features, towers
@@ -262,6 +263,22 @@ def test_global_features(visual: nn.Module, pixels: Tensor) -> None:
         same(vector, visual(pixels)[0])
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(90, 120), (131, 77), (40, 400), (801, 950)])
+def test_global_pixels(shape: tuple[int, int], visual: nn.Module) -> None:
+    """The whole image at 800 pixels, normalised and then squashed: every pixel is computed."""
+    image = np.random.default_rng(6).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    short = min(shape)
+    size = [round(side * 800 / short) for side in reversed(shape)]
+    large = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    pixels = torch.from_numpy((large / 255 - mean) / std).permute(2, 0, 1)[None]
+    side = towers.side(visual)
+    expected = F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False).float()
+    found = region_features.global_pixels(visual, image)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)  # places are in single precision
 
 
 @torch.no_grad()
