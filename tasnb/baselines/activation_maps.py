@@ -46,7 +46,7 @@ def score_map(visual: Tower, pixels: Tensor) -> Tensor:
     *blocks, last = visual.transformer.resblocks
     tokens = patch_tokens(visual, pixels)
     for block in blocks:
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     _, _, values = heads_of(last, last.ln_1(tokens))
     tokens = feed_forward(last, tokens + out_of_heads(last, values))
     return _places(F.normalize(embedded(visual, tokens), dim=-1))
@@ -66,7 +66,7 @@ def clip_surgery(visual: Tower, pixels: Tensor) -> Tensor:
     blocks = visual.transformer.resblocks
     tokens = patch_tokens(visual, pixels)
     for block in blocks[: -max(1, len(blocks) // 2)]:  # six of twelve are converted
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     path = tokens
     for block in blocks[-max(1, len(blocks) // 2) :]:
         queries, keys, values = heads_of(block, block.ln_1(tokens))
@@ -95,7 +95,7 @@ def grad_cam(visual: Tower, pixels: Tensor, texts: Tensor) -> Tensor:
             *blocks, last = visual.transformer.resblocks
             inner = patch_tokens(visual, pixels)
             for block in blocks:
-                inner = block(inner)
+                inner = through(block, inner)
     with torch.enable_grad():
         if isinstance(visual, ModifiedResNet):
             watched = inner.detach().expand(len(texts), -1, -1, -1).requires_grad_()

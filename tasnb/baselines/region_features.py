@@ -91,10 +91,10 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
     grid = round((tokens.shape[1] - 1) ** 0.5)
     soft = _soft(masks, grid, grid).flatten(1)[..., None]
     for block in blocks[:first]:
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     for block in blocks[first:]:
         tokens = torch.cat([tokens[:, :1].expand(len(masks), -1, -1), tokens[:, 1:] * soft], 1)
-        tokens = block(tokens) if block is not blocks[-1] else first_through(block, tokens)
+        tokens = (first_through if block is blocks[-1] else through)(block, tokens)
     return embedded(visual, tokens)
 
 

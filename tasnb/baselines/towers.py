@@ -163,8 +163,12 @@ def out_of_heads(block: ResidualAttentionBlock, heads: Tensor) -> Tensor:
 
 
 def through(block: ResidualAttentionBlock, tokens: Tensor, *heads: Tensor) -> Tensor:
-    """Tokens after a block, whose queries, keys and values ``heads_of`` has returned."""
-    seen = F.scaled_dot_product_attention(*heads)
+    """Tokens after a block.
+
+    Args:
+        heads: Their queries, keys and values, from ``heads_of``, if they have been computed.
+    """
+    seen = F.scaled_dot_product_attention(*(heads or heads_of(block, block.ln_1(tokens))))
     return feed_forward(block, tokens + out_of_heads(block, seen))
 
 
@@ -202,7 +206,7 @@ def encode(visual: Tower, pixels: Tensor) -> Tensor:
     *blocks, last = visual.transformer.resblocks
     tokens = patch_tokens(visual, pixels)
     for block in blocks:
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     return embedded(visual, first_through(last, tokens))
 
 
