@@ -100,8 +100,10 @@ def on_grid(positions: Tensor, height: int, width: int) -> Tensor:
 
 def feature_map(visual: ModifiedResNet, pixels: Tensor) -> Tensor:
     """Output of the last convolutions, (B, C, h, w)."""
-    if pixels.device.type == "cpu":  # a quarter faster, although the weights are laid out by row
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    if pixels.device.type == "cpu":
+        # A fifth faster. Not `contiguous`, which returns a single image made from an array as it
+        # is, with strides for which torch then takes the slower way.
+        pixels = pixels.clone(memory_format=torch.channels_last)
     x = visual.stem(pixels)
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         x = layer(x)
