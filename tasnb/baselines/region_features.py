@@ -27,7 +27,7 @@ from tasnb.baselines.towers import (
     side,
     through,
 )
-from tasnb.models.devices import device_of, to_numpy
+from tasnb.models.devices import device_of
 
 UPSAMPLE = 2  # patches overlap by half: a 14 x 14 grid with a ViT-B/32
 CLOSED = -100.0  # added to the attention logits of masked-out pairs
@@ -100,34 +100,38 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
 
 def _soft(masks: Tensor, height: int, width: int) -> Tensor:
     """Masks (M, H, W) resized to (M, height, width) bilinearly, without antialiasing."""
-    rows, down = _between(masks.shape[1], height, masks.device)
-    columns, across = _between(masks.shape[2], width, masks.device)
+    rows, down = _between(masks.shape[1], height)
+    columns, across = _between(masks.shape[2], width)
+    rows, columns = (torch.from_numpy(those).to(masks.device) for those in (rows, columns))
     corners = masks[:, rows][:, :, columns].float()
     return _of_corners(corners[..., None], down, across)[..., 0]
 
 
-def _between(pixels: int, places: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _between(pixels: int, places: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Where torch's bilinear resizing reads along an axis, without antialiasing.
 
     Returns:
         The pixels before all locations and those after them, (2 * places,); and the shares of the
         latter, (places,).
     """
-    at = (torch.arange(places, device=device) + 0.5) * (pixels / places) - 0.5
-    at = at.clamp(min=0)
-    before = at.long()
-    return torch.cat([before, (before + 1).clamp(max=pixels - 1)]), at - before
+    at = (np.arange(places, dtype=np.float32) + 0.5) * np.float32(pixels / places) - 0.5
+    at = np.maximum(at, 0).astype(np.float32)
+    before = at.astype(np.int64)
+    return np.concatenate([before, np.minimum(before + 1, pixels - 1)]), at - before.astype("f4")
 
 
-def _of_corners(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
+def _of_corners(
+    corners: Tensor, down: npt.NDArray[np.float32], across: npt.NDArray[np.float32]
+) -> Tensor:
     """The resized images (B, h, w, C) from the pixels that ``_between`` names.
 
     Args:
         corners: (B, 2 h, 2 w, C).
         down, across: Shares, (h,) and (w,).
     """
-    lines = torch.lerp(*corners.chunk(2, 1), down[:, None, None])
-    return torch.lerp(*lines.chunk(2, 2), across[:, None])
+    below, right = (torch.from_numpy(share).to(corners.device) for share in (down, across))
+    lines = torch.lerp(*corners.chunk(2, 1), below[:, None, None])
+    return torch.lerp(*lines.chunk(2, 2), right[:, None])
 
 
 def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
@@ -141,13 +145,13 @@ def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
-    square, device = side(visual), device_of(visual)
-    rows, down = _between(size[1], square, device)
-    columns, across = _between(size[0], square, device)
+    square = side(visual)
+    rows, down = _between(size[1], square)
+    columns, across = _between(size[0], square)
     wide = Image.fromarray(image).resize((size[0], height), Image.Resampling.BILINEAR)
-    few = Image.fromarray(np.asarray(wide)[:, to_numpy(columns)])
+    few = Image.fromarray(np.asarray(wide)[:, columns])
     tall = few.resize((2 * square, size[1]), Image.Resampling.BILINEAR)
-    corners = torch.from_numpy(np.asarray(tall)[to_numpy(rows)]).to(device)
+    corners = torch.from_numpy(np.asarray(tall)[rows]).to(device_of(visual))
     pixels = _of_corners(corners[None].float(), down, across).permute(0, 3, 1, 2) / 255
     # The same before and after this resizing, which is linear.
     return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
