@@ -37,8 +37,8 @@ _HOME = {
     "InputError": "settings",
     "make_settings": "settings",
     "Pipeline": "method.pipeline",
-    "segment": "segmentation",
-    "segment_many": "segmentation",
+    "segment": "segmentation.many",
+    "segment_many": "segmentation.many",
     "start": "workbook.start",
 }
 

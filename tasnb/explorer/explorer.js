@@ -1,0 +1,603 @@
+// The explorer: one picture, its masks and their scores, and everything that can be asked of them.
+//
+// The same module runs in notebooks (anywidget calls `render`) and in pages (which call `mount`).
+// `tasnb/explorer/content.py` documents the view that it draws. All arithmetic on scores happens
+// here; `ask` goes to Python for what is not in the view, and is null where there is no kernel.
+
+const SIDES = { left: ["x", 1], right: ["x", -1], top: ["y", 1], bottom: ["y", -1] };
+const COLOURS = ["#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b",
+  "#2f6bff", "#b6ff00", "#a3004f", "#00897b", "#8d5524"];
+const SVG = "http://www.w3.org/2000/svg";
+let mounted = 0; // makes the ids of two explorers on one page differ
+
+// --- Arithmetic: Eq. 5 and 6, and the rectifier of section 3.4 -----------------------------------
+
+/** The scores of an expression for a choice of models and inputs, or null if they are not there. */
+export function scoresOf(expression, choice) {
+  const { V, P, N } = expression.scores;
+  const seen = `${choice.encoder} ${choice.clip_input}`;
+  const said = `${choice.encoder} ${choice.caption_input}`;
+  return V[seen] && P[said] && N[seen] ? { V: V[seen], P: P[said], N: N[seen] } : null;
+}
+
+/** S for every mask, and the masks from the best to the worst; ties go to the first. */
+export function ranked(scores, inside, weights) {
+  const alpha = weights.P ? weights.alpha : 0, lam = weights.N ? weights.lam : 0;
+  const S = scores.V.map((v, k) => v + alpha * scores.P[k] + lam * scores.N[k]);
+  const kept = weights.rectifier && inside.some(Boolean) ? inside : inside.map(() => true);
+  const order = [...S.keys()].sort((a, b) => kept[b] - kept[a] || S[b] - S[a] || a - b);
+  return { S, kept, order };
+}
+
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
+  return (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2;
+}
+
+const best = values => values.reduce((top, value, k) => (value > values[top] ? k : top), 0);
+
+/** A mask from COCO's compressed run lengths: one byte per pixel, column by column. */
+export function pixelsOf({ size: [height, width], counts }) {
+  const pixels = new Uint8Array(height * width), runs = [];
+  for (let at = 0; at < counts.length;) {
+    let value = 0, shift = 0, byte;
+    do {
+      byte = counts.charCodeAt(at++) - 48;
+      value |= (byte & 31) << shift;
+      shift += 5;
+    } while (byte & 32);
+    if (byte & 16) value |= -1 << shift;
+    runs.push(runs.length > 2 ? value + runs[runs.length - 2] : value);
+  }
+  let at = 0;
+  runs.forEach((run, k) => { pixels.fill(k % 2, at, at += run); });
+  return pixels;
+}
+
+/** The call of Python that gives this answer. */
+export function codeOf(view, expression, choice, weights) {
+  const python = value => Array.isArray(value) ? `(${value.map(python).join(", ")},)`
+    : value === null ? "None" : value === true ? "True" : value === false ? "False"
+    : JSON.stringify(value);
+  const settings = { ...view.code.settings };
+  const differs = (name, value) => { if (value !== view.defaults[name]) settings[name] = value; };
+  if (choice.recipe !== view.defaults.recipe) settings.recipe = choice.recipe;
+  if (choice.encoder !== view.defaults.encoder) settings.encoders = [view.names[choice.encoder]];
+  differs("caption_input", choice.caption_input);
+  differs("clip_input", choice.clip_input);
+  differs("alpha", weights.P ? weights.alpha : 0);
+  differs("lam", weights.N ? weights.lam : 0);
+  const given = Object.entries(settings).map(([name, value]) => `, ${name}=${python(value)}`);
+  const call = `tasnb.segment(${view.code.image}, ${python(expression.text)}${given.join("")})`;
+  return weights.rectifier ? call : `${call}.frame.nlargest(1, "S")  # without the rectifier`;
+}
+
+// --- Small helpers -------------------------------------------------------------------------------
+
+/** An element with attributes; text is never HTML. */
+function make(parent, tag, attributes = {}, text = null) {
+  const isSvg = parent?.namespaceURI === SVG || tag === "svg";
+  const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null) element.setAttribute(name, value);
+  }
+  if (text !== null) element.textContent = text;
+  parent?.append(element);
+  return element;
+}
+
+const plain = value => value.toFixed(3).replace("-", "−");
+
+function save(name, blob) {
+  const link = make(null, "a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// --- The view ------------------------------------------------------------------------------------
+
+/**
+ * Draws a view into an element.
+ *
+ * @param root The element; its content is replaced.
+ * @param first The view, see content.py.
+ * @param ask Sends a request to Python and promises a view, or null without a kernel.
+ * @param onExpression Called with the number of the expression when it changes.
+ * @returns {show, close}: `show(view)` draws another view; `close()` removes what was added.
+ */
+export function mount(root, first, { ask = null, onExpression = () => {} } = {}) {
+  const id = `tasnb${mounted++}`;
+  let view, expression, choice, weights, result, pointed = null, pinned = [], busy = false;
+  root.classList.add("tasnb-explorer");
+  root.replaceChildren();
+
+  const bar = make(root, "form", { class: "ask", onsubmit: event => { event.preventDefault();
+    request({ expression: field.value }); } });
+  const field = make(bar, "input", { type: "text", "aria-label": "expression", maxlength: 1000,
+    autocomplete: "off", spellcheck: false });
+  const submit = make(bar, "button", { type: "submit" }, "Segment");
+  const walk = make(bar, "span", { class: "walk" });
+  const back = make(walk, "button", { type: "button", title: "previous expression",
+    onclick: () => step(-1) }, "‹");
+  const place = make(walk, "span");
+  const next = make(walk, "button", { type: "button", title: "next expression",
+    onclick: () => step(1) }, "›");
+  const jumps = make(bar, "select", { "aria-label": "jump to an expression",
+    onchange: () => { go(Number(jumps.value)); jumps.selectedIndex = 0; } });
+  const status = make(root, "p", { class: "status", role: "status" });
+
+  const body = make(root, "div", { class: "body" });
+  const left = make(body, "div", { class: "left" });
+  const picture = make(left, "svg", { class: "picture", role: "img" });
+  const legend = make(left, "p", { class: "legend" });
+  const cards = make(left, "div", { class: "cards", "aria-live": "off" });
+  const right = make(body, "div", { class: "right" });
+  const reading = make(right, "dl", { class: "reading" });
+  const controls = make(right, "div", { class: "controls" });
+  const table = make(make(right, "div", { class: "ranking" }), "table");
+  const actions = make(right, "p", { class: "actions" });
+  const about = make(root, "p", { class: "about" });
+
+  // controls
+  const sliders = {};
+  for (const [name, label, most] of [["alpha", "α, weight of P", 1], ["lam", "λ, weight of N", 2]]) {
+    const row = make(controls, "label", { class: "slider" });
+    make(row, "span", {}, label);
+    sliders[name] = { value: make(row, "output"), input: make(row, "input", {
+      type: "range", min: 0, max: most, step: 0.01,
+      oninput: event => { weights[name] = Number(event.target.value); update(); } }) };
+  }
+  const switches = {};
+  const row = make(controls, "div", { class: "switches" });
+  for (const name of ["P", "N", "rectifier"]) {
+    const label = make(row, "label");
+    switches[name] = make(label, "input", { type: "checkbox",
+      onchange: event => { weights[name] = event.target.checked; update(); } });
+    make(label, "span", {}, name);
+  }
+  make(row, "button", { type: "button", onclick: () => { reset(); update(); } }, "Reset");
+  const selects = {};
+  const titles = { recipe: "recipe", encoder: "encoder", clip_input: "CLIP sees",
+    caption_input: "captioner sees" };
+  const lists = make(controls, "div", { class: "lists" });
+  for (const [name, title] of Object.entries(titles)) {
+    const label = make(lists, "label");
+    make(label, "span", {}, title);
+    selects[name] = make(label, "select", { onchange: event => choose(name, event.target.value) });
+  }
+
+  make(actions, "button", { type: "button", onclick: copy }, "Copy as code");
+  make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)");
+  make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)");
+  make(actions, "button", { type: "button", onclick: saveTable }, "Table (CSV)");
+
+  // --- what is asked -----------------------------------------------------------------------------
+
+  async function request(wanted) {
+    if (busy) return;
+    if ("expression" in wanted && !wanted.expression.trim()) {
+      return say("Type an expression first, such as “the left cat”.", true);
+    }
+    if (!ask) return say("This page has no kernel: open it in a notebook to ask something new.", true);
+    busy = true;
+    root.classList.add("busy");
+    say("Computing …");
+    try {
+      const answer = await ask({ ...wanted, choice, at: view.at });
+      if (answer.error) say(answer.error, true);
+      else show(answer.view, "expression" in wanted || "choice" in wanted);
+    } catch (error) {
+      say(error.message || String(error), true);
+    } finally {
+      busy = false;
+      root.classList.remove("busy");
+      update();
+    }
+  }
+
+  function say(text, wrong = false) {
+    status.textContent = text;
+    status.classList.toggle("wrong", wrong);
+  }
+
+  function step(by) { go(view.at + by); }
+
+  function go(number) {
+    if (number < 0 || number >= (view.count ?? view.expressions.length)) return;
+    if (view.first <= number && number < view.first + view.expressions.length) {
+      view.at = number;
+      pointed = null;
+      pinned = [];
+      select();
+      onExpression(number);
+    } else request({ go: number });
+  }
+
+  function choose(name, value) {
+    const wanted = { ...choice, [name]: value };
+    if (name !== "recipe" && scoresOf(expression, wanted)) {
+      choice = wanted;
+      update();
+    } else if (ask) request({ choice: wanted });
+    else {
+      say("This page lacks these scores: open it in a notebook to compute them.", true);
+      selects[name].value = choice[name];
+    }
+  }
+
+  function reset() {
+    weights = { alpha: view.defaults.alpha, lam: view.defaults.lam, P: true, N: true,
+      rectifier: true };
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------
+
+  /** Draws another view; the weights stay if it shows the same picture. */
+  function show(other, keep = false) {
+    view = other;
+    view.first ??= 0;
+    if (!keep || !weights) reset();
+    choice = { ...view.choice };
+    pointed = null;
+    pinned = [];
+    for (const [name, select] of Object.entries(selects)) {
+      select.replaceChildren();
+      for (const one of view.choices[name]) make(select, "option", { value: one }, one);
+    }
+    jumps.replaceChildren();
+    make(jumps, "option", {}, "jump to …");
+    for (const { title, at } of view.jumps ?? []) {
+      make(jumps, "option", { value: at, disabled: at === null }, title);
+    }
+    jumps.hidden = !view.jumps?.length;
+    walk.hidden = (view.count ?? view.expressions.length) < 2;
+    submit.hidden = !ask;
+    field.readOnly = !ask;
+    about.textContent = view.about;
+    drawPicture();
+    say(view.masks.length ? "" : "No masks were found in this picture; try one with clearer objects.",
+      !view.masks.length);
+    select();
+  }
+
+  function select() {
+    expression = view.expressions[view.at - view.first];
+    field.value = expression.text;
+    place.textContent = `${view.at + 1} of ${view.count ?? view.expressions.length}`;
+    back.disabled = view.at === 0;
+    next.disabled = view.at + 1 >= (view.count ?? view.expressions.length);
+    drawReading();
+    update();
+  }
+
+  const layer = {};
+
+  function drawPicture() {
+    const [width, height] = view.picture.size;
+    picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    picture.style.aspectRatio = `${width} / ${height}`;
+    picture.replaceChildren();
+    const defs = make(picture, "defs");
+    const blur = make(defs, "filter", { id: `${id}-blur`, x: 0, y: 0, width: 1, height: 1 });
+    make(blur, "feGaussianBlur", { stdDeviation: view.blur });
+    make(picture, "image", { href: view.picture.src, width, height });
+    layer.half = make(picture, "g", { class: "half" });
+    layer.truth = make(picture, "g", { class: "truth" });
+    layer.clip = make(picture, "g", { class: "clip" });
+    layer.masks = make(picture, "g", { class: "masks" });
+    layer.cross = make(picture, "g", { class: "cross" });
+    const big = [...view.masks.keys()].sort((a, b) => view.masks[b].area - view.masks[a].area);
+    for (const k of big) {
+      const mask = view.masks[k];
+      const group = make(layer.masks, "g", { "data-mask": k,
+        onpointerenter: () => point(k), onpointerleave: () => point(null), onclick: () => pin(k) });
+      make(group, "path", { d: mask.outline, class: "dark" });
+      make(group, "path", { d: mask.outline, class: "light", stroke: COLOURS[k % COLOURS.length],
+        fill: COLOURS[k % COLOURS.length] });
+    }
+    layer.numbers = make(picture, "g", { class: "numbers" });
+    const unit = Math.max(width, height) / 32;
+    for (const [k, mask] of view.masks.entries()) {
+      const label = make(layer.numbers, "text", { x: mask.center[0], y: mask.center[1],
+        "font-size": unit }, String(mask.id));
+      label.dataset.mask = k;
+    }
+  }
+
+  function drawReading() {
+    reading.replaceChildren();
+    const line = title => { make(reading, "dt", {}, title); return make(reading, "dd"); };
+    make(line("subject"), "b", {}, expression.subject || "none");
+    line("place").textContent = expression.orientation || "none: all masks are kept";
+    line("caption of the image").textContent = view.caption || "none";
+    const phrases = line("its phrases");
+    if (!expression.phrases.length) phrases.textContent = "none";
+    for (const phrase of expression.phrases) {
+      make(phrases, "span", { class: phrase.negative ? "negative" : "synonym", title: phrase.why },
+        phrase.negative ? `− ${phrase.text}` : phrase.text);
+      if (!phrase.negative) make(phrases, "small", {}, phrase.why);
+    }
+    if (expression.truth) line("ground truth").textContent = expression.truth.target;
+  }
+
+  function update() {
+    const scores = scoresOf(expression, choice);
+    for (const [name, { input, value }] of Object.entries(sliders)) {
+      input.value = weights[name];
+      value.textContent = weights[name].toFixed(2);
+    }
+    for (const [name, input] of Object.entries(switches)) input.checked = weights[name];
+    for (const [name, input] of Object.entries(selects)) {
+      input.value = choice[name];
+      input.disabled = input.options.length < 2;
+    }
+    result = scores && view.masks.length
+      ? { scores, ...ranked(scores, expression.inside, weights) } : null;
+    drawAnswer();
+    drawTable();
+    drawCards();
+  }
+
+  function drawAnswer() {
+    for (const group of ["half", "truth", "clip", "cross"]) layer[group].replaceChildren();
+    legend.replaceChildren();
+    const key = (name, text) => make(legend, "span", { class: name }, text);
+    const chosen = result?.order[0];
+    for (const group of layer.masks.children) {
+      const k = Number(group.dataset.mask);
+      group.setAttribute("class", [k === chosen && "chosen", k === pointed && "pointed",
+        pinned.includes(k) && "pinned", result && !result.kept[k] && "outside",
+      ].filter(Boolean).join(" "));
+    }
+    for (const label of layer.numbers.children) {
+      label.setAttribute("class", Number(label.dataset.mask) === chosen ? "chosen" : "");
+    }
+    if (result) key("chosen", `TAS: mask ${view.masks[chosen].id}${overlap(chosen)}`);
+    const clip = result && best(result.scores.V);
+    if (result && clip !== chosen) {
+      outline(layer.clip, view.masks[clip].outline);
+      key("clip", `V alone: mask ${view.masks[clip].id}${overlap(clip)}`);
+    }
+    if (expression.truth) {
+      outline(layer.truth, expression.truth.outline);
+      key("truth", "ground truth");
+    }
+    drawHalf();
+    picture.setAttribute("aria-label", result
+      ? `${view.masks.length} masks; for “${expression.text}” mask ${view.masks[chosen].id} is chosen`
+      : "the picture");
+  }
+
+  function outline(group, d) {
+    make(group, "path", { d, class: "dark" });
+    make(group, "path", { d, class: "light" });
+  }
+
+  function overlap(k) {
+    return expression.truth ? `, IoU ${expression.truth.iou[k].toFixed(2)}` : "";
+  }
+
+  /** The median cross, and the half that the rectifier excludes. */
+  function drawHalf() {
+    const sides = expression.orientation.split(" ").filter(side => side in SIDES);
+    if (!sides.length || !weights.rectifier || !view.masks.length) return;
+    const [width, height] = view.picture.size, most = { x: width, y: height };
+    for (const side of sides) {
+      const [axis, sign] = SIDES[side];
+      const middle = median(view.masks.map(mask => mask.center[axis === "x" ? 0 : 1]));
+      const from = sign > 0 ? middle : 0, length = sign > 0 ? most[axis] - middle : middle;
+      make(layer.half, "rect", axis === "x" ? { x: from, y: 0, width: length, height }
+        : { x: 0, y: from, width, height: length });
+      const ends = axis === "x" ? { x1: middle, x2: middle, y1: 0, y2: height }
+        : { x1: 0, x2: width, y1: middle, y2: middle };
+      make(layer.cross, "line", { ...ends, class: "dark" });
+      make(layer.cross, "line", { ...ends, class: "light" });
+    }
+    const words = expression.inside.some(Boolean) ? `kept: ${sides.join(" ")}`
+      : `no mask is ${sides.join(" ")}: all are kept`;
+    make(legend, "span", { class: "region" }, words);
+  }
+
+  function drawTable() {
+    const focused = table.contains(document.activeElement) ? pointed : null;
+    table.replaceChildren();
+    if (!result) return;
+    const withTruth = Boolean(expression.truth);
+    const head = make(make(table, "thead"), "tr");
+    for (const name of ["", "mask", "caption", "V", "P", "N", "S", ...(withTruth ? ["IoU"] : [])]) {
+      make(head, "th", { scope: "col" }, name);
+    }
+    const values = { ...result.scores, S: result.S };
+    const rows = make(table, "tbody");
+    result.order.forEach((k, rank) => {
+      const line = make(rows, "tr", { tabindex: 0, "data-mask": k, "aria-selected":
+        String(pinned.includes(k)), class: [rank === 0 && "chosen", !result.kept[k] && "outside",
+        k === pointed && "pointed", pinned.includes(k) && "pinned"].filter(Boolean).join(" "),
+      onpointerenter: () => point(k), onpointerleave: () => point(null), onfocus: () => point(k),
+      onclick: () => pin(k), onkeydown: event => onKey(event, k) });
+      make(line, "td", {}, result.kept[k] ? String(rank + 1) : "out");
+      const mask = make(line, "td");
+      make(mask, "i", { class: "dot", style: `background: ${COLOURS[k % COLOURS.length]}` });
+      mask.append(String(view.masks[k].id));
+      make(line, "td", { class: "said" }, captionOf(k));
+      for (const name of "VPNS") bars(make(line, "td", { class: "bar" }), values[name], k, name);
+      if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
+      if (k === focused) line.focus();
+    });
+  }
+
+  function captionOf(k) {
+    return view.captions[choice.caption_input]?.[k] ?? "";
+  }
+
+  function bars(cell, values, k, name) {
+    const low = Math.min(...values), span = Math.max(...values) - low;
+    const share = span ? (values[k] - low) / span : 1;
+    make(cell, "i", { class: `fill ${name}`, style: `width: ${(4 + 96 * share).toFixed(1)}%` });
+    make(cell, "span", {}, plain(values[k]));
+  }
+
+  function onKey(event, k) {
+    const line = event.currentTarget;
+    const to = { ArrowDown: line.nextElementSibling, ArrowUp: line.previousElementSibling }[event.key];
+    if (to) to.focus();
+    else if (event.key === "Enter" || event.key === " ") pin(k);
+    else if (event.key === "Escape") { pinned = []; refresh(); }
+    else return;
+    event.preventDefault();
+  }
+
+  function point(k) {
+    if (pointed === k) return;
+    pointed = k;
+    refresh();
+  }
+
+  function pin(k) {
+    pinned = pinned.includes(k) ? pinned.filter(one => one !== k) : [...pinned, k].slice(-2);
+    refresh();
+  }
+
+  /** Redraws only what depends on pointing and pinning. */
+  function refresh() {
+    for (const element of [...layer.masks.children, ...table.querySelectorAll("tbody tr")]) {
+      const k = Number(element.dataset.mask);
+      element.classList.toggle("pointed", k === pointed);
+      element.classList.toggle("pinned", pinned.includes(k));
+      if (element.tagName === "TR") element.setAttribute("aria-selected", pinned.includes(k));
+    }
+    drawCards();
+  }
+
+  /** What CLIP and the captioner see of the pinned masks, and of the one pointed at or chosen. */
+  function drawCards() {
+    cards.replaceChildren();
+    if (!result) return;
+    const current = pointed ?? (pinned.length ? null : result.order[0]);
+    const shown = [...pinned, ...(current === null || pinned.includes(current) ? [] : [current])];
+    for (const k of shown.slice(-2)) {
+      const card = make(cards, "figure", { class: pinned.includes(k) ? "pinned" : "" });
+      const views = make(card, "div", { class: "crops" });
+      crop(views, k, choice.clip_input, "CLIP sees");
+      crop(views, k, choice.caption_input, "the captioner sees");
+      const words = make(card, "figcaption");
+      make(words, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
+      make(words, "span", {}, captionOf(k) ? `“${captionOf(k)}”` : "");
+      const S = `S ${plain(result.S[k])}`, { V, P, N } = result.scores;
+      make(words, "span", {}, `V ${plain(V[k])}  P ${plain(P[k])}  N ${plain(N[k])}  ${S}`);
+    }
+  }
+
+  function crop(parent, k, form, title) {
+    const mask = view.masks[k], [x, y, w, h] = mask.box, side = Math.max(w, h);
+    const [width, height] = view.picture.size;
+    const frame = make(make(parent, "div"), "svg", { role: "img", "aria-label": title,
+      viewBox: `${x - (side - w) / 2} ${y - (side - h) / 2} ${side} ${side}` });
+    make(frame.parentNode, "span", {}, title);
+    const clip = `${id}-${k}-${form}-${parent.childElementCount}`;
+    const defs = make(frame, "defs");
+    make(make(defs, "clipPath", { id: clip }), "path", { d: mask.outline, "clip-rule": "evenodd" });
+    make(make(defs, "clipPath", { id: `${clip}-box` }), "rect", { x, y, width: w, height: h });
+    make(frame, "rect", { x: x - side, y: y - side, width: 3 * side, height: 3 * side });
+    const href = view.picture.src;
+    if (form === "blur") {
+      make(make(frame, "g", { "clip-path": `url(#${clip}-box)` }), "image",
+        { href, width, height, filter: `url(#${id}-blur)` });
+    }
+    make(frame, "image", { href, width, height, "clip-path": `url(#${clip})` });
+  }
+
+  // --- taking away -------------------------------------------------------------------------------
+
+  async function copy() {
+    const code = codeOf(view, expression, choice, weights);
+    try {
+      await navigator.clipboard.writeText(code);
+      say(`Copied: ${code}`);
+    } catch {
+      say(code); // a page from disk or a frame may not use the clipboard
+    }
+  }
+
+  function canvas() {
+    const [height, width] = view.masks[result.order[0]].rle.size;
+    return Object.assign(document.createElement("canvas"), { width, height });
+  }
+
+  function paint(context, colour) {
+    const { width, height } = context.canvas, pixels = pixelsOf(view.masks[result.order[0]].rle);
+    const image = context.getImageData(0, 0, width, height);
+    for (let x = 0; x < width; x++) {
+      for (let y = 0; y < height; y++) colour(image.data, 4 * (y * width + x), pixels[x * height + y]);
+    }
+    context.putImageData(image, 0, 0);
+    context.canvas.toBlob(blob => save(`${fileName()}.png`, blob));
+  }
+
+  const fileName = () => expression.text.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "mask";
+
+  function saveMask() {
+    if (!result) return;
+    paint(canvas().getContext("2d"), (data, at, inside) => {
+      data.fill(255 * inside, at, at + 3);
+      data[at + 3] = 255;
+    });
+  }
+
+  function saveOverlay() {
+    if (!result) return;
+    const context = canvas().getContext("2d"), image = new Image();
+    image.onload = () => {
+      context.drawImage(image, 0, 0, context.canvas.width, context.canvas.height);
+      try {
+        paint(context, (data, at, inside) => {
+          if (!inside) return;
+          [25, 113, 194].forEach((value, k) => { data[at + k] = 0.45 * data[at + k] + 0.55 * value; });
+        });
+      } catch {
+        say("The browser does not allow reading this picture; use the mask instead.", true);
+      }
+    };
+    image.src = view.picture.src;
+  }
+
+  function saveTable() {
+    if (!result) return;
+    const quoted = text => `"${String(text).replaceAll('"', '""')}"`;
+    const lines = ["rank,mask_id,V,P,N,S,kept,caption"];
+    result.order.forEach((k, rank) => {
+      const { V, P, N } = result.scores;
+      lines.push([rank + 1, view.masks[k].id, V[k], P[k], N[k], result.S[k], result.kept[k],
+        quoted(captionOf(k))].join(","));
+    });
+    save(`${fileName()}.csv`, new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }));
+  }
+
+  show(first);
+  return { show, close: () => root.replaceChildren() };
+}
+
+/** Called by anywidget for every cell that shows the widget. */
+function render({ model, el }) {
+  let number = 0;
+  const waiting = new Map();
+  const answered = message => {
+    waiting.get(message.number)?.(message);
+    waiting.delete(message.number);
+  };
+  model.on("msg:custom", answered);
+  const ask = wanted => new Promise((resolve, reject) => {
+    const own = `${Math.random().toString(36).slice(2)}-${number++}`;
+    waiting.set(own, resolve);
+    setTimeout(() => { if (waiting.delete(own)) reject(new Error(
+      "The kernel does not answer: is it busy or dead? Restart it and run the cell again.")); },
+    model.get("patience") * 1000);
+    model.send({ ...wanted, number: own });
+  });
+  const explorer = mount(el, model.get("view"), { ask });
+  return () => { model.off("msg:custom", answered); explorer.close(); };
+}
+
+export default { render };
