@@ -193,6 +193,11 @@ def is_long(dataset: str) -> bool:
     return counterpart(dataset) == "RefCOCOg"
 
 
+def has_places(dataset: str) -> bool:
+    """Whether expressions may contain location words; those of RefCOCO+ must not."""
+    return counterpart(dataset) != "RefCOCO+"
+
+
 def is_phrases(dataset: str) -> bool:
     """Whether a dataset is PhraseCut or its counterpart (Table 2 instead of Table 1)."""
     return counterpart(dataset) == "PhraseCut"

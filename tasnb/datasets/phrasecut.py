@@ -40,6 +40,12 @@ class PhraseCut:
     def target(self, ref: Mapping[str, Any]) -> str:
         return str(ref["target"])
 
+    def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
+        return (self.target(ref),)
+
+    def things(self, image_id: int) -> list[tuple[str, ...]]:
+        return []  # nothing is annotated but the targets of the phrases
+
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle:
         """All polygons of a phrase as one mask, drawn as PhraseCut's authors do.
 

@@ -6,9 +6,9 @@ lists of annotations and categories, which may be empty.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from tasnb.datasets.expressions import check_expression, check_text
 from tasnb.datasets.reading import mend, read
 from tasnb.datasets.segmentations import Rle, read_mask
 from tasnb.settings import InputError, shown
+from tasnb.store.files import size_and_time
 
 Rows = dict[Any, dict[str, Any]]
 """The entries of one of COCO's lists, by id."""
@@ -45,6 +46,12 @@ class Layout(Protocol):
 
     def target(self, ref: Mapping[str, Any]) -> str:
         """The category name of a ref's target; "" if it has none."""
+
+    def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
+        """What people would call a ref's target: its category, then any other names of it."""
+
+    def things(self, image_id: int) -> list[tuple[str, ...]]:
+        """The ``names`` of what is annotated in an image, whether or not a ref is about it."""
 
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
         """The ground-truth mask of a ref in an image of this size; None if it has no target."""
@@ -119,16 +126,38 @@ class Refer:
             raise InputError(f"{user} has an unusable file_name: {shown(name)}")
         return Picture(name, row.get("height"), row.get("width"))
 
+    @cached_property
+    def _by_image(self) -> dict[Any, list[dict[str, Any]]]:
+        path = self.folder / "instances.json"
+        return _by_image(path, size_and_time(path))
+
+    def things(self, image_id: int) -> list[tuple[str, ...]]:
+        found, categories = [], self._tables["categories"]
+        for row in self._by_image.get(image_id, ()):
+            key = row.get("category_id")
+            name = categories.get(key, {}).get("name") if isinstance(key, (int, str)) else None
+            found.append(_names([name] if isinstance(name, str) else [], [row]))
+        return [names for names in found if names]
+
+    def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
+        user = f"ref {ref['ref_id']}"
+        rows = [self._row("annotations", key, user) for key in self._meant(ref)]
+        return _names(self._categories(ref), rows)
+
     def target(self, ref: Mapping[str, Any]) -> str:
+        return " and ".join(self._categories(ref))
+
+    def _categories(self, ref: Mapping[str, Any]) -> list[str]:
+        """The categories of a ref's annotations, without duplicates."""
         user = f"ref {ref['ref_id']}"
         if not self._meant(ref):
-            return ""
+            return []
         found = []
         for key in _as_list(_of(ref, "category_id", f"{self.folder}: {user}")):
             row = self._row("categories", key, user)
             owner = f"{self.folder}: the name of category {key}"
             found.append(check_text(_of(row, "name", owner), owner))
-        return " and ".join(dict.fromkeys(found))
+        return list(dict.fromkeys(found))
 
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
         rles = [self._mask(key, ref, height, width) for key in self._meant(ref)]
@@ -158,6 +187,37 @@ class Refer:
             )
         owner = f"{self.folder}: the segmentation of annotation {key}"
         return read_mask(row.get("segmentation"), height, width, owner)
+
+
+@lru_cache(maxsize=8)
+def _by_image(path: Path, _changed: tuple[int, int]) -> dict[Any, list[dict[str, Any]]]:
+    """The annotations of each image, for all splits of a dataset."""
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for row in read(path)["annotations"]:
+        image_id = row.get("image_id")
+        if isinstance(image_id, (int, str)):
+            found[image_id].append(row)
+    return found
+
+
+OTHER_NAMES = ("names", "maybe")
+"""Lists in an annotation's ``attributes``: what people call the object, and what they may call it.
+
+COCO's files have no such lists, so their objects are known by their categories only.
+"""
+
+
+def _names(categories: list[str], rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    found = dict.fromkeys(categories)
+    for row in rows:
+        attributes = row.get("attributes")
+        if not isinstance(attributes, dict):
+            continue
+        for field in OTHER_NAMES:
+            said = attributes.get(field)
+            said = said if isinstance(said, list) else []  # another program's field of that name
+            found.update(dict.fromkeys(name for name in said if isinstance(name, str) and name))
+    return tuple(found)
 
 
 def refs_file(folder: Path, which: str) -> Path:

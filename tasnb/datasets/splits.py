@@ -32,8 +32,8 @@ from tasnb.profiles import (
 from tasnb.settings import InputError, Settings, unknown
 
 COLUMNS = [
-    "sent_id", "sentence", "ref_id", "image", "height", "width", "target", "ground_truth",
-    "truth_area", "share",
+    "sent_id", "sentence", "ref_id", "image", "height", "width", "target", "names",
+    "ground_truth", "truth_area", "share",
 ]  # fmt: skip
 
 
@@ -44,11 +44,14 @@ class Split:
     Attributes:
         dataset, split: Such as "refscenes" and "testA".
         sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (name of
-            its category), ground_truth (compressed COCO RLE, bytes), truth_area (pixels), share
-            (fraction of the image covered by the target).
+            its category), names (tuple: the category, then what else people would call the target,
+            if the dataset says so), ground_truth (compressed COCO RLE, bytes), truth_area (pixels),
+            share (fraction of the image covered by the target).
         images: Image key -> image file.
         no_target: Sentences without a target in their image, as in gRefCOCO, with an empty ground
             truth; they are not part of ``sentences`` or its metrics.
+        things: Image key -> the ``names`` of everything that is annotated in the image, including
+            what no sentence refers to.
     """
 
     dataset: str
@@ -56,6 +59,7 @@ class Split:
     sentences: pd.DataFrame
     images: dict[str, ImageFile]
     no_target: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    things: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
 
     def ground_truth(self, row: int) -> npt.NDArray[np.bool_]:
         """The ground-truth mask (H, W) of the row-th sentence."""
@@ -168,11 +172,16 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     images = readings(pictures, column)
     rows: tuple[list[dict[str, Any]], ...] = ([], [])  # with a target, and without
     outside = []
+    things: dict[str, dict[tuple[str, ...], None]] = {}  # in order, without duplicates
+    for i, (image, _) in images.items():
+        things.setdefault(image.key, {}).update(dict.fromkeys(layout.things(i)))
     for ref in refs:
         if ref["image_id"] not in images:
             continue
         image, (height, width) = images[ref["image_id"]]
-        target, truth = layout.target(ref), layout.truth(ref, height, width)
+        target, names = layout.target(ref), layout.names(ref)
+        truth = layout.truth(ref, height, width)
+        things[image.key].update(dict.fromkeys([names] if names else []))
         area = int(coco_mask.area(truth)) if truth else 0
         if truth and not area:
             outside.append(ref)
@@ -187,6 +196,7 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
                     "height": height,
                     "width": width,
                     "target": target,
+                    "names": names,
                     "ground_truth": truth["counts"] if truth else _nothing(height, width),
                     "truth_area": area,
                     "share": area / (height * width),
@@ -204,7 +214,9 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
         for some in rows
     ]
     files = {image.key: image for image, _ in images.values()}
-    return Split(dataset, split, frames[0], {key: files[key] for key in sorted(files)}, frames[1])
+    sorted_files = {key: files[key] for key in sorted(files)}
+    named = {key: list(things[key]) for key in sorted_files}
+    return Split(dataset, split, frames[0], sorted_files, frames[1], named)
 
 
 @lru_cache(maxsize=4096)

@@ -49,6 +49,45 @@ def says(caption: str, noun: str) -> bool:
     return re.search(rf"\b{re.escape(noun)}(e?s)?\b", caption) is not None
 
 
+def mentions(text: str, names: Sequence[str], wordnet: WordNetCorpusReader) -> bool:
+    """Whether a text contains one of the names of an object, in the singular or plural.
+
+    A dataset such as COCO gives an object a single name. The object is then also mentioned by words
+    that mean the same or a kind of it in WordNet, each in its first sense as a noun: a sofa is a
+    couch, and a skier is a person. Where a dataset lists several names, only these count.
+    """
+    text = text.lower()
+    if any(says(text, name.lower()) for name in names):
+        return True
+    words = [word for word in re.findall(r"[\w-]+", text) if word not in COLOURS]
+    if len(names) == 1:
+        return any(_is_a(word, names[0].lower(), wordnet) for word in words)
+    singular = {_singular(word, wordnet) for word in words}
+    return any(name.lower() in singular for name in names)
+
+
+@cache
+def _singular(word: str, wordnet: WordNetCorpusReader) -> str | None:
+    """The singular of a noun, irregular or not; None if WordNet does not have it."""
+    if word == "people":
+        return "person"
+    noun = wordnet.NOUN
+    # Of "men", WordNet also has an entry, in the sense of a work force.
+    man = wordnet.morphy(f"{word[:-2]}an", noun) if word.endswith("men") else None
+    return man or wordnet.morphy(word, noun)
+
+
+@cache
+def _is_a(noun: str, name: str, wordnet: WordNetCorpusReader) -> bool:
+    """Whether a noun's first sense is the first sense of a name, or below it in WordNet."""
+    wanted, singular = _first_sense(name, wordnet), _singular(noun, wordnet)
+    if wanted is None or singular is None:
+        return False
+    first = wordnet.synsets(singular, pos="n")[0]
+    above = first.closure(lambda one: one.hypernyms() + one.instance_hypernyms())
+    return any(sense.offset() == wanted for sense in (first, *above))
+
+
 class Phrase(NamedTuple):
     """A noun phrase and the lemmas of its nouns, such as ("a dog house", "house", "dog house").
 

@@ -7,6 +7,7 @@ permutation test over images, which tell real differences between two methods fr
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -118,9 +119,10 @@ def interval(outcome: pd.DataFrame, metric: str, seed: int = 0) -> tuple[float, 
         outcome: One row per sentence: image, intersection, union.
         metric: ``"oIoU"`` or ``"mIoU"``.
     """
-    sums = _sums(outcome, metric, pd.unique(outcome["image"]))
-    drawn = _ratio(_weights(len(sums), seed) @ sums)
-    return _middle(drawn)
+    place, images = pd.factorize(outcome["image"].to_numpy())
+    sums = _sums(outcome, metric, place, len(images))
+    (drawn,) = _drawn_sums(_weights(len(sums), seed), sums)
+    return _middle(_ratio(drawn))
 
 
 def difference(first: pd.DataFrame, second: pd.DataFrame, metric: str, seed: int = 0) -> Difference:
@@ -134,39 +136,66 @@ def difference(first: pd.DataFrame, second: pd.DataFrame, metric: str, seed: int
         first, second: One row per sentence: image, intersection, union. The test needs the same
             sentences in the same order; the interval does not.
     """
-    images = pd.unique(pd.concat([first["image"], second["image"]]))
-    one, two = _sums(first, metric, images), _sums(second, metric, images)
+    both = [frame["image"].to_numpy() for frame in (first, second)]
+    place, names = pd.factorize(np.concatenate(both))
+    places, images = (place[: len(first)], place[len(first) :]), len(names)
+    one = _sums(first, metric, places[0], images)
+    two = _sums(second, metric, places[1], images)
     seen = float(_ratio(one.sum(0)) - _ratio(two.sum(0)))
-    weights = _weights(len(images), seed)
-    low, high = _middle(_ratio(weights @ one) - _ratio(weights @ two))
+    ones, twos = _drawn_sums(_weights(images, seed), one, two)
+    low, high = _middle(_ratio(ones) - _ratio(twos))
     p = np.nan
-    if (
-        len(first) == len(second)
-        and (first["image"].to_numpy() == second["image"].to_numpy()).all()
-    ):
-        swaps = np.random.default_rng(seed).integers(0, 2, (DRAWS, len(images)))
-        moved = swaps @ (two - one)
+    if np.array_equal(*places):
+        (moved,) = _drawn_sums(_swaps(images, seed), two - one)
         drawn = _ratio(one.sum(0) + moved) - _ratio(two.sum(0) - moved)
         p = (1 + (np.abs(drawn) >= abs(seen) - 1e-9).sum()) / (1 + DRAWS)
     return Difference(seen, low, high, float(p))
 
 
-def _sums(outcome: pd.DataFrame, metric: str, images: npt.NDArray) -> npt.NDArray[np.float64]:
-    """Numerator and denominator of a metric for each image, (images, 2)."""
+def _sums(
+    outcome: pd.DataFrame, metric: str, place: npt.NDArray[np.intp], images: int
+) -> npt.NDArray[np.float64]:
+    """Numerator and denominator of a metric for each image, (images, 2).
+
+    Args:
+        place: The number of each sentence's image, counted from 0, (S,).
+    """
     inter, union = outcome["intersection"].to_numpy(float), outcome["union"].to_numpy(float)
     parts = {"oIoU": (inter, union), "mIoU": (inter / union, np.ones(len(union)))}[metric]
-    place = pd.Index(images).get_indexer(outcome["image"])
-    return np.stack([np.bincount(place, part, len(images)) for part in parts], 1)
+    return np.stack([np.bincount(place, part, images) for part in parts], 1)
 
 
 def _ratio(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 100 * sums[..., 0] / np.maximum(sums[..., 1], 1e-12)
 
 
-def _weights(images: int, seed: int) -> npt.NDArray[np.float64]:
-    """How often each bootstrap draw contains each image, (DRAWS, images)."""
+@lru_cache(maxsize=8)
+def _weights(images: int, seed: int) -> npt.NDArray[np.uint8]:
+    """How often each bootstrap draw contains each image, (DRAWS, images).
+
+    Counts depend on nothing but the number of images, so outcomes of the same images share them. A
+    byte holds any of them: they average 1, and 20 is already out of reach.
+    """
     rng = np.random.default_rng(seed)
-    return rng.multinomial(images, np.full(images, 1 / images), DRAWS).astype(float)
+    return _kept(rng.multinomial(images, np.full(images, 1 / images), DRAWS))
+
+
+@lru_cache(maxsize=8)
+def _swaps(images: int, seed: int) -> npt.NDArray[np.uint8]:
+    """The images that each draw of the permutation test swaps (1), (DRAWS, images)."""
+    return _kept(np.random.default_rng(seed).integers(0, 2, (DRAWS, images)))
+
+
+def _kept(drawn: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """A table to be shared by many calls: an eighth of its size, and protected from changes."""
+    small = drawn.astype(np.uint8)
+    small.flags.writeable = False
+    return small
+
+
+def _drawn_sums(drawn: npt.NDArray[np.uint8], *sums: npt.NDArray[np.float64]) -> list[npt.NDArray]:
+    """For each table of sums (images, 2), its sums over the images of every draw, (DRAWS, 2)."""
+    return np.split(drawn.astype(float) @ np.hstack(sums), len(sums), axis=1)
 
 
 def _middle(drawn: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -7,8 +7,9 @@ what they return; here their results are combined into one table with a row per 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from tasnb.models import parsers
 from tasnb.profiles import RECIPES
 from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
+
+if TYPE_CHECKING:
+    from nltk.corpus.reader import WordNetCorpusReader
 
 
 class Pipeline(Stages):
@@ -52,6 +56,15 @@ class Pipeline(Stages):
         if all(len(self.split(*one).images) <= images for one in columns(self.settings)):
             return self  # there are no more
         return self.variant(limit=min(self.settings.limit or images, images))
+
+    def mention(self, texts: Iterable[str], names: Iterable[Sequence[str]]) -> list[bool]:
+        """Whether each text names an object, given the object's names (``Split.sentences``)."""
+        pairs = list(zip(texts, names, strict=True))
+        return [language.mentions(text, some, self._wordnet) for text, some in pairs]
+
+    @property
+    def _wordnet(self) -> WordNetCorpusReader:
+        return parsers.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
 
     @cached_property
     def on_other_network(self) -> Pipeline:
@@ -194,14 +207,12 @@ class Pipeline(Stages):
         """Adds the caption of each sentence's image and its negative phrases (T_n of Eq. 4)."""
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
-        wordnet = parsers.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
+        wordnet = self._wordnet
         theirs = self.settings.negative_rule == "released"
         same = released.are_near_synonyms if theirs else language.are_synonyms
         negatives, own = [], []
-        for text, head, target in zip(caption, sentences["head"], sentences["target"], strict=True):
+        for text, head, names in zip(caption, sentences["head"], sentences["names"], strict=True):
             kept = language.negative_phrases(phrases[text], head, wordnet, same)
             negatives.append(kept)
-            name = target.split()[-1] if target else ""
-            heads = [p.head for p in phrases[text] if p.text in kept]
-            own.append(any(language.are_synonyms(h, name, wordnet) for h in heads))
+            own.append(any(self.mention(kept, [names] * len(kept))))
         return sentences.assign(caption=caption, negatives=negatives, own_negative=own)

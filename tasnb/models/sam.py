@@ -71,6 +71,9 @@ def build_sam(config: dict[str, Any]) -> Sam:
     )
 
 
+CACHED = 2**20
+"""Numbers of the embeddings of an image, once per point, that a CPU's cache holds."""
+
 PUBLIC_SAM = {  # the authors' files
     "vit_h": "sam_vit_h_4b8939.pth",
     "vit_l": "sam_vit_l_0b3195.pth",
@@ -172,16 +175,27 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             predictor.transform.apply_coords(points, size), device=predictor.device
         )
         labels = torch.ones(len(there), dtype=torch.int, device=there.device)
-        sparse, dense = model.prompt_encoder(
-            points=(there[:, None], labels[:, None]), boxes=None, masks=None
-        )
-        return model.mask_decoder(
-            image_embeddings=predictor.features,
-            image_pe=model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=True,
-        )
+        grid = model.prompt_encoder.get_dense_pe()
+
+        def decode(some: Tensor) -> tuple[Tensor, Tensor]:
+            sparse, dense = model.prompt_encoder(
+                points=(there[some, None], labels[some, None]), boxes=None, masks=None
+            )
+            return model.mask_decoder(
+                image_embeddings=predictor.features,
+                image_pe=grid,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=True,
+            )
+
+        # On a CPU, a few points at a time stay in its cache, which takes two thirds of the time.
+        few = len(points)
+        if there.device.type == "cpu":
+            few = 8 if 8 * grid.numel() <= CACHED else 4
+        parts = [decode(some) for some in torch.arange(len(points)).split(few)]
+        logits, predicted = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(predicted)
 
     @staticmethod
     def postprocess_small_regions(

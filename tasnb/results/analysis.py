@@ -10,9 +10,7 @@ import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns
 from tasnb.drawing.figures import Bested, Example, Overview, Rectified
-from tasnb.method.language import says
 from tasnb.method.masked_images import masked_images
-from tasnb.method.metrics import difference
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import best_proposals, decode
 from tasnb.method.scores import ScoreTable
@@ -97,7 +95,7 @@ def pick_bested(
 
 
 def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFrame:
-    """The share of captions that contain the target's noun, by captioned input.
+    """The share of captions that name the target (``language.mentions``), by captioned input.
 
     For crops and blurred crops, counts each ref once if a refined proposal covers it with an IoU of
     at least ``GOOD``; for whole images, counts every ref.
@@ -111,10 +109,10 @@ def caption_accuracy(pipeline: Pipeline, dataset: str, split: str) -> pd.DataFra
     found = []
     for form in ("crop", "blur"):
         said = pairs.merge(pipeline.captions(data.images, form), on=["image", "mask_id"])
-        named = list(map(says, said["caption"], said["target"]))
+        named = pipeline.mention(said["caption"], said["names"])
         found.append((form, 100 * pd.Series(named, dtype=float).mean(), len(named)))
     overall = pipeline.image_captions(data.images)
-    named = list(map(says, overall[refs["image"]], refs["target"]))
+    named = pipeline.mention(overall[refs["image"]], refs["names"])
     found.append(("whole image", 100 * pd.Series(named, dtype=float).mean(), len(named)))
     return pd.DataFrame(found, columns=["captioned", "names the target (%)", "targets"])
 
@@ -328,40 +326,6 @@ def steps(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
             found.append((dataset, split, step, better, worse, 100 * gain.mean()))
     names = ["dataset", "split", "step", "better (%)", "worse (%)", "mIoU gain"]
     return pd.DataFrame(found, columns=names)
-
-
-def why(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
-    """The gains of P and N where the captions are correct, and where they are not.
-
-    P is split by whether the caption of the target's best proposal contains the target's noun, and
-    N by whether the target is among its own negatives. Targets not covered by any proposal are
-    omitted.
-    """
-    v, vp, vpn = (
-        tables.by_image(scored, tables.choose(name, scored, settings, dataset))
-        for name in tables.MODULES[:3]
-    )
-    best = scored.best_possible()
-    covered = scored.outcome(best)["iou"].to_numpy() >= GOOD
-    caption = scored.pairs["caption"].reindex(best).fillna("")
-    named = np.array(list(map(says, caption, scored.sentences["target"])), bool)
-    own = scored.sentences["own_negative"].to_numpy(bool)
-    cases = [
-        ("P", "the target's caption names it", named, vp, v),
-        ("P", "the target's caption does not name it", ~named, vp, v),
-        ("N", "the target is among the negatives", own, vpn, vp),
-        ("N", "the target is not among the negatives", ~own, vpn, vp),
-    ]
-    found = []
-    for module, case, those, after, before in cases:
-        rows = those & covered
-        gain = (np.nan,) * 3
-        if rows.any():
-            gain = difference(after[rows], before[rows], "mIoU")[:3]
-        found.append((module, case, int(rows.sum()), *gain))
-    return pd.DataFrame(
-        found, columns=["module", "where", "sentences", "mIoU gain", "CI low", "CI high"]
-    )
 
 
 def targets(split: Split) -> pd.DataFrame:

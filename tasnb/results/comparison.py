@@ -14,7 +14,7 @@ import pandas as pd
 from tasnb.datasets.splits import ablated, columns
 from tasnb.method.metrics import Difference, difference, evaluate, interval
 from tasnb.method.pipeline import Pipeline
-from tasnb.profiles import is_phrases, title
+from tasnb.profiles import has_places, is_phrases, title
 from tasnb.results import ablations, tables
 from tasnb.settings import Settings
 
@@ -53,17 +53,22 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
     """The paper's claims, each with the result measured here and whether the claim is held.
 
     A claim is held if the 95 % interval of the relevant difference lies on the claimed side, not
-    held if it lies on the other side, and undecided otherwise. Claims about Tables 3 to 5 refer to
-    the first split with the last encoder, and claims about Tables 6 and 7 to the two columns of
-    these tables, as in the paper; see ``left_out`` for claims that the run has no data for.
+    held if it lies on the other side, and undecided otherwise. Claims about Tables 1, 3 and 4 refer
+    to all sentences of the columns of Table 1, which tell more than the paper's single column for
+    Tables 3 and 4; that about the rectifier to the columns whose expressions may contain location
+    words. Claims about Tables 5 to 7, which need other captions or embeddings, refer to the columns
+    of these tables. All but those about Tables 1 and 6 use the last encoder. See ``left_out`` for
+    claims that the run has no data for.
     """
     found: list[Row] = []
     there = columns(pipeline.settings)
     compared = bool(_of_table1(pipeline.settings))
-    for encoder in pipeline.settings.encoders if compared else ():
-        found += _against_others(pipeline, encoder)
+    if compared:
+        for encoder in pipeline.settings.encoders:
+            found += _against_others(pipeline, encoder)
+        found += _modules(pipeline) + _weights(pipeline)
     if ablated(pipeline.settings) in there:
-        found += _modules(pipeline) + _weights(pipeline) + _inputs(pipeline)
+        found += _inputs(pipeline)
     if set(ablations.swapped(pipeline.settings)) <= set(there):
         found += _captioners(pipeline) + _encoders(pipeline)
     found += _small_targets(pipeline) if compared else []
@@ -73,8 +78,12 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
 def left_out(settings: Settings) -> list[str]:
     """The claims that a run has no data for, with the missing columns; empty if it has all."""
     there = columns(settings)
-    wanted = {"Tables 3 to 5": [ablated(settings)], "Tables 6 and 7": ablations.swapped(settings)}
-    found = [] if _of_table1(settings) else ["Table 1, because this run has none of its columns"]
+    wanted = {"Table 5": [ablated(settings)], "Tables 6 and 7": ablations.swapped(settings)}
+    found = []
+    if not _of_table1(settings):
+        found += ["Tables 1, 3 and 4, because this run has none of the columns of Table 1"]
+    elif not _with_places(settings):
+        found += ["the rectifier (Table 4), because no expression of this run may name a place"]
     for name, some in wanted.items():
         lacking = [f"{title(dataset)} {split}" for dataset, split in some
                    if (dataset, split) not in there]  # fmt: skip
@@ -102,9 +111,20 @@ def _of_table1(settings: Settings) -> list[tuple[str, str]]:
     return [column for column in columns(settings) if not is_phrases(column[0])]
 
 
-def _pooled(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
-    """The results of a method over all columns of Table 1."""
-    there = _of_table1(pipeline.settings)
+def _with_places(settings: Settings) -> list[tuple[str, str]]:
+    """The run's columns of Table 1 whose expressions may contain location words."""
+    return [column for column in _of_table1(settings) if has_places(column[0])]
+
+
+def _over(there: Sequence[tuple[str, str]]) -> str:
+    return f"over {len(there)} columns" if len(there) > 1 else "on the only column"
+
+
+def _pooled(
+    pipeline: Pipeline, method: str, encoder: str, there: Sequence[tuple[str, str]] | None = None
+) -> pd.DataFrame:
+    """The results of a method over some columns, or over all columns of Table 1."""
+    there = _of_table1(pipeline.settings) if there is None else there
     parts = [tables.outcome(pipeline, method, encoder, *column) for column in there]
     return pd.concat(parts, ignore_index=True)
 
@@ -178,37 +198,54 @@ def module_gains(pipeline: Pipeline) -> pd.DataFrame:
     return pd.DataFrame(found, columns=names)
 
 
-def _on_ablated(pipeline: Pipeline, method: str) -> pd.DataFrame:
-    encoder = pipeline.settings.encoders[-1]
-    return tables.outcome(pipeline, method, encoder, *ablated(pipeline.settings))
-
-
 def _modules(pipeline: Pipeline) -> list[Row]:
-    outcomes = [_on_ablated(pipeline, method) for method in tables.MODULES]
+    encoder, every = pipeline.settings.encoders[-1], _of_table1(pipeline.settings)
+    modules = {
+        "P": ("P", every),
+        "N": ("N", every),
+        "spatial": ("the rectifier", _with_places(pipeline.settings)),
+    }
     found = []
-    for name, before, after in zip(tables.MODULES[1:], outcomes, outcomes[1:], strict=False):
-        gain = difference(after, before, "mIoU")
-        module = {"P": "P", "N": "N", "spatial": "the rectifier"}[name.rpartition("+ ")[2]]
-        found.append((f"{module} helps (Table 4)", _points(gain), gain.verdict))
+    for before, after in itertools.pairwise(tables.MODULES):
+        module, there = modules[after.rpartition("+ ")[2]]
+        if there:
+            pair = [_pooled(pipeline, name, encoder, there) for name in (after, before)]
+            gain = difference(*pair, "mIoU")
+            text = f"{_points(gain)} {_over(there)}"
+            found.append((f"{module} helps (Table 4)", text, gain.verdict))
     return found
 
 
 def _weights(pipeline: Pipeline) -> list[Row]:
-    settings = pipeline.settings
-    scored = pipeline.scored(*ablated(settings), settings.encoders[-1])
+    settings, there = pipeline.settings, _of_table1(pipeline.settings)
 
-    def at(alpha: float, lam: float) -> pd.DataFrame:
-        return tables.by_image(scored, scored.choose(scored.total(alpha, lam), rectify=True))
+    def at(alpha: float, lam: float | None = None) -> pd.DataFrame:
+        """TAS with these weights; without lambda, that of each column's dataset."""
+        parts = []
+        for dataset, split in there:
+            scored = pipeline.scored(dataset, split, settings.encoders[-1])
+            own = settings.lambda_of(dataset) if lam is None else lam
+            chosen = scored.choose(scored.total(alpha, own), rectify=True)
+            parts.append(tables.by_image(scored, chosen))
+        return pd.concat(parts, ignore_index=True)
 
     lambdas = {lam: at(settings.alpha, lam) for lam in ablations.LAMBDAS[1:]}
     values = {lam: evaluate(o["intersection"], o["union"])["mIoU"] for lam, o in lambdas.items()}
     best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
     moved = difference(lambdas[best], lambdas[worst], "mIoU")
-    text = f"from {worst:g} (worst) to {best:g} (best): {_points(moved)}; limit: {LITTLE} points"
-    harm = difference(at(0.1, settings.lam), at(0.4, settings.lam), "mIoU")
+    text = f"from {worst:g} (worst) to {best:g} (best): {_points(moved)} {_over(there)}; "
+    harm = difference(at(0.1), at(0.4), "mIoU")
     return [
-        ("lambda has little effect from 0.3 to 0.9 (Table 3)", text, _is_little(moved)),
-        ("a large alpha is harmful: 0.1 beats 0.4 (Table 3)", _points(harm), harm.verdict),
+        (
+            "lambda has little effect from 0.3 to 0.9 (Table 3)",
+            f"{text}limit: {LITTLE} points",
+            _is_little(moved),
+        ),
+        (
+            "a large alpha is harmful: 0.1 beats 0.4 (Table 3)",
+            f"{_points(harm)} {_over(there)}",
+            harm.verdict,
+        ),
     ]
 
 
@@ -254,15 +291,6 @@ def _inputs(pipeline: Pipeline) -> list[Row]:
     return found
 
 
-def _swapped(pipeline: Pipeline, method: str, encoder: str) -> pd.DataFrame:
-    """The results of a method over both columns of Tables 6 and 7."""
-    parts = [
-        tables.outcome(pipeline, method, encoder, *column)
-        for column in ablations.swapped(pipeline.settings)
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
 def _captioners(pipeline: Pipeline) -> list[Row]:
     found = []
     _, first, *others = ablations.captioners(pipeline)
@@ -270,7 +298,8 @@ def _captioners(pipeline: Pipeline) -> list[Row]:
         return []
     other = others[0]
     for encoder in pipeline.settings.encoders:
-        ours, theirs = (_swapped(run, how, encoder) for _, how, run in (first, other))
+        there = ablations.swapped(pipeline.settings)
+        ours, theirs = (_pooled(run, how, encoder, there) for _, how, run in (first, other))
         gap = difference(ours, theirs, "mIoU")
         name = tables.short(encoder)
         text = f"{first[0]} minus {other[0]}: {_points(gap)}; limit: {LITTLE} points"
@@ -280,10 +309,10 @@ def _captioners(pipeline: Pipeline) -> list[Row]:
 
 
 def _encoders(pipeline: Pipeline) -> list[Row]:
-    alone, with_tas = {}, {}
+    alone, with_tas, there = {}, {}, ablations.swapped(pipeline.settings)
     for _, method, encoder in ablations.contrasts(pipeline.settings):
         kept = alone if method == "CLIP-only" else with_tas
-        kept[encoder] = _swapped(pipeline, method, encoder)
+        kept[encoder] = _pooled(pipeline, method, encoder, there)
     found = []
     for encoder in alone:
         gain = difference(with_tas[encoder], alone[encoder], "mIoU")

@@ -15,7 +15,7 @@ from tasnb import profiles
 from tasnb.datasets.splits import ablated, columns
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
-from tasnb.results import ablations, comparison
+from tasnb.results import ablations, comparison, reasons
 from tasnb.results.tables import OWN
 from tasnb.settings import Settings, short
 
@@ -168,6 +168,42 @@ def modules(frame: pd.DataFrame) -> Markdown:
                 cases = f"{count} of {len(rows)} cases" if len(rows) > 1 else "the only case"
                 said.append(f"{verdict} in {cases}")
         lines.append(f"* **{step}** {'; '.join(said)}.")
+    return Markdown("\n".join(lines))
+
+
+def negatives(frame: pd.DataFrame) -> Markdown:
+    """The gain of N on each dataset, and what the sentences with each kind of negatives add to it.
+
+    Args:
+        frame: From ``reasons.negatives``.
+    """
+    weights = {float(name.split()[-1]): name for name in frame if name.startswith("gain at ")}
+    least, most = min(weights), max(weights)
+    every = frame[frame["negatives name"] == reasons.EVERY]
+    lower = int((every[weights[most]] < every[weights[least]]).sum())
+    lines = []
+    if len(every) > 1 and least < most:
+        lines = [
+            f"The gain of N is smaller with lambda = {most:g} than with {least:g} on {lower} of "
+            f"{len(every)} datasets.\n"
+        ]
+    for dataset, rows in frame.groupby("dataset", sort=False):
+        whole, parts = rows.iloc[0], rows.iloc[1:][rows["sentences"].iloc[1:] > 0]
+        own = whole["lambda"]
+        gain = reasons.gain_at(own)
+        others = ", ".join(
+            f"{_signed(whole[name])} with {lam:g}" for lam, name in weights.items() if name != gain
+        )
+        share = parts["sentences"] / whole["sentences"]
+        added = ", ".join(
+            f"{row['negatives name']} {_signed(share[k] * row[gain])} ({100 * share[k]:.0f} %)"
+            for k, row in parts.iterrows()
+        )
+        lines.append(
+            f"* {dataset}: {_signed(whole[gain])} [{_signed(whole['CI low'])}, "
+            f"{_signed(whole['CI high'])}] points of mIoU with its lambda of {own:g} ({others})"
+            + (f". By what the negatives name (share of sentences): {added}." if added else ".")
+        )
     return Markdown("\n".join(lines))
 
 

@@ -98,7 +98,7 @@ def split_of(chunk: Sequence[Asked]) -> Split:
     rows = [
         {
             "sent_id": i, "sentence": asked.expression.strip(), "ref_id": i, "image": asked.key,
-            "height": asked.height, "width": asked.width, "target": "",
+            "height": asked.height, "width": asked.width, "target": "", "names": (),
             "ground_truth": nothing(asked.height, asked.width), "truth_area": 0, "share": 0.0,
         }
         for i, asked in enumerate(chunk)

@@ -58,6 +58,7 @@ TABLES = {
     "table3": "Table 3: the weights alpha and lambda",
     "table4": "Table 4: the modules one by one",
     "table4_gains": "Gain of each module by dataset and encoder",
+    "table4_negatives": "Gain of N by what the negatives name, with several weights",
     "table4_steps": "Sentences that each module makes better and worse, by column",
     "table4_why": "Gains of P and N where captions are correct, and where they are not",
     "table5": "Table 5: crop or blur",

@@ -31,6 +31,7 @@ def test_refs_of_lists(own: Path) -> None:
         np.testing.assert_array_equal(split.ground_truth(row), mask)
     apart = split.no_target
     assert apart["sentence"].tolist() == ["bird"] and apart["target"].tolist() == [""]
+    assert apart["names"].tolist() == [()]
     assert apart["truth_area"].tolist() == [0] and list(apart) == list(split.sentences)
     assert apart["image"][0] in split.images
     check_complete(settings, str(own), "val")

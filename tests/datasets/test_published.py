@@ -95,6 +95,7 @@ def test_phrasecut(tmp_path: Path, monkeypatch) -> None:
     split = load_split(paper, "phrasecut", "test")
     row = split.sentences.iloc[0]
     assert (row["sentence"], row["target"], row["sent_id"]) == ("wooden chairs", "chairs", "7__1")
+    assert row["names"] == ("chairs",) and split.things == {row["image"]: [("chairs",)]}
     expected = box(1, 2, 4, 7)  # columns 2 to 6 and rows 1 to 3, both ends included
     expected |= np.array(
         [[8 <= x <= 10 and 5 <= y <= 7 and x - 8 >= y - 5 for x in range(WIDTH)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,39 @@ def test_a_split(settings: Settings) -> None:
     assert [image.split("-")[0] for image in frame["image"]] == ["a", "a", "a", "b", "c"]
     assert set(frame["target"]) == {"thing"}
     assert load_split(settings, "refscenes", "testA").sentences["ref_id"].tolist() == [2]
+
+
+def test_names_of_targets_and_of_everything_in_an_image(settings: Settings) -> None:
+    """COCO's annotations have only a category; others may list names and further possible names."""
+    split = load_split(settings, "refscenes", "val")
+    assert set(split.sentences["names"]) == {("thing",)}
+    assert [key[0] for key in split.things] == ["a", "b", "c"]
+    assert list(split.things.values()) == [[("thing",)]] * 3
+    path = settings.data / "embedded" / "refscenes" / "instances.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 4, "name": "tree"})
+    cat, _, bird = content["annotations"]
+    cat["attributes"] = {"names": ["thing", "cat"], "maybe": ["kitty"], "colour": "red"}
+    bird["attributes"] = {"names": "bird", "maybe": [["big", 3], "", "animal"]}  # another program's
+    content["annotations"] += [
+        {"id": 20, "image_id": 5, "category_id": 4, "segmentation": []},
+        {"id": 21, "image_id": 5, "category_id": 4, "attributes": None},
+        {"id": 22, "image_id": 5, "category_id": 99},
+        {"id": 23, "image_id": [5], "category_id": 4},
+        {"id": 24, "image_id": 77, "category_id": 4},
+        {"id": 25, "image_id": 4, "attributes": {"names": ["bush"]}},
+    ]
+    path.write_text(json.dumps(content))
+    split = load_split(settings, "refscenes", "val")
+    cat_names, bird_names = ("thing", "cat", "kitty"), ("thing", "animal")
+    assert split.sentences["names"].tolist() == [
+        cat_names, cat_names, bird_names, (*cat_names, "animal"), ("thing",)
+    ]  # fmt: skip
+    assert {key[0]: named for key, named in split.things.items()} == {
+        "a": [("tree",), cat_names, bird_names],
+        "b": [(*cat_names, "animal")],
+        "c": [("bush",), ("thing",)],
+    }
 
 
 def test_three_ways_to_write_a_mask_and_a_union_of_two(settings: Settings) -> None:

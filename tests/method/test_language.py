@@ -10,6 +10,7 @@ from tasnb.method.language import (
     PROMPT,
     Phrase,
     are_synonyms,
+    mentions,
     negative_phrases,
     noun_phrases,
     read_expressions,
@@ -217,3 +218,34 @@ def test_prompt() -> None:
 )
 def test_a_caption_has_a_noun_as_a_word(caption: str, noun: str, expected: bool) -> None:
     assert says(caption, noun) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        ("a guy on a sofa", ("man", "guy", "dude"), True),
+        ("two men", ("man", "guy", "dude"), True),  # an irregular plural
+        ("Two Guys", ("man", "guy"), True),
+        ("a woman", ("man", "guy"), False),
+        ("a clown", ("man", "guy"), False),  # where names are listed, only these count
+        ("a police officer", ("police officer", "cop"), True),
+        ("an officer", ("police officer", "cop"), False),
+        # A category alone stands for its synonyms and kinds, by first senses.
+        ("a blue sofa", ("couch",), True),
+        ("two skiers on a slope", ("person",), True),
+        ("three women and two men", ("person",), True),
+        ("two men", ("person",), True),
+        ("some people", ("person",), True),
+        ("a specimen", ("person",), False),
+        ("a poodle", ("dog",), True),
+        ("a dog", ("poodle",), False),
+        ("a cat next to a cup", ("person",), False),  # both are persons in later senses
+        ("a white cup", ("person",), False),  # a colour, though a white is a person
+        ("a frobnicator", ("gizmotron",), False),  # both unknown
+        ("a gizmotron", ("gizmotron",), True),
+        ("", ("dog",), False),
+        ("a dog", (), False),
+    ],
+)
+def test_what_mentions_an_object(text, names, expected, wordnet) -> None:
+    assert mentions(text, names, wordnet) is expected

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from tasnb.method import metrics
 from tasnb.method.metrics import THRESHOLDS, difference, evaluate, evaluate_generalized, interval
 
 
@@ -217,3 +218,51 @@ def test_other_sentences_have_an_interval_but_no_paired_test() -> None:
     easy, hard = outcome(rng, 30, 2, 0.8), outcome(rng, 30, 3, 0.5)
     found = difference(easy, hard, "mIoU")
     assert found.verdict == "held" and np.isnan(found.p)
+
+
+def one_by_one(frame: pd.DataFrame, metric: str, draws: np.ndarray) -> np.ndarray:
+    """The metric of every draw, (draws,), where images i0, i1, ... occur draws[d, k] times."""
+    image = frame["image"].str[1:].astype(int).to_numpy()
+    inter, union = frame["intersection"].to_numpy(), frame["union"].to_numpy()
+    found = []
+    for row in draws:
+        count = row[image]
+        if metric == "oIoU":
+            found.append((count * inter).sum() / (count * union).sum())
+        else:
+            found.append((count * (inter / union)).sum() / count.sum())
+    return 100 * np.array(found)
+
+
+@pytest.mark.parametrize("metric", ["oIoU", "mIoU"])
+def test_draws_are_those_of_the_seed_and_are_made_once(metric: str) -> None:
+    """Against draws made here, one at a time, with the second outcome in another order."""
+    rng = np.random.default_rng(7)
+    first, second = outcome(rng, 12, 3, 0.7), outcome(rng, 12, 2, 0.6)[::-1]
+    counts = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), 2000)
+    ones, twos = (one_by_one(frame, metric, counts) for frame in (first, second))
+    for _ in range(2):  # the second time, nothing is drawn
+        found = difference(first, second, metric, seed=5)
+        assert (found.low, found.high) == pytest.approx(np.percentile(ones - twos, [2.5, 97.5]))
+        assert interval(first, metric, seed=5) == pytest.approx(np.percentile(ones, [2.5, 97.5]))
+    assert metrics._weights(12, 5) is metrics._weights(12, 5)
+    np.testing.assert_array_equal(metrics._weights(12, 5), counts)
+    with pytest.raises(ValueError, match="read-only"):
+        metrics._weights(12, 5)[0] = 0
+
+
+@pytest.mark.parametrize("metric", ["oIoU", "mIoU"])
+def test_the_permutation_test_swaps_whole_images(metric: str) -> None:
+    rng = np.random.default_rng(8)
+    first, other = outcome(rng, 12, 3, 0.65), outcome(rng, 12, 3, 0.6)
+    found = difference(first, other, metric, seed=5)
+    swaps = np.random.default_rng(5).integers(0, 2, (2000, 12))
+    image = first["image"].str[1:].astype(int).to_numpy()
+    far = 0
+    for row in swaps:
+        swapped = row[image][:, None] == 1
+        pair = [f[["intersection", "union"]].to_numpy(float) for f in (first, other)]
+        mixed = np.where(swapped, pair[1], pair[0]), np.where(swapped, pair[0], pair[1])
+        values = [evaluate(*columns.T)[metric] for columns in mixed]
+        far += abs(values[0] - values[1]) >= abs(found.value) - 1e-9
+    assert found.p == pytest.approx((1 + far) / (1 + 2000)) and 0.002 < found.p < 0.99

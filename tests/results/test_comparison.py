@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from tasnb.datasets.splits import columns
+from tasnb.method.pipeline import Pipeline
+from tasnb.method.scores import ScoreTable
 from tasnb.results import breakdown, comparison, tables
 from tasnb.settings import make_settings
 
@@ -67,6 +72,7 @@ def test_intervals_have_a_row_a_number(made_up: FakePipeline) -> None:
 
 
 def test_verdicts(made_up: FakePipeline) -> None:
+    """Those on the modules are over the 9 columns of Table 1; RefScenes+ has no location words."""
     rows = [
         *comparison._against_others(made_up, made_up.settings.encoders[1]),
         *comparison._modules(made_up),
@@ -80,6 +86,56 @@ def test_verdicts(made_up: FakePipeline) -> None:
         "the rectifier helps (Table 4)": "held",
     }
     assert "Global-Local" in rows[1][1]
+    ends = [text.rpartition("mIoU ")[2] for _, text, _ in rows[2:]]
+    assert ends == ["over 9 columns", "over 9 columns", "over 6 columns"]
+
+
+def test_modules_are_judged_on_all_columns_together(
+    made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N helps on the first column, that of Table 4, and harms on the eight others; the rectifier
+    would harm on RefScenes+, where it is not judged."""
+    plain = tables.outcome
+
+    def outcome(run: object, method: str, encoder: str, dataset: str, split: str) -> pd.DataFrame:
+        found = plain(run, method, encoder, dataset, split)
+        bonus = 0.2 if method == "V + P + N" and (dataset, split) == ("refscenes", "val") else 0
+        bonus -= 0.9 if method == "V + P + N + spatial" and dataset == "refscenes+" else 0
+        return found.assign(intersection=(found["intersection"] + 1000 * bonus).clip(0, 1000))
+
+    monkeypatch.setattr(tables, "outcome", outcome)
+    verdicts = {claim: verdict for claim, _, verdict in comparison._modules(made_up)}
+    assert verdicts["N helps (Table 4)"] == "not held"
+    assert verdicts["the rectifier helps (Table 4)"] == "held"
+    made_up.settings = make_settings(datasets=["refscenes"], splits=["val"])
+    _, (claim, text, verdict), _ = comparison._modules(made_up)
+    assert (claim, verdict) == ("N helps (Table 4)", "held")
+    assert text.endswith("points of mIoU on the only column")
+    made_up.settings = make_settings(datasets=["refscenes+"])
+    claims = [claim for claim, *_ in comparison._modules(made_up)]
+    assert claims == ["P helps (Table 4)", "N helps (Table 4)"]
+
+
+def test_weights_are_judged_on_all_columns_together(tmp_path: Path) -> None:
+    """Two masks per sentence: a large alpha chooses the wrong one on every column but the first,
+    and lambda decides nothing."""
+    run = Pipeline(make_settings(out=tmp_path))
+    encoder = run.settings.encoders[-1]
+    for k, column in enumerate(columns(run.settings)):
+        images = [f"{column[0].rstrip('+')}{i}" for i in range(30)]
+        sentences = pd.DataFrame({"image": images, "truth_area": 100})
+        captions = [1.0, 0.0] if k == 0 else [0.0, 1.0]
+        pairs = pd.DataFrame(
+            {"sentence": np.repeat(range(30), 2), "mask_id": [0, 1] * 30, "V": [0.2, 0.0] * 30,
+             "P": captions * 30, "N": 0.0, "in_region": True, "intersection": [90, 10] * 30,
+             "area": 100}
+        )  # fmt: skip
+        run._scored[(*column, encoder, "blur", "crop")] = ScoreTable(sentences, pairs)
+    (_, little, held), (_, harm, harmful) = comparison._weights(run)
+    assert little.startswith("from 0.3 (worst) to 0.3 (best): +0.0 [+0.0, +0.0] points of mIoU")
+    assert "over 9 columns; limit" in little and (held, harmful) == ("held", "held")
+    gain = 100 * (90 / 110 - 10 / 190) * 8 / 9
+    assert harm.startswith(f"{gain:+.1f} [") and harm.endswith("over 9 columns")
 
 
 def test_verdicts_on_other_models(made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tasnb.method.scores import ScoreTable
-from tasnb.results import comparison, remarks, tables
+from tasnb.results import comparison, reasons, remarks, tables
 from tasnb.settings import make_settings
 
 VIT, RN = "open_clip:embedded/clip-vit", "open_clip:embedded/clip-rn"
@@ -90,6 +90,30 @@ def test_modules_in_words() -> None:
     assert remarks.modules(frame).data == "* **P** is undecided in the only case."
 
 
+def test_what_negatives_name_in_words() -> None:
+    """Parts add up to the whole: 2 of 10 sentences lose 5 points each, 6 gain half a point."""
+    names = ["dataset", "lambda", "negatives name", "sentences", "gain at lambda 0.3",
+             "gain at lambda 1", "CI low", "CI high"]  # fmt: skip
+    target, _, nothing = reasons.NEGATIVES
+    rows = [
+        ("A", 1.0, reasons.EVERY, 10, 0.25, -0.7, -1.5, 0.1),
+        ("A", 1.0, target, 2, -1.0, -5.0, -9.0, -1.0),
+        ("A", 1.0, reasons.NEGATIVES[1], 0, float("nan"), float("nan"), float("nan"), float("nan")),
+        ("A", 1.0, nothing, 6, 0.75, 0.5, -1.0, 2.0),
+        ("B", 0.3, reasons.EVERY, 4, 1.0, 2.0, 0.5, 1.5),
+    ]
+    assert remarks.negatives(pd.DataFrame(rows, columns=names)).data.splitlines() == [
+        "The gain of N is smaller with lambda = 1 than with 0.3 on 1 of 2 datasets.",
+        "",
+        "* A: -0.7 [-1.5, +0.1] points of mIoU with its lambda of 1 (+0.2 with 0.3). By what the "
+        "negatives name (share of sentences): the target -1.0 (20 %), no annotated object +0.3 "
+        "(60 %).",
+        "* B: +1.0 [+0.5, +1.5] points of mIoU with its lambda of 0.3 (+2.0 with 1).",
+    ]
+    alone = remarks.negatives(pd.DataFrame(rows[-1:], columns=names)).data
+    assert alone.startswith("* B: +1.0")
+
+
 def test_which_rows_can_be_told_apart() -> None:
     frame = gains(a=(0.1, -1.0, 1.0), b=(-2.0, -3.0, -1.0), c=(float("nan"),) * 3)
     said = remarks.inputs(frame.rename(columns={"step": "inputs"})).data
@@ -151,11 +175,13 @@ def test_claims_that_a_run_says_nothing_about() -> None:
     assert comparison.left_out(make_settings()) == []
     assert "all the columns" in remarks.claims(make_settings()).data
     assert remarks.claims(make_settings(splits=["testA"])).data.splitlines() == [
-        "* Not tested: Tables 3 to 5, because this run does not include RefScenes val.",
+        "* Not tested: Table 5, because this run does not include RefScenes val.",
         "* Not tested: Tables 6 and 7, because this run does not include RefScenesg val(U).",
     ]
     (first, *_) = comparison.left_out(make_settings(datasets=["phrasescenes"]))
-    assert first == "Table 1, because this run has none of its columns"
+    assert first == "Tables 1, 3 and 4, because this run has none of the columns of Table 1"
+    (first, *_) = comparison.left_out(make_settings(datasets=["refscenes+"]))
+    assert first == ("the rectifier (Table 4), because no expression of this run may name a place")
 
 
 def test_what_stands_for_the_papers_columns() -> None:
