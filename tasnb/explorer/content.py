@@ -18,10 +18,10 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
   ``orientation`` (words among left, right, top, bottom), ``phrases`` of the picture's caption
   (``text``, ``negative``, and ``why``), ``inside`` (whether the rectifier keeps each mask),
   ``scores`` and ``truth``. ``scores`` has V and N by "ENCODER CLIP_INPUT", and P by "ENCODER
-  CAPTION_INPUT". ``truth`` is null, or ``target`` (its name), ``outline``, and ``iou`` of each mask.
+  CAPTION_INPUT". ``truth`` is null, or ``target`` (its name), ``outline`` and ``iou`` of each mask.
 - ``first``: Number of the first of them among all expressions of a series, of which there are
   ``count``; ``at``: Number of the one to show.
-- ``jumps``: Expressions worth a look, ``title`` and ``at`` (null where there is none).
+- ``jumps``: Expressions worth a look: ``title``, and ``at``, all their numbers in order.
 - ``choice``: What the first scores are of: recipe, encoder, caption_input and clip_input.
   ``choices``: What may be chosen of each.
 - ``names``: The encoders' names in the settings, by the short names used everywhere else.

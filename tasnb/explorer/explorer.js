@@ -8,6 +8,7 @@ const SIDES = { left: ["x", 1], right: ["x", -1], top: ["y", 1], bottom: ["y", -
 const COLOURS = ["#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b",
   "#2f6bff", "#b6ff00", "#a3004f", "#00897b", "#8d5524"];
 const SVG = "http://www.w3.org/2000/svg";
+const PATIENCE = 15000; // milliseconds until a silent kernel is mentioned
 let mounted = 0; // makes the ids of two explorers on one page differ
 
 // --- Arithmetic: Eq. 5 and 6, and the rectifier of section 3.4 -----------------------------------
@@ -124,8 +125,12 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   const place = make(walk, "span");
   const next = make(walk, "button", { type: "button", title: "next expression",
     onclick: () => step(1) }, "›");
-  const jumps = make(bar, "select", { "aria-label": "jump to an expression",
-    onchange: () => { go(Number(jumps.value)); jumps.selectedIndex = 0; } });
+  const jumps = make(bar, "select", { "aria-label": "jump to the next expression of a kind",
+    onchange: () => { jump(view.jumps[jumps.selectedIndex - 1].at); jumps.selectedIndex = 0; } });
+  const file = make(bar, "input", { type: "file", accept: "image/*", hidden: true,
+    onchange: () => { if (file.files[0]) open(file.files[0]); file.value = ""; } });
+  const opener = make(bar, "button", { type: "button", onclick: () => file.click() },
+    "Open a picture …");
   const status = make(root, "p", { class: "status", role: "status" });
 
   const body = make(root, "div", { class: "body" });
@@ -175,7 +180,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
 
   // --- what is asked -----------------------------------------------------------------------------
 
-  async function request(wanted) {
+  async function request(wanted, buffers = []) {
     if (busy) return;
     if ("expression" in wanted && !wanted.expression.trim()) {
       return say("Type an expression first, such as “the left cat”.", true);
@@ -185,7 +190,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     root.classList.add("busy");
     say("Computing …");
     try {
-      const answer = await ask({ ...wanted, choice, at: view.at });
+      const answer = await ask({ ...wanted, choice, at: view.at }, buffers, text => say(text, true));
       if (answer.error) say(answer.error, true);
       else show(answer.view, "expression" in wanted || "choice" in wanted);
     } catch (error) {
@@ -204,15 +209,28 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
 
   function step(by) { go(view.at + by); }
 
+  /** Whether an expression can be shown: without a kernel, only those of this view. */
+  const reachable = number => (ask ? number >= 0 && number < view.count : isHere(number));
+  const isHere = number => view.first <= number && number < view.first + view.expressions.length;
+
   function go(number) {
-    if (number < 0 || number >= (view.count ?? view.expressions.length)) return;
-    if (view.first <= number && number < view.first + view.expressions.length) {
+    if (!reachable(number)) return;
+    if (isHere(number)) {
       view.at = number;
       pointed = null;
       pinned = [];
       select();
       onExpression(number);
     } else request({ go: number });
+  }
+
+  /** The next one after the expression shown, or the first. */
+  function jump(those) { go(those.find(at => at > view.at) ?? those[0]); }
+
+  async function open(picked) {
+    if (picked.size > 60e6) return say("The file is larger than 60 MB; choose a smaller one.", true);
+    await request({ picture: picked.name, text: expression.truth ? "" : field.value },
+      [await picked.arrayBuffer()]);
   }
 
   function choose(name, value) {
@@ -237,7 +255,6 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   /** Draws another view; the weights stay if it shows the same picture. */
   function show(other, keep = false) {
     view = other;
-    view.first ??= 0;
     if (!keep || !weights) reset();
     choice = { ...view.choice };
     pointed = null;
@@ -248,12 +265,12 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     }
     jumps.replaceChildren();
     make(jumps, "option", {}, "jump to …");
-    for (const { title, at } of view.jumps ?? []) {
-      make(jumps, "option", { value: at, disabled: at === null }, title);
+    for (const { title, at } of view.jumps) {
+      make(jumps, "option", { disabled: !at.length }, `${title} (${at.length})`);
     }
-    jumps.hidden = !view.jumps?.length;
-    walk.hidden = (view.count ?? view.expressions.length) < 2;
-    submit.hidden = !ask;
+    jumps.hidden = !ask || !view.jumps.length;
+    walk.hidden = view.count < 2 || (!ask && view.expressions.length < 2);
+    submit.hidden = opener.hidden = !ask;
     field.readOnly = !ask;
     about.textContent = view.about;
     drawPicture();
@@ -265,9 +282,9 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   function select() {
     expression = view.expressions[view.at - view.first];
     field.value = expression.text;
-    place.textContent = `${view.at + 1} of ${view.count ?? view.expressions.length}`;
-    back.disabled = view.at === 0;
-    next.disabled = view.at + 1 >= (view.count ?? view.expressions.length);
+    place.textContent = `${view.at + 1} of ${view.count}`;
+    back.disabled = !reachable(view.at - 1);
+    next.disabled = !reachable(view.at + 1);
     drawReading();
     update();
   }
@@ -406,7 +423,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     if (!result) return;
     const withTruth = Boolean(expression.truth);
     const head = make(make(table, "thead"), "tr");
-    for (const name of ["", "mask", "caption", "V", "P", "N", "S", ...(withTruth ? ["IoU"] : [])]) {
+    for (const name of ["", "mask", "S", ...(withTruth ? ["IoU"] : []), "V", "P", "N", "caption"]) {
       make(head, "th", { scope: "col" }, name);
     }
     const values = { ...result.scores, S: result.S };
@@ -421,9 +438,10 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       const mask = make(line, "td");
       make(mask, "i", { class: "dot", style: `background: ${COLOURS[k % COLOURS.length]}` });
       mask.append(String(view.masks[k].id));
-      make(line, "td", { class: "said" }, captionOf(k));
-      for (const name of "VPNS") bars(make(line, "td", { class: "bar" }), values[name], k, name);
+      bars(make(line, "td", { class: "bar" }), values.S, k, "S");
       if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
+      for (const name of "VPN") bars(make(line, "td", { class: "bar" }), values[name], k, name);
+      make(line, "td", { class: "said" }, captionOf(k));
       if (k === focused) line.focus();
     });
   }
@@ -588,13 +606,12 @@ function render({ model, el }) {
     waiting.delete(message.number);
   };
   model.on("msg:custom", answered);
-  const ask = wanted => new Promise((resolve, reject) => {
+  const ask = (wanted, buffers, warn) => new Promise(resolve => {
     const own = `${Math.random().toString(36).slice(2)}-${number++}`;
-    waiting.set(own, resolve);
-    setTimeout(() => { if (waiting.delete(own)) reject(new Error(
-      "The kernel does not answer: is it busy or dead? Restart it and run the cell again.")); },
-    model.get("patience") * 1000);
-    model.send({ ...wanted, number: own });
+    const late = setTimeout(() => warn("The kernel has not answered yet: it is computing, or it "
+      + "died. If it died, restart it and run this cell again."), PATIENCE);
+    waiting.set(own, answer => { clearTimeout(late); resolve(answer); });
+    model.send({ ...wanted, number: own }, undefined, buffers);
   });
   const explorer = mount(el, model.get("view"), { ask });
   return () => { model.off("msg:custom", answered); explorer.close(); };

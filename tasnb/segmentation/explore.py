@@ -22,7 +22,7 @@ from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
 from tasnb.profiles import RECIPES, title
 from tasnb.results.shown import provenance
-from tasnb.results.tables import GOOD
+from tasnb.results.analysis import GOOD
 from tasnb.segmentation import pictures
 from tasnb.settings import InputError, Settings, make_settings, short, unknown
 from tasnb.workbook.kernels import RUN
@@ -105,9 +105,10 @@ class Session:
     def _with(self, expression: str) -> Split:
         """The split with another expression in place of the one shown, without ground truth."""
         sentences = self.split.sentences.copy()
-        row = {"sentence": expression.strip(), "target": "", "truth_area": 0, "share": 0.0}
-        for name, value in row.items():
-            sentences.loc[sentences.index[self.at], name] = value
+        row = sentences.index[self.at]
+        nothing = {"target": "", "names": (), "truth_area": 0, "share": 0.0}
+        for name, value in {"sentence": expression.strip(), **nothing}.items():
+            sentences.at[row, name] = value
         return replace(self.split, sentences=sentences)
 
     # -- what is shown -------------------------------------------------------------------------
