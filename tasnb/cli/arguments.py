@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tasnb import __version__
-from tasnb.cli import commands, explorer
+from tasnb.cli import commands
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import InputError
 
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", metavar="N", default="8866", help="of 127.0.0.1 (default: 8866, or a free one)")
     add("--no-browser", action="store_true", help="only print the address")
     _add_parameters(add, "any setting, such as alpha 0.2; may be repeated")
-    explore.set_defaults(call=explorer.explore)
+    explore.set_defaults(call=commands.explore)
 
     fetch = command("fetch", "download the paper's models and datasets", _FETCH, _FETCH_EXAMPLES)
     add = fetch.add_argument

@@ -106,6 +106,12 @@ def segment(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def explore(arguments: argparse.Namespace) -> int:
+    from tasnb.cli import explorer
+
+    return explorer.explore(arguments)
+
+
 def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> None:
     out = Path(arguments.out or "overlay.png")
     if out.suffix.lower() not in _PICTURES:

@@ -1,125 +1,103 @@
-"""``python -m tasnb explore``: the explorer alone, in a browser."""
+"""``python -m tasnb explore``: the explorer alone, in a browser.
+
+It runs on Jupyter's server, which provides the token without which nobody else on the computer can
+use it, the choice of a free port, and the end by Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-import webbrowser
+import asyncio
+import json
+import logging
+import secrets
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from tasnb.settings import InputError
+import tornado.web
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.serverapp import ServerApp
 
-HOST = "127.0.0.1"
-SLOW = 120  # seconds until a server that does not answer is given up
+from tasnb.explorer.page import page
+from tasnb.segmentation.explore import Session
+from tasnb.settings import InputError, Settings
+
+SESSIONS = 16  # pages that are kept in memory
+
+
+class Sessions:
+    """One session per page that is open, so that two of them do not mix up pictures."""
+
+    def __init__(self, settings: Settings, image: str | None, expression: str) -> None:
+        self.opened = settings, image, expression
+        self.kept: OrderedDict[str, Session] = OrderedDict()
+        self.kept[""] = Session(*self.opened)  # says at once what is wrong with the picture
+        self.kept[""].warm()
+
+    def new(self) -> tuple[str, Session]:
+        session = self.kept.pop("", None) or Session(*self.opened)
+        name = secrets.token_urlsafe(12)
+        self.kept[name] = session
+        while len(self.kept) > SESSIONS:
+            self.kept.popitem(last=False)
+        return name, session
+
+
+class Page(JupyterHandler):
+    """The page, with a session of its own."""
+
+    @tornado.web.authenticated
+    async def get(self) -> None:
+        sessions: Sessions = self.settings["tasnb_sessions"]
+        name, session = await asyncio.to_thread(sessions.new)
+        view = await asyncio.to_thread(session.view)
+        _ = self.xsrf_token  # sets the cookie that the page sends back
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.write(page(view, f"{self.base_url}explorer/ask?session={name}"))
+
+
+class Ask(JupyterHandler):
+    """What a page asks of its session."""
+
+    @tornado.web.authenticated
+    async def post(self) -> None:
+        sessions: Sessions = self.settings["tasnb_sessions"]
+        session = sessions.kept.get(self.get_argument("session", ""))
+        if session is None:
+            answer: dict[str, Any] = {"error": "this page is too old; reload it"}
+        else:
+            asked = json.loads(self.get_body_argument("asked"))
+            buffers = [file["body"] for file in self.request.files.get("picture", [])]
+            answer = await asyncio.to_thread(session.answer, asked, buffers)
+        self.finish(answer)
 
 
 def explore(arguments: argparse.Namespace) -> int:
-    """Serves a notebook with nothing but the explorer, until Ctrl-C."""
+    """Serves the explorer until Ctrl-C."""
     from tasnb.settings import make_settings
     from tasnb.workbook.parameters import settings_from_text
 
+    if not arguments.port.isdigit() or not 0 < int(arguments.port) < 65536:
+        raise InputError(f"--port {arguments.port!r}: should be a number from 1 to 65535")
     overrides = {"profile": arguments.profile, **settings_from_text(dict(arguments.parameters))}
-    make_settings(**overrides)
-    image = arguments.image and str(Path(arguments.image).expanduser().absolute())
-    if image:
-        from tasnb.segmentation import pictures
-
-        pictures.asked(image, make_settings(**overrides))  # unreadable ones are said here
-    port = free_port(arguments.port)
-    with tempfile.TemporaryDirectory() as folder:
-        notebook = write_notebook(Path(folder), image, arguments.expression, overrides)
-        server = serve(notebook, port)
-        try:
-            address = f"http://{HOST}:{port}"
-            wait_for(address, server)
-            print(f"explorer: {address} (Ctrl-C ends it)", flush=True)
-            if not arguments.no_browser:
-                webbrowser.open(address)
-            server.wait()
-        except KeyboardInterrupt:
-            print()
-            return 0
-        finally:
-            end(server)
-    raise InputError("the explorer's server ended by itself; see its messages above")
+    image = arguments.image and str(Path(arguments.image).expanduser())
+    sessions = Sessions(make_settings(**overrides), image, arguments.expression)
+    options = {"ip": "127.0.0.1", "port": arguments.port, "default_url": "/explorer"}
+    options |= {"log_level": "ERROR", "answer_yes": True, "allow_root": True}
+    options["open_browser"] = not arguments.no_browser
+    server = ServerApp.instance()
+    server.initialize(
+        argv=[f"--ServerApp.{name}={value}" for name, value in options.items()],
+        find_extensions=False,
+    )
+    server.web_app.settings["tasnb_sessions"] = sessions
+    handlers = [(rf"{server.base_url}explorer{rest}", kind) for rest, kind in ROUTES.items()]
+    server.web_app.add_handlers(".*$", handlers)
+    print(f"explorer: {server.display_url.split()[0]} (Ctrl-C ends it)", flush=True)
+    server.log.setLevel(logging.CRITICAL + 1)  # it would print the address again
+    server.start()
+    return 0
 
 
-def write_notebook(
-    folder: Path, image: str | None, expression: str, overrides: dict[str, Any]
-) -> Path:
-    """A notebook with one cell, which shows the explorer."""
-    import nbformat
-
-    given = "".join(f", {name}={value!r}" for name, value in overrides.items())
-    code = f"import tasnb\ntasnb.explore({image!r}, {expression!r}{given})"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    notebook.metadata.title = "TAS explorer"
-    path = folder / "explorer.ipynb"
-    nbformat.write(notebook, path)
-    return path
-
-
-def serve(notebook: Path, port: int) -> subprocess.Popen[bytes]:
-    """Starts Voilà, which runs a notebook for every visitor and shows only its output."""
-    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}"]
-    command += [f"--Voila.ip={HOST}", "--port_retries=0", "--Voila.log_level=ERROR"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "JUPYTER_PLATFORM_DIRS": "1"}
-    return subprocess.Popen(command, env=environment, start_new_session=True)
-
-
-def free_port(text: str) -> int:
-    """The port asked for, or any free one if it is taken.
-
-    Raises:
-        InputError: It is not a port.
-    """
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise InputError(f"--port {text!r}: should be a number from 1 to 65535")
-    for port in (int(text), 0):
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                tried.bind((HOST, port))
-            except OSError:
-                continue
-            return int(tried.getsockname()[1])
-    raise InputError(f"--port {text}: no port of {HOST} can be used")
-
-
-def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Returns once the server answers.
-
-    Raises:
-        InputError: It ended, or did not answer for ``SLOW`` seconds.
-    """
-    began = time.monotonic()
-    while time.monotonic() - began < SLOW:
-        if server.poll() is not None:
-            raise InputError("the explorer's server could not be started; see its messages above")
-        try:
-            with urllib.request.urlopen(f"{address}/voila/static/", timeout=2):
-                return
-        except urllib.error.HTTPError:
-            return  # it answers
-        except OSError:
-            time.sleep(0.3)
-    raise InputError(f"the explorer's server did not answer for {SLOW} seconds")
-
-
-def end(server: subprocess.Popen[bytes]) -> None:
-    """Ends the server and its kernels."""
-    if server.poll() is None:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
+ROUTES = {"": Page, "/ask": Ask}

@@ -617,4 +617,25 @@ function render({ model, el }) {
   return () => { model.off("msg:custom", answered); explorer.close(); };
 }
 
+/** An `ask` for a page that `python -m tasnb explore` serves. */
+export function askServer(address) {
+  return async (wanted, buffers, warn) => {
+    const form = new FormData();
+    form.append("asked", JSON.stringify(wanted));
+    for (const buffer of buffers) form.append("picture", new Blob([buffer]), "picture");
+    const late = setTimeout(() => warn("Still computing …"), PATIENCE);
+    try {
+      const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1] ?? "";
+      const response = await fetch(address,
+        { method: "POST", body: form, headers: { "X-XSRFToken": xsrf } });
+      if (!response.ok) return { error: `The explorer answered “${response.status}”: reload the page.` };
+      return await response.json();
+    } catch {
+      return { error: "The explorer is not running any more; start it again: python -m tasnb explore" };
+    } finally {
+      clearTimeout(late);
+    }
+  };
+}
+
 export default { render };

@@ -12,9 +12,14 @@ SCRIPT = HERE / "explorer.js"
 STYLE = HERE / "explorer.css"
 
 
-def page(view: dict[str, Any]) -> str:
-    """The page of a view, see ``content``."""
+def page(view: dict[str, Any], address: str = "") -> str:
+    """The page of a view, see ``content``.
+
+    Args:
+        address: Where a server answers what the page asks; "": the page stands alone.
+    """
     parts = {
+        "ADDRESS": html.escape(address, quote=True),
         "STYLE": STYLE.read_text(encoding="utf-8"),
         "VIEW": as_script(view),
         "SCRIPT": SCRIPT.read_text(encoding="utf-8"),

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import reprlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ from tasnb.datasets.splits import Split, columns
 from tasnb.explorer import content, page
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
+from tasnb.models import parsers
+from tasnb.models.encoders import load_encoder
 from tasnb.profiles import RECIPES, title
-from tasnb.results.shown import provenance
 from tasnb.results.analysis import GOOD
+from tasnb.results.shown import provenance
 from tasnb.segmentation import pictures
 from tasnb.settings import InputError, Settings, make_settings, short, unknown
 from tasnb.workbook.kernels import RUN
@@ -77,6 +80,17 @@ class Session:
             self._open_column(expression)
         else:
             self.open(image, expression or ASKED_FIRST)
+
+    def warm(self) -> None:
+        """Loads what new expressions need in the background, so that the first is quick, too."""
+
+        def load() -> None:
+            with contextlib.suppress(Exception):  # asking will say what is wrong
+                parsers.load_parser(self.settings.spacy_model)
+                for encoder in self.settings.encoders:
+                    load_encoder(encoder, self.settings).encode_texts(["a thing"])
+
+        threading.Thread(target=load, daemon=True).start()
 
     # -- what is open --------------------------------------------------------------------------
 
@@ -233,6 +247,8 @@ class Explorer(anywidget.AnyWidget):
         self.session = session
         super().__init__(view=session.view())
         self.on_msg(self._asked)
+        if not nobody_clicks():
+            session.warm()
 
     def _asked(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
         with quiet():
@@ -240,14 +256,17 @@ class Explorer(anywidget.AnyWidget):
         self.send({"number": message.get("number"), **answer})
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        if os.environ.get(RUN) == "1":  # nobody can click: a page that needs no kernel
+        if nobody_clicks():  # a page that needs no kernel
             text = f"explorer: {self.view['expressions'][0]['text']}"
             return {"text/html": page.fragment(self.view), "text/plain": text}, {}
         return super()._repr_mimebundle_(**options)
 
 
+def nobody_clicks() -> bool:
+    """Whether the notebook is run by ``python -m tasnb run``."""
+    return os.environ.get(RUN) == "1"
+
+
 def quiet() -> contextlib.AbstractContextManager[Any]:
     """Progress bars of an answer would end up under some other cell."""
     return contextlib.redirect_stderr(io.StringIO())
-
-
