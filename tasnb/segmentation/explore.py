@@ -27,7 +27,14 @@ from tasnb.profiles import RECIPES, title
 from tasnb.results.analysis import GOOD
 from tasnb.results.shown import provenance
 from tasnb.segmentation import pictures
-from tasnb.settings import InputError, Settings, make_settings, short, unknown
+from tasnb.settings import (
+    InputError,
+    Settings,
+    check_whole,
+    make_settings,
+    short,
+    unknown,
+)
 from tasnb.workbook.kernels import RUN
 
 if TYPE_CHECKING:
@@ -38,7 +45,12 @@ ASKED_FIRST = "the person on the left"
 
 
 def explore(
-    image: Picture | None = None, expression: str = "", profile: str = "embedded", **overrides: Any
+    image: Picture | None = None,
+    expression: str = "",
+    profile: str = "embedded",
+    sentence: int = 0,
+    settings: Settings | None = None,
+    **overrides: Any,
 ) -> Explorer:
     """Shows a picture, its masks, their scores, and what changes them.
 
@@ -48,6 +60,8 @@ def explore(
         expression: A referring expression; without an image, the first sentence of the column that
             contains it, or else it is asked about the column's first picture.
         profile: Selects the models.
+        sentence: Without an image and an expression, the number of the sentence to begin with.
+        settings: Used in place of a profile, such as ``pipeline.settings`` in a notebook.
         **overrides: Other settings.
 
     Returns:
@@ -57,7 +71,8 @@ def explore(
     Raises:
         InputError: As from ``segment``.
     """
-    return Explorer(Session(make_settings(profile, **overrides), image, expression))
+    given = settings.model_dump() if settings else {"profile": profile}
+    return Explorer(Session(make_settings(**{**given, **overrides}), image, expression, sentence))
 
 
 class Session:
@@ -65,10 +80,15 @@ class Session:
 
     Args:
         settings: The settings that it starts from.
-        image, expression: As in ``explore``.
+        image, expression, sentence: As in ``explore``.
+
+    Raises:
+        InputError: As from ``explore``.
     """
 
-    def __init__(self, settings: Settings, image: Picture | None, expression: str = "") -> None:
+    def __init__(
+        self, settings: Settings, image: Picture | None, expression: str = "", sentence: int = 0
+    ) -> None:
         self.settings = settings
         self.pipeline = Pipeline(settings)
         self.pipelines: dict[tuple[str, ...], Pipeline] = {}
@@ -77,7 +97,7 @@ class Session:
         self.named = ""  # how code refers to the picture
         self.jumps: dict[str, list[int]] = {}
         if image is None:
-            self._open_column(expression)
+            self._open_column(expression, sentence)
         else:
             self.open(image, expression or ASKED_FIRST)
 
@@ -102,13 +122,14 @@ class Session:
         self.named = named or (reprlib.repr(str(image)) if isinstance(image, str) else "image")
         self.about = "A picture of your own."
 
-    def _open_column(self, expression: str) -> None:
+    def _open_column(self, expression: str, sentence: int) -> None:
         dataset, split = columns(self.settings)[0]
         self.split = self.pipeline.split(dataset, split)
         scored = self.pipeline.scored(dataset, split, self.encoder)
         self.jumps = worth_a_look(scored, self.settings)
         self.about = f"{title(dataset)} {split}."
-        self.at = 0
+        check_whole("sentence", sentence, 0, len(self.split.sentences) - 1)
+        self.at = sentence
         if expression:
             check_expression(expression)
             found = self.split.sentences["sentence"].str.contains(expression, regex=False)
