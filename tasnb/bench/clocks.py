@@ -22,7 +22,7 @@ import pandas as pd
 
 from tasnb.datasets.images import image_key, load_image
 from tasnb.datasets.splits import Split
-from tasnb.models.devices import wait
+from tasnb.models.devices import entry_points, wait
 from tasnb.settings import Settings
 
 OTHER = "everything else"
@@ -222,16 +222,11 @@ def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
 def _forwards(loaded: Any, kind: str) -> list[tuple[Any, str, str]]:
     """The entry points of a model's forward passes: owner, attribute, name of the clock."""
     model = getattr(loaded, "model", None)
-    wanted = {
-        "proposals": ("image_encoder", "prompt_encoder", "mask_decoder"),
-        "encoder": ("vision_model", "qformer"),
-    }
-    parts = [p for p in wanted.get(kind, ()) if hasattr(model, p)]
-    if parts:
-        return [(getattr(model, p), "forward", f"{FORWARD}{kind}, {p}") for p in parts]
-    own = ("generate", "get_image_embeddings", "encode_images", "encode_texts", "masks")
-    own += ("encode_image", "encode_text", "forward")
-    return [(model, call, f"{FORWARD}{kind}, {call}") for call in own]
+    inside = {id(part): name for name, part in getattr(model, "named_children", list)()}
+    return [
+        (owner, call, f"{FORWARD}{kind}, {inside.get(id(owner), call)}")
+        for owner, call in entry_points(loaded)
+    ]
 
 
 def copies(split: Split, count: int, folder: Path) -> Split:

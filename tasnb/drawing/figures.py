@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,15 +29,31 @@ COLOURS = (
     "#b6ff00", "#a3004f", "#00897b", "#8d5524",
 )  # fmt: skip
 """Colours of masks: brighter than most objects, and very different from their neighbours."""
+DPI = 130  # of saved figures
 HALO, LINE = (17, 17, 17), (255, 255, 255)  # an outline visible on dark and light ground
 
 
-def save(figure: Figure, name: str, out: Path) -> Figure:
-    """Writes ``figures/<name>.png`` and returns the figure, so that a notebook shows it."""
+def save(figure: Figure, name: str, out: Path) -> Picture:
+    """Writes ``figures/<name>.png`` and returns the same picture, which a notebook shows.
+
+    A figure itself would be drawn again to be shown. The picture is shown in the figure's size.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(
+        drawn,
+        format="png",
+        dpi=DPI,
+        bbox_inches="tight",
+        facecolor="white",
+        # Half the time of the usual level 6, and files 6 % larger.
+        pil_kwargs={"compress_level": 4},
+    )
+    content = drawn.getvalue()
     with atomic_write(out / "figures" / f"{name}.png") as path:
-        figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
+        path.write_bytes(content)
     plt.close(figure)
-    return figure
+    wide = int.from_bytes(content[16:20])  # in pixels, in the header of every PNG file
+    return Picture(content, format="png", width=round(wide * figure.dpi / DPI))
 
 
 def paint_mask(

@@ -181,21 +181,19 @@ class Pipeline(Stages):
         read = self.expressions(split.sentences["sentence"]).loc[split.sentences["sentence"]]
         sentences = split.sentences.assign(**{name: read[name].to_numpy() for name in read})
         rows_of = masks.groupby("image").indices
-        integers = ("sentence", "mask_id", "area", "intersection")
-        nothing = {name: np.zeros(0, np.int64) for name in integers}
-        frames = [pd.DataFrame({**nothing, "center_x": np.zeros(0), "center_y": np.zeros(0)})]
+        nothing = np.zeros(0, np.int64)
+        numbers, shared, taken = [nothing], [nothing], [nothing]
         for image, group in sentences.groupby("image", sort=False):
-            rows = rows_of.get(image, np.zeros(0, int))
+            rows = rows_of.get(image, nothing)
             if not len(rows):
                 continue
-            own = masks.iloc[rows]
-            frame = {
-                "sentence": np.repeat(group.index.to_numpy(), len(rows)),
-                "intersection": proposals.intersections_with_truth(group, own).ravel(),
-            }
-            same = ("mask_id", "area", "center_x", "center_y")
-            frames.append(pd.DataFrame({**frame, **{c: np.tile(own[c], len(group)) for c in same}}))
-        pairs = pd.concat(frames[1:] or frames, ignore_index=True)
+            numbers.append(np.repeat(group.index.to_numpy(), len(rows)))
+            shared.append(proposals.intersections_with_truth(group, masks.iloc[rows]).ravel())
+            taken.append(np.tile(rows, len(group)))
+        found = {"sentence": np.concatenate(numbers), "intersection": np.concatenate(shared)}
+        rows = np.concatenate(taken)
+        same = ("mask_id", "area", "center_x", "center_y")
+        pairs = pd.DataFrame({**found, **{name: masks[name].to_numpy()[rows] for name in same}})
         pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
         orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
         pairs["in_region"] = rectifier.in_region_grouped(

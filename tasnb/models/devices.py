@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -29,6 +30,9 @@ and lite. A model that is larger has the memory to itself."""
 
 loads: Counter[Hashable] = Counter()
 """How often each model was built in this process: more than once if it was dropped meanwhile."""
+
+built: list[Callable[[Any], None]] = []
+"""Called with every model that is built in this process, before its first use."""
 
 _resident: OrderedDict[Hashable, Any] = OrderedDict()  # least recently used first
 
@@ -62,9 +66,8 @@ def compile_tower(tower: nn.Module) -> None:
 
 def wait() -> None:
     """Waits until the GPU, if there is one, has finished its work, for measurements of time."""
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # without it there is no work, and importing it takes time
+    if torch and torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
@@ -85,10 +88,29 @@ def resident(key: Hashable, build: Callable[[], T]) -> T:
         _make_room(ROOM)
         model = build()
         loads[key] += 1
+        for call in built:
+            call(model)
         _resident[key] = model
         _make_room(max(ROOM, bytes_of(model)))
     _resident.move_to_end(key)
     return _resident[key]
+
+
+def entry_points(loaded: Any) -> list[tuple[Any, str]]:
+    """Owners and names of the methods that are the passes of a network, a captioner or an encoder.
+
+    Networks compiled by ``compile_tower`` are left out: nothing can be put around their forward.
+    """
+    model = getattr(loaded, "model", None)
+    if hasattr(loaded, "caption"):
+        return [(model, "generate")]
+    parts = ("image_encoder", "prompt_encoder", "mask_decoder", "vision_model", "qformer")
+    found = [(getattr(model, part), "forward") for part in parts if hasattr(model, part)]
+    if not found:
+        own = ("get_image_embeddings", "encode_images", "encode_texts", "masks")
+        own += ("encode_image", "encode_text", "forward")
+        found = [(model, name) for name in own if hasattr(model, name)]
+    return [one for one in found if getattr(one[0], "_compiled_call_impl", None) is None]
 
 
 @in_one_thread

@@ -10,6 +10,7 @@ import base64
 import json
 import math
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,12 +19,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pycocotools import mask as coco_mask
 
 from tasnb import profiles
 from tasnb.datasets.images import ImageFile
 from tasnb.datasets.splits import column_name, columns
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.proposals import decode
 from tasnb.results import breakdown, shown, tables
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
@@ -58,13 +59,15 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
     scored = pipeline.scored(dataset, split, encoder)
     frame = breakdown.column(pipeline, dataset, split, encoder)
     chosen = {
-        method: tables.outcome(pipeline, method, encoder, dataset, split)["mask_id"]
+        method: tables.outcome(pipeline, method, encoder, dataset, split)["mask_id"].to_numpy()
         for method in breakdown.COMPARED
     }
-    captions = scored.pairs.set_index(["sentence", "mask_id"])["caption"]
+    names = ["sentence", "mask_id", "caption"]
+    captions = {(s, m): said for s, m, said in scored.pairs[names].itertuples(index=False)}
+    shown_too = scored.sentences[["ref_id", "caption", "negatives"]].to_dict("records")
     rows = []
-    for index, row in frame.iterrows():
-        sentence = scored.sentences.loc[index]
+    # Rows as dicts, since a page has thousands and access through the frame is slow.
+    for index, (row, sentence) in enumerate(zip(frame.to_dict("records"), shown_too, strict=True)):
         ids = {method: int(chosen[method][index]) for method in breakdown.COMPARED}
         named = [word for kind, word in MENTIONS.items() if row[kind]]
         rows.append(
@@ -94,8 +97,8 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
         "rows": rows,
         "images": _images(pipeline, data, scored.sentences, chosen, folder),
         "truths": {
-            str(ref): outline(data.ground_truth(index))
-            for index, ref in data.sentences["ref_id"].drop_duplicates().items()
+            str(truth.ref_id): _outline(truth.height, truth.width, truth.ground_truth)
+            for truth in data.sentences.drop_duplicates("ref_id").itertuples()
         },
     }
     script = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
@@ -136,7 +139,8 @@ def _images(
     found = {}
     for image, rows in sentences.groupby("image", sort=False):
         own = by_image.get(image, masks[:0])
-        outlines = zip(own["mask_id"], map(outline, decode(own)), strict=True)
+        drawn = map(_outline, own["height"], own["width"], own["counts"])
+        outlines = zip(own["mask_id"], drawn, strict=True)
         first = rows.iloc[0]
         found[str(image)] = {
             "file": _source(data.images[image], folder),
@@ -154,12 +158,24 @@ def _source(image: ImageFile, folder: Path) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
+@lru_cache(maxsize=20_000)  # encoders choose the same masks, and columns share images
+def _outline(height: int, width: int, counts: bytes) -> str:
+    """``outline`` of a mask as COCO's run lengths."""
+    return outline(coco_mask.decode({"size": [height, width], "counts": counts}).astype(bool))
+
+
 def outline(mask: npt.NDArray[np.bool_]) -> str:
     """The outlines of a mask (H, W), holes included, as an SVG path in pixels."""
-    fine = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
-    lines, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    whole = mask.astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(whole)
+    if not width:
+        return ""
+    part = whole[top : top + height, left : left + width]
+    fine = cv2.resize(part, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
+    at = (2 * left, 2 * top)
+    lines, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=at)
     parts = []
     for line in lines:
         smooth = (cv2.approxPolyDP(line, 1.0, True)[:, 0] + 0.5) / 2
-        parts.append("M" + "L".join(f"{x:g} {y:g}" for x, y in smooth) + "Z")
+        parts.append("M" + "L".join([f"{x:g} {y:g}" for x, y in smooth.tolist()]) + "Z")
     return "".join(parts)

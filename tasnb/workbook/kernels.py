@@ -7,19 +7,16 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 from tasnb.settings import InputError
+from tasnb.workbook.spare import KERNEL, Kernel
 
-KERNEL = "python3"
-RUN = "TASNB_RUN"
-"""Environment variable that is "1" in kernels started here. Otherwise a notebook is run by hand,
-and `tasnb.workbook.start` makes sure that it does not write into a finished run."""
 CELL_SECONDS = 12 * 3600  # a cell may take hours on the paper's data, but a hung one must end
 
 
@@ -42,15 +39,16 @@ def check_kernel() -> None:
 
 
 def execute(
-    source: Path, target: Path, parameters: Mapping[str, Any], prepare_only: bool = False
+    source: Path, target: Path, parameters: Mapping[str, Any], kernel: Kernel | None = None
 ) -> Any:
     """Runs a notebook with papermill, and shows its progress bars in this terminal.
 
     Args:
-        source: the notebook; its cells run in its folder.
+        source: the notebook.
         target: the executed notebook, saved after every cell.
         parameters: checked values, injected after the cell tagged `parameters`.
-        prepare_only: inject the parameters without running anything.
+        kernel: runs the cells in its folder, and is shut down. None: only inject the parameters
+            without running anything.
 
     Returns:
         The executed notebook, an nbformat node.
@@ -61,66 +59,80 @@ def execute(
         TimeoutError: a cell took longer than `CELL_SECONDS`.
     """
     import papermill  # takes a second
+    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are reported once, by us
 
     def literal(path: Path) -> str:  # papermill formats {...} in a path
         return str(path).replace("{", "{{").replace("}", "}}")
 
-    with _away_from_terminal() as terminal, _environment({RUN: "1"}):
-        return papermill.execute_notebook(
-            literal(source),
-            literal(target),
-            parameters=dict(parameters),
-            kernel_name=KERNEL,
-            language="python",  # also for a notebook whose metadata does not state it
-            cwd=source.parent,
-            execution_timeout=CELL_SECONDS,
-            start_timeout=300,
-            prepare_only=prepare_only,
-            progress_bar=False,
-            stderr_file=ProgressBars(terminal),
-            coalesce_streams=True,  # the saved notebook keeps only the last state of a bar
-        )
-
-
-@contextmanager
-def _environment(names: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for processes started while the body runs."""
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
     try:
-        yield
+        with _away_from_terminal() as terminal:
+            return papermill.execute_notebook(
+                literal(source),
+                literal(target),
+                parameters=dict(parameters),
+                engine_name=_engine(),
+                kernel_name=KERNEL,
+                language="python",  # also for a notebook whose metadata does not state it
+                execution_timeout=CELL_SECONDS,
+                start_timeout=300,
+                prepare_only=kernel is None,
+                progress_bar=False,
+                stderr_file=ProgressBars(terminal),
+                coalesce_streams=True,  # the saved notebook keeps only the last state of a bar
+                km=kernel and kernel.manager,
+            )
+    except DeadKernelError as error:
+        words = kernel.words() if kernel else []
+        raise RuntimeError(" ".join([str(error), *words])[:300]) from None
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        if kernel:
+            kernel.close()
+
+
+@cache
+def _engine() -> str:
+    """Registers papermill's engine for kernels that have been started already; its name."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(
+            cls,
+            nb_man: Any,
+            kernel_name: str,
+            start_timeout: float = 60,
+            execution_timeout: float | None = None,
+            input_path: str | None = None,
+            **options: Any,
+        ) -> Any:
+            client = PapermillNotebookClient(
+                nb_man,
+                kernel_name=kernel_name,
+                startup_timeout=start_timeout,
+                timeout=execution_timeout,
+                log=logging.getLogger("papermill"),
+                **options,
+            )
+            return client.execute(cleanup_kc=True)  # shuts the kernel down as if it were its own
+
+    papermill_engines.register("tasnb", Engine)
+    return "tasnb"
 
 
 @contextmanager
 def _away_from_terminal() -> Iterator[TextIO]:
-    """Hides what a kernel process writes to the stderr that it inherits; yields the terminal.
-
-    These are warnings on startup and tracebacks on interruption, but also the last messages of a
-    kernel that died, which are added to the error.
-    """
-    from nbclient.exceptions import DeadKernelError
-
+    """Hides what libraries write to stderr, such as on interruption; yields the terminal."""
     sys.stderr.flush()
     with (
         os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal,
-        tempfile.TemporaryFile() as hidden,
+        open(os.devnull, "w") as hidden,
     ):
         os.dup2(hidden.fileno(), 2)
         try:
             yield terminal
-        except DeadKernelError as error:
-            hidden.seek(0)
-            lines = hidden.read().decode(errors="replace").splitlines()
-            words = [line for line in lines if line and not line.startswith("[IPKernelApp]")]
-            raise RuntimeError(" ".join([str(error), *words])[:300]) from None
         finally:
             sys.stderr.flush()
             os.dup2(terminal.fileno(), 2)

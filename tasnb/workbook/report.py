@@ -55,6 +55,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
         **_notebooks(out, earlier),
         "sentences": ("Sentences", _sentences(out)),
         "settings": ("Settings", _settings(settings)),
+        "times": ("Times", _times(record)),
         "versions": ("Versions and checkpoints", _versions(settings, record)),
     }
     parts = {name: part for name, part in parts.items() if part[1]}
@@ -283,6 +284,28 @@ def _settings(settings: Settings) -> str:
         for name, value in settings.model_dump(mode="json").items()
     ]
     return _rows(("setting", "value", ""), rows)
+
+
+def _times(record: Mapping[str, Any]) -> str:
+    """Seconds of each notebook when it was run, and of which in stages and in passes."""
+    parts = ("seconds", "stages", "passes")
+    notebooks = record.get("notebooks", {})
+    rows = [
+        (name, {"seconds": one["seconds"], **(one.get("times") or {})})
+        for name, one in notebooks.items()
+    ]
+    if len(rows) > 1 and all(own.keys() >= set(parts) for _, own in rows):
+        rows.append(("all", {part: sum(own[part] for _, own in rows) for part in parts}))
+    head = ("notebook", "seconds", "in stages", "in passes through networks", "% in passes")
+    lines = [
+        (
+            name,
+            *(f"{own[part]:.1f}" if part in own else "" for part in parts),
+            f"{100 * own['passes'] / own['seconds']:.0f}" if "passes" in own else "",
+        )
+        for name, own in rows
+    ]
+    return _rows(head, lines) if lines else ""
 
 
 def _versions(settings: Settings, record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 This adds what papermill lacks: parameters are checked before a kernel starts, notebooks are skipped
 if nothing they depend on has changed, and a record marks a notebook as done. For each notebook,
 ``<out>/notebooks/`` receives ``NN_name.ipynb`` (executed), ``.html`` and, last, ``.run.json``.
-Notebooks run one after another, each in its own kernel process.
+Notebooks run one after another, each in its own kernel process, which may have been started early.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from tasnb.workbook.parameters import (
     settings_of,
 )
 from tasnb.workbook.report import write_index
+from tasnb.workbook.spare import Kernel, Kernels
 
 NOTEBOOKS = ROOT / "notebooks"
+TOLD = ("parameters", "seconds", "times", "finished")  # of a notebook, in run.json
 
 
 class NotebookFailed(RuntimeError):
@@ -95,9 +97,7 @@ def run(
     check_writable(folder)
     if prepare_only:
         for book, parameters in jobs:
-            execute(
-                book.path, folder / f"{book.name}.prepared.ipynb", parameters, prepare_only=True
-            )
+            execute(book.path, folder / f"{book.name}.prepared.ipynb", parameters)
         return folder
     check_writable(settings.store)
     check_kernel()
@@ -139,17 +139,26 @@ def _run_all(
     (settings.out / "run.json").unlink(missing_ok=True)
     same = _same(settings)
     done: dict[str, Any] = {}
-    for number, (book, parameters) in enumerate(jobs, start=1):
-        title = f"[{number}/{len(jobs)}] {book.name}"
-        key, file = _key(book, parameters, same), _record_of(book, settings.out)
-        if not force and not records.changes(file, key, settings.out):
-            print(f"{title}: up to date", flush=True)
-            record = records.read(file) or {}
-        else:
-            print(title, flush=True)
-            record = _run_one(book, parameters, key, settings.out)
-            print(f"{title}: {record['seconds']:.0f} s", flush=True)
-        done[book.name] = {name: record[name] for name in ("parameters", "seconds", "finished")}
+
+    def waits(job: tuple[Notebook, dict[str, Any]]) -> bool:
+        key, file = _key(*job, same), _record_of(job[0], settings.out)
+        return force or bool(records.changes(file, key, settings.out))
+
+    with Kernels() as kernels:
+        for number, (book, parameters) in enumerate(jobs, start=1):
+            title = f"[{number}/{len(jobs)}] {book.name}"
+            if not waits((book, parameters)):
+                print(f"{title}: up to date", flush=True)
+                record = records.read(_record_of(book, settings.out)) or {}
+            else:
+                print(title, flush=True)
+                kernel = kernels.take(book.path.parent)
+                if any(map(waits, jobs[number:])):
+                    kernels.reserve(book.path.parent)
+                key = _key(book, parameters, same)
+                record = _run_one(book, parameters, key, settings.out, kernel)
+                print(f"{title}: {record['seconds']:.0f} s", flush=True)
+            done[book.name] = {name: record[name] for name in TOLD if name in record}
 
     run_record = {
         "settings": settings.model_dump(mode="json"),
@@ -211,7 +220,7 @@ def _earlier(
 
 
 def _run_one(
-    book: Notebook, parameters: dict[str, Any], key: dict[str, Any], out: Path
+    book: Notebook, parameters: dict[str, Any], key: dict[str, Any], out: Path, kernel: Kernel
 ) -> dict[str, Any]:
     """Executes a notebook, and writes its page and record if it finishes."""
     from papermill.exceptions import PapermillExecutionError
@@ -225,7 +234,7 @@ def _run_one(
     record_file.unlink(missing_ok=True)  # its tables are about to be overwritten
     began, before = time.time(), records.stamps(out)
     try:
-        notebook = execute(book.path, temporary, parameters)
+        notebook = execute(book.path, temporary, parameters, kernel)
     except PapermillExecutionError as error:
         where, what = f"{book.name}, cell {error.exec_count}", " ".join(error.evalue.split())
         temporary.replace(failed)
@@ -262,6 +271,7 @@ def _run_one(
         "outputs": outputs,
         "finished": records.now(),
         "seconds": round(time.time() - began, 1),
+        "times": kernel.times,
         "status": "ok",
     }
     records.write(record_file, record)

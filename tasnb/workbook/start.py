@@ -23,8 +23,9 @@ from tasnb import __version__
 from tasnb.method.pipeline import Pipeline
 from tasnb.settings import ROOT, InputError, Settings
 from tasnb.store.files import fingerprint
-from tasnb.workbook.kernels import RUN
+from tasnb.workbook import times
 from tasnb.workbook.parameters import CHANGES, settings_of
+from tasnb.workbook.spare import RUN
 
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 _LONGEST = 100  # characters of a scratch folder's name
@@ -51,6 +52,7 @@ def start(names: Mapping[str, Any]) -> Pipeline:
     }
     settings = settings_of(parameters)
     by_hand = os.environ.get(RUN) != "1"
+    times.watch()
     if by_hand:
         named = parameters.get("out") or parameters.get(CHANGES, {}).get("out")
         settings = settings.model_copy(update={"out": _place(settings, bool(named))})

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from tasnb.drawing import figures
 
@@ -18,6 +23,23 @@ def test_nothing_to_show(draw, tmp_path) -> None:
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["nothing to show"]
     figure.savefig(tmp_path / "a.png")
     plt.close(figure)
+
+
+def test_a_saved_figure_is_shown_as_it_was_saved(tmp_path, monkeypatch) -> None:
+    """Drawn once: what a notebook shows are the bytes of the file, in the figure's own size."""
+    figure, axes = plt.subplots(figsize=(4, 3), dpi=100)
+    axes.plot([0, 1])
+    shown = figures.save(figure, "a", tmp_path)
+    monkeypatch.setattr(Figure, "savefig", None)  # nothing is drawn any more
+    monkeypatch.setattr(Figure, "draw", None)
+    content = (tmp_path / "figures/a.png").read_bytes()
+    with PIL.Image.open(io.BytesIO(content)) as picture:
+        wide, high = picture.size
+    assert shown.data == content and not plt.fignum_exists(figure.number)
+    bundle, about = DisplayFormatter().format(shown)
+    assert about["image/png"] == {"width": shown.width}
+    assert base64.b64decode(bundle["image/png"]) == content
+    assert wide > high > 300 and abs(shown.width - wide / 1.3) < 1
 
 
 def luminance(colour) -> float:

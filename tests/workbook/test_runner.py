@@ -309,6 +309,15 @@ def test_kernels_know_that_they_are_the_runner_s(place, tmp_path):
     assert "TASNB_RUN" not in os.environ
 
 
+def test_the_times_of_a_kernel_are_recorded(place, tmp_path):
+    folder, where = place
+    cell = "import os\nos.write(int(os.environ['TASNB_TIMES']), b'{\"stages\": 2, \"passes\": 1}')"
+    make(folder / "01_x.ipynb", cell)
+    run(select(folder=folder), where)
+    record = json.loads((tmp_path / "{out} put/run.json").read_text())
+    assert record["notebooks"]["01_x"]["times"] == {"stages": 2, "passes": 1}
+
+
 @pytest.mark.slow
 def test_pages_of_sentences_of_an_earlier_choice_go(place, tmp_path):
     """A page of a split that is no longer part of the run would be linked in its report."""

@@ -17,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import tasnb
 from tasnb.settings import ROOT, InputError, make_settings
-from tasnb.workbook.kernels import RUN
+from tasnb.workbook.spare import RUN
 from tasnb.workbook.start import scratch_name
 
 SCRATCH = ROOT / "runs" / "scratch"

@@ -1,0 +1,108 @@
+"""The time that a notebook's kernel spends in stages, and in passes through networks.
+
+The entry points are those of ``python -m tasnb bench``. For the baselines of Table 1, which take
+networks apart, they are the functions that compute a map or vectors from pixels. What a library
+does between passes, such as SAM's non-maximum suppression, does not count; the beam search around
+a captioner's passes does, since one call does both.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+from tasnb.models import devices, parsers
+from tasnb.store.shards import Stage
+
+HANDLE = "TASNB_TIMES"
+"""Environment variable with the number of an open file, to which a kernel writes its times."""
+
+
+class Timer:
+    """Seconds spent in functions of one kind; calls of one inside another count once.
+
+    Only the main thread counts, which runs the cells. Processes of a Dask cluster do not.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._running = False
+
+    def wrap(self, owner: Any, attribute: str) -> None:
+        """Counts the calls of a function or method of ``owner``, and the steps of a generator."""
+        function = getattr(owner, attribute)
+        if getattr(function, "timed", False):
+            return
+
+        @wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            found = self._timed(lambda: function(*arguments, **options))
+            return self._steps(found) if isinstance(found, Iterator) else found
+
+        call.timed = True  # type: ignore[attr-defined]
+        setattr(owner, attribute, call)
+
+    def _timed(self, work: Callable[[], Any]) -> Any:
+        if self._running or threading.current_thread() is not threading.main_thread():
+            return work()
+        self._running = True
+        began = time.perf_counter()
+        try:
+            found = work()
+            devices.wait()
+            return found
+        finally:
+            self.seconds += time.perf_counter() - began
+            self._running = False
+
+    def _steps(self, steps: Iterator[Any]) -> Iterator[Any]:
+        end = object()
+        while (step := self._timed(lambda: next(steps, end))) is not end:
+            yield step
+
+
+def watch() -> None:
+    """Writes the times of this process to the file ``HANDLE`` when it ends, if there is one."""
+    handle = os.environ.pop(HANDLE, None)
+    if handle is None:
+        return
+    stages, passes = Timer(), Timer()
+    stages.wrap(Stage, "_compute")
+    devices.built.append(lambda model: _time_passes(passes, model))
+    load = parsers.load_parser
+
+    @wraps(load)
+    def load_parser(*arguments: Any) -> Any:
+        parser = load(*arguments)
+        passes.wrap(parser, "pipe")
+        return parser
+
+    parsers.load_parser = load_parser
+
+    def write() -> None:
+        content = {"stages": round(stages.seconds, 2), "passes": round(passes.seconds, 2)}
+        os.write(int(handle), json.dumps(content).encode())
+
+    atexit.register(write)
+
+
+def _time_passes(passes: Timer, loaded: Any) -> None:
+    """Times the passes of a model that has just been loaded."""
+    for owner, attribute in devices.entry_points(loaded):
+        passes.wrap(owner, attribute)
+    if hasattr(getattr(loaded, "model", None), "visual"):  # an encoder of open_clip
+        from tasnb.baselines import activation_maps, region_features
+
+        for module, names in (
+            (activation_maps, ("score_map", "clip_surgery", "grad_cam")),
+            (region_features, ("region_tokens", "global_features")),
+        ):
+            for name in names:
+                passes.wrap(module, name)
+        passes.wrap(loaded.model.visual, "forward")  # called without the rest by Global-Local
