@@ -33,7 +33,8 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -45,7 +46,6 @@ from pycocotools import mask as coco_mask
 from tasnb.datasets.splits import Split
 from tasnb.method import language, released
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.proposals import decode
 from tasnb.method.scores import ScoreTable
 from tasnb.models import parsers
 from tasnb.profiles import RECIPES
@@ -53,97 +53,139 @@ from tasnb.settings import Settings, make_settings, short
 
 FORMAT = 1
 WIDEST = 1600  # pixels of the longer side; a larger picture is scaled down to be shown
-CHOICES = ("caption_input", "clip_input")
 INPUTS = {"caption_input": ("blur", "crop"), "clip_input": ("crop", "blur")}
-DIGITS = 8  # of scores, whose embeddings are in 32 bits
+DIGITS, FEW = 8, 5  # of scores, whose embeddings are in 32 bits; and where space matters
 
 View = dict[str, Any]
 
 
-def view_of(
-    pipeline: Pipeline,
-    split: Split,
-    rows: Sequence[int],
-    *,
-    encoders: Sequence[str] = (),
-    src: str = "",
-    first: int = 0,
-) -> View:
-    """The view of one picture and some of its expressions.
+class Views:
+    """The views of the pictures of a split; what all of them need is computed together.
 
     Args:
         pipeline: Computes what is not stored.
-        split: Contains the picture and the expressions.
-        rows: The expressions' rows in ``split.sentences``, all about the same picture.
-        encoders: Whose scores to include; by default, all of the settings.
-        src: The picture's address; by default, its pixels are included.
-        first: The number of the first expression in its series.
+        split: Contains the pictures and the expressions.
+        tables: The scores by encoder; by default, of all encoders of the settings.
     """
-    settings = pipeline.settings
-    encoders = list(encoders or settings.encoders)
-    sentences = split.sentences.loc[list(rows)].reset_index(drop=True)
-    key = str(sentences["image"].iloc[0])
-    images = {key: split.images[key]}
-    some = Split(split.dataset, split.split, sentences, images)
-    masks = pipeline.refined(images)
-    pixels = pipeline.pixels(images, key)
-    shown, scale = _fitted(pixels)
-    tables = {encoder: pipeline.score(some, encoder) for encoder in encoders}
-    table = tables[encoders[0]]
-    view: View = {
-        "format": FORMAT,
-        "about": "",
-        "picture": {"src": src or data_uri(shown), "size": [shown.shape[1], shown.shape[0]]},
-        "masks": _masks(masks, pixels, scale),
-        "caption": str(pipeline.image_captions(images)[key]),
-        "captions": {settings.caption_input: list(pipeline.captions(images)["caption"])},
-        "blur": round(scale * (0.3 * ((settings.blur_kernel - 1) / 2 - 1) + 0.8), 3),
-        "expressions": [
-            _expression(pipeline, some, number, table, tables, scale)
-            for number in range(len(sentences))
-        ],
-        "first": first,
-        "count": len(sentences),
-        "at": first,
-        "jumps": [],
-        "choice": choice_of(settings, encoders[-1]),
-        "choices": {
-            "recipe": list(RECIPES),
-            "encoder": [short(name) for name in settings.encoders],
-            **{name: list(inputs) for name, inputs in INPUTS.items()},
-        },
-        "names": {short(name): name for name in settings.encoders},
-    }
-    return view | _to_repeat(settings)
+
+    def __init__(
+        self, pipeline: Pipeline, split: Split, tables: Mapping[str, ScoreTable] | None = None
+    ) -> None:
+        self.pipeline, self.split, self.settings = pipeline, split, pipeline.settings
+        encoders = self.settings.encoders
+        self.tables = tables or {name: pipeline.score(split, name) for name in encoders}
+        self.sentences = next(iter(self.tables.values())).sentences
+        self.pairs = {
+            name: dict(list(table.pairs.groupby("sentence"))) for name, table in self.tables.items()
+        }
+        masks = pipeline.refined(split.images)
+        said = pipeline.captions(split.images)["caption"]
+        self.masks = dict(list(masks.assign(caption=said.to_numpy()).groupby("image")))
+        self.nothing = masks[:0].assign(caption="")
+        self.captions = pipeline.image_captions(split.images)
+        self.phrases = pipeline.noun_phrases(self.captions)
+        self.wordnet = parsers.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")
+
+    def view(self, rows: Sequence[int], src: str = "", brief: bool = False) -> View:
+        """The view of one picture and some of its expressions.
+
+        Args:
+            rows: The numbers of the expressions, which are consecutive.
+            src: The picture's address; by default, its pixels are included.
+            brief: Leave out what a page of many pictures has no space for: run lengths and the last
+                digits of scores.
+        """
+        key = str(self.sentences["image"].iloc[rows[0]])
+        height, width = (int(self.sentences[side].iloc[rows[0]]) for side in ("height", "width"))
+        scale = 1.0 if src else min(1.0, WIDEST / max(height, width))
+        size = [max(1, round(scale * side)) for side in (width, height)]
+        masks = self.masks.get(key, self.nothing)
+        settings = self.settings
+        kernel = settings.blur_kernel
+        view: View = {
+            "format": FORMAT,
+            "about": "",
+            "picture": {"src": src or data_uri(self._fitted(key, size)), "size": size},
+            "masks": [_mask(row, scale, brief) for row in masks.to_dict("records")],
+            "caption": str(self.captions[key]),
+            "captions": {settings.caption_input: masks["caption"].tolist()},
+            "blur": round(scale * (0.3 * ((kernel - 1) / 2 - 1) + 0.8), 3),
+            "expressions": [self._expression(row, scale, FEW if brief else DIGITS) for row in rows],
+            "first": int(rows[0]),
+            "count": int(rows[-1]) + 1,
+            "at": int(rows[0]),
+            "jumps": [],
+            "choice": choice_of(settings, list(self.tables)[-1]),
+            "choices": {
+                "recipe": list(RECIPES),
+                "encoder": [short(name) for name in settings.encoders],
+                **{name: list(inputs) for name, inputs in INPUTS.items()},
+            },
+            "names": {short(name): name for name in settings.encoders},
+        }
+        return view | _to_repeat(settings)
+
+    def _fitted(self, key: str, size: list[int]) -> npt.NDArray[np.uint8]:
+        pixels = self.pipeline.pixels(self.split.images, key)
+        if list(pixels.shape[1::-1]) == size:
+            return pixels
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+    def _expression(self, number: int, scale: float, digits: int) -> View:
+        """An expression, what was read from it, and its scores."""
+        sentence = self.sentences.iloc[number]
+        scores: dict[str, dict[str, list[float]]] = {"V": {}, "P": {}, "N": {}}
+        pairs = None
+        for encoder, by_sentence in self.pairs.items():
+            pairs = by_sentence.get(number)
+            for name, form in (("V", "clip"), ("P", "caption"), ("N", "clip")):
+                key = f"{short(encoder)} {getattr(self.settings, f'{form}_input')}"
+                values = [] if pairs is None else pairs[name].to_numpy(float).round(digits).tolist()
+                scores[name][key] = values
+        return {
+            "text": str(sentence["sentence"]),
+            "subject": str(sentence["subject"]),
+            "head": str(sentence["head"]),
+            "orientation": str(sentence["orientation"]),
+            "phrases": self._phrases(sentence),
+            "inside": [] if pairs is None else pairs["in_region"].astype(bool).tolist(),
+            "scores": scores,
+            "truth": _truth(sentence, pairs, scale) if sentence["truth_area"] else None,
+        }
+
+    def _phrases(self, sentence: pd.Series) -> list[View]:
+        """The phrases of the picture's caption, and why each became a negative phrase or not."""
+        head = str(sentence["head"])
+        theirs = self.settings.negative_rule == "released"
+        same = released.are_near_synonyms if theirs else language.are_synonyms
+        found = []
+        for phrase in self.phrases[sentence["caption"]]:
+            shared = [noun for noun in phrase.nouns.split() if same(noun, head, self.wordnet)]
+            why = "names another object: masks that look like it lose points"
+            if shared:
+                why = "is the subject" if head in shared else f"“{shared[0]}” also means “{head}”"
+            found.append({"text": phrase.text, "negative": not shared, "why": why})
+        return found
 
 
 def choice_of(settings: Settings, encoder: str) -> dict[str, str]:
     """The choice that the settings stand for."""
-    chosen = {name: getattr(settings, name) for name in CHOICES}
+    chosen = {name: getattr(settings, name) for name in INPUTS}
     return {"recipe": settings.recipe, "encoder": short(encoder), **chosen}
-
-
-def _to_repeat(settings: Settings) -> View:
-    """What a call of ``tasnb.segment`` needs to repeat the answer."""
-    own = make_settings(settings.profile)
-    told = ("recipe", "encoders", "alpha", "lam", *CHOICES)
-    changed = {k: v for k, v in settings.changed.items() if k not in (*told, *_OF_RUNS)}
-    if settings.profile != "embedded":
-        changed = {"profile": settings.profile, **changed}
-    defaults = {"alpha": own.alpha, "lam": own.lam, **choice_of(own, own.encoders[-1])}
-    return {"defaults": defaults, "code": {"image": '"picture.jpg"', "settings": changed}}
 
 
 _OF_RUNS = ("datasets", "splits", "limit", "seed", "store", "out", "data", "profile")
 
 
-def _fitted(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], float]:
-    """A picture of at most ``WIDEST`` pixels, and its scale."""
-    scale = min(1.0, WIDEST / max(pixels.shape[:2]))
-    if scale == 1:
-        return pixels, scale
-    size = [max(1, round(scale * side)) for side in pixels.shape[1::-1]]
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), scale
+def _to_repeat(settings: Settings) -> View:
+    """What a call of ``tasnb.segment`` needs to repeat the answer."""
+    own = make_settings(settings.profile)
+    told = ("recipe", "encoders", "alpha", "lam", *INPUTS)
+    changed = {k: v for k, v in settings.changed.items() if k not in (*told, *_OF_RUNS)}
+    if settings.profile != "embedded":
+        changed = {"profile": settings.profile, **changed}
+    defaults = {"alpha": own.alpha, "lam": own.lam, **choice_of(own, own.encoders[-1])}
+    return {"defaults": defaults, "code": {"image": '"picture.jpg"', "settings": changed}}
 
 
 def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
@@ -152,89 +194,47 @@ def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
-def _masks(masks: pd.DataFrame, pixels: npt.NDArray[np.uint8], scale: float) -> list[View]:
-    found = []
-    boxes = masks[["x", "y", "w", "h"]].to_numpy() * scale
-    centers = masks[["center_x", "center_y"]].to_numpy() * scale
-    for row in range(len(masks)):
-        one = masks.iloc[[row]]
-        found.append(
-            {
-                "id": int(one["mask_id"].iloc[0]),
-                "outline": outline(decode(one)[0], scale),
-                "box": boxes[row].round(2).tolist(),
-                "center": centers[row].round(2).tolist(),
-                "area": round(float(one["area"].iloc[0]) / pixels[..., 0].size, 5),
-                "rle": {
-                    "size": [int(side) for side in pixels.shape[:2]],
-                    "counts": one["counts"].iloc[0].decode("ascii"),
-                },
-            }
-        )
-    return found
+def _mask(row: Mapping[str, Any], scale: float, brief: bool) -> View:
+    size = [int(row["height"]), int(row["width"])]
+    mask = {
+        "id": int(row["mask_id"]),
+        "outline": outline_of(*size, row["counts"], scale),
+        "box": [round(scale * row[name], 2) for name in "xywh"],
+        "center": [round(scale * row[name], 2) for name in ("center_x", "center_y")],
+        "area": round(row["area"] / (size[0] * size[1]), 5),
+    }
+    return mask if brief else mask | {"rle": {"size": size, "counts": row["counts"].decode()}}
+
+
+def _truth(sentence: pd.Series, pairs: pd.DataFrame | None, scale: float) -> View:
+    iou = []
+    if pairs is not None:
+        union = pairs["area"] + sentence["truth_area"] - pairs["intersection"]
+        iou = (pairs["intersection"] / union).round(4).tolist()
+    size = int(sentence["height"]), int(sentence["width"])
+    drawn = outline_of(*size, sentence["ground_truth"], scale)
+    return {"target": sentence["target"], "outline": drawn, "iou": iou}
+
+
+@lru_cache(maxsize=20_000)  # encoders choose the same masks, and columns share images
+def outline_of(height: int, width: int, counts: bytes, scale: float = 1.0) -> str:
+    """``outline`` of a mask as COCO's run lengths."""
+    mask = coco_mask.decode({"size": [height, width], "counts": counts}).astype(bool)
+    return outline(mask, scale)
 
 
 def outline(mask: npt.NDArray[np.bool_], scale: float = 1.0) -> str:
     """The outlines of a mask (H, W), holes included, as an SVG path in pixels times ``scale``."""
-    fine = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
-    lines, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    whole = mask.astype(np.uint8)
+    left, top, width, height = cv2.boundingRect(whole)
+    if not width:
+        return ""
+    part = whole[top : top + height, left : left + width]
+    fine = cv2.resize(part, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
+    at = (2 * left, 2 * top)
+    lines, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=at)
     parts = []
     for line in lines:
         smooth = (cv2.approxPolyDP(line, 1.0 / scale, True)[:, 0] + 0.5) / 2 * scale
-        parts.append("M" + "L".join(f"{x:.5g} {y:.5g}" for x, y in smooth) + "Z")
+        parts.append("M" + "L".join([f"{x:.5g} {y:.5g}" for x, y in smooth.tolist()]) + "Z")
     return "".join(parts)
-
-
-def _expression(
-    pipeline: Pipeline,
-    split: Split,
-    number: int,
-    table: ScoreTable,
-    tables: dict[str, ScoreTable],
-    scale: float,
-) -> View:
-    """An expression, what was read from it, and its scores."""
-    settings = pipeline.settings
-    sentence, pairs = table.one(number)
-    scores: dict[str, dict[str, list[float]]] = {"V": {}, "P": {}, "N": {}}
-    for encoder, scored in tables.items():
-        _, own = scored.one(number)
-        for name, form in (("V", "clip"), ("P", "caption"), ("N", "clip")):
-            key = f"{short(encoder)} {getattr(settings, f'{form}_input')}"
-            scores[name][key] = own[name].astype(float).round(DIGITS).tolist()
-    truth = None
-    if sentence["truth_area"]:
-        union = pairs["area"] + sentence["truth_area"] - pairs["intersection"]
-        size = [int(sentence["height"]), int(sentence["width"])]
-        mask = coco_mask.decode({"size": size, "counts": sentence["ground_truth"]}).astype(bool)
-        truth = {
-            "target": sentence["target"],
-            "outline": outline(mask, scale),
-            "iou": (pairs["intersection"] / union).round(4).tolist(),
-        }
-    return {
-        "text": str(sentence["sentence"]),
-        "subject": str(sentence["subject"]),
-        "head": str(sentence["head"]),
-        "orientation": str(sentence["orientation"]),
-        "phrases": _phrases(pipeline, sentence),
-        "inside": pairs["in_region"].astype(bool).tolist(),
-        "scores": scores,
-        "truth": truth,
-    }
-
-
-def _phrases(pipeline: Pipeline, sentence: pd.Series) -> list[View]:
-    """The noun phrases of the picture's caption, and why each became a negative phrase or not."""
-    settings, head = pipeline.settings, str(sentence["head"])
-    wordnet = parsers.load_wordnet(settings.data / "wordnet" / "wordnet.zip")
-    theirs = settings.negative_rule == "released"
-    same = released.are_near_synonyms if theirs else language.are_synonyms
-    found = []
-    for phrase in pipeline.noun_phrases([sentence["caption"]])[sentence["caption"]]:
-        shared = [noun for noun in phrase.nouns.split() if same(noun, head, wordnet)]
-        why = "names another object: masks that look like it lose points"
-        if shared:
-            why = "is the subject" if head in shared else f"“{shared[0]}” is a synonym of “{head}”"
-        found.append({"text": phrase.text, "negative": not shared, "why": why})
-    return found

@@ -35,7 +35,7 @@ from tasnb.settings import (
     short,
     unknown,
 )
-from tasnb.workbook.kernels import RUN
+from tasnb.workbook.spare import RUN
 
 if TYPE_CHECKING:
     from tasnb.segmentation.pictures import Picture
@@ -154,7 +154,8 @@ class Session:
         sentences = self.split.sentences
         same = np.flatnonzero(sentences["image"] == sentences["image"].iloc[self.at])
         run = _run_around(same, self.at)
-        view = content.view_of(pipeline, self.split, sentences.index[run], first=int(run[0]))
+        view = content.Views(pipeline, _only(self.split, run)).view(range(len(run)))
+        view["first"] = int(run[0])
         view["about"] = f"{self.about} {provenance(pipeline.settings)}".strip()
         view["count"], view["at"] = len(sentences), self.at
         view["jumps"] = [{"title": name, "at": those} for name, those in self.jumps.items()]
@@ -176,8 +177,8 @@ class Session:
         for name, options in known.items():
             if choice.get(name) not in options:
                 raise unknown(name, choice.get(name), options)
-        key = tuple(choice[name] for name in ("recipe", *content.CHOICES))
-        own = tuple(getattr(self.settings, name) for name in ("recipe", *content.CHOICES))
+        key = tuple(choice[name] for name in ("recipe", *content.INPUTS))
+        own = tuple(getattr(self.settings, name) for name in ("recipe", *content.INPUTS))
         if key == own:
             return self.pipeline
         if key not in self.pipelines:
@@ -185,7 +186,7 @@ class Session:
             based = self.settings
             if recipe != self.settings.recipe:
                 based = make_settings(**self.settings.in_recipe(recipe).model_dump())
-            changed = dict(zip(content.CHOICES, inputs, strict=True))
+            changed = dict(zip(content.INPUTS, inputs, strict=True))
             self.pipelines[key] = Pipeline(make_settings(**{**based.model_dump(), **changed}))
         return self.pipelines[key]
 
@@ -246,6 +247,13 @@ def _run_around(rows: np.ndarray, at: int) -> np.ndarray:
     """Those consecutive numbers among ``rows`` that contain ``at``."""
     parts = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
     return next(part for part in parts if part[0] <= at <= part[-1])
+
+
+def _only(split: Split, rows: np.ndarray) -> Split:
+    """Some sentences about one picture."""
+    sentences = split.sentences.iloc[rows].reset_index(drop=True)
+    key = sentences["image"].iloc[0]
+    return replace(split, sentences=sentences, images={key: split.images[key]})
 
 
 def _read(data: bytes, name: str) -> Image.Image:
