@@ -25,6 +25,7 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
 - ``choice``: What the first scores are of: recipe, encoder, caption_input and clip_input.
   ``choices``: What may be chosen of each.
 - ``names``: The encoders' names in the settings, by the short names used everywhere else.
+- ``weights``: alpha and lam to begin with.
 - ``defaults``: The profile's own choice, and alpha and lam.
 - ``code``: ``image``, an expression of Python for the picture, and ``settings`` other than these
   that differ from the profile, for a call that repeats the answer.
@@ -122,6 +123,10 @@ class Views:
                 **{name: list(inputs) for name, inputs in INPUTS.items()},
             },
             "names": {short(name): name for name in settings.encoders},
+            "weights": {
+                "alpha": settings.alpha,
+                "lam": settings.lambda_of(self.split.dataset),
+            },
         }
         return view | _to_repeat(settings)
 

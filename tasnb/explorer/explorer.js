@@ -117,7 +117,8 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   const bar = make(root, "form", { class: "ask", onsubmit: event => { event.preventDefault();
     request({ expression: field.value }); } });
   const field = make(bar, "input", { type: "text", "aria-label": "expression", maxlength: 1000,
-    autocomplete: "off", spellcheck: false });
+    dir: "auto", autocomplete: "off", spellcheck: false, hidden: !ask });
+  const words = make(bar, "strong", { class: "words", dir: "auto", hidden: Boolean(ask) });
   const submit = make(bar, "button", { type: "submit" }, "Segment");
   const walk = make(bar, "span", { class: "walk" });
   const back = make(walk, "button", { type: "button", title: "previous expression",
@@ -174,14 +175,16 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   }
 
   make(actions, "button", { type: "button", onclick: copy }, "Copy as code");
-  make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)");
-  make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)");
+  const ofPixels = [
+    make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)"),
+    make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)"),
+  ];
   make(actions, "button", { type: "button", onclick: saveTable }, "Table (CSV)");
 
   // --- what is asked -----------------------------------------------------------------------------
 
   async function request(wanted, buffers = []) {
-    if (busy) return;
+    if (busy) return say("Still computing the last answer …");
     if ("expression" in wanted && !wanted.expression.trim()) {
       return say("Type an expression first, such as “the left cat”.", true);
     }
@@ -190,9 +193,9 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     root.classList.add("busy");
     say("Computing …");
     try {
-      const answer = await ask({ ...wanted, choice, at: view.at }, buffers, text => say(text, true));
+      const answer = await ask({ choice, at: view.at, ...wanted }, buffers, text => say(text, true));
       if (answer.error) say(answer.error, true);
-      else show(answer.view, "expression" in wanted || "choice" in wanted);
+      else show(answer.view);
     } catch (error) {
       say(error.message || String(error), true);
     } finally {
@@ -246,16 +249,15 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   }
 
   function reset() {
-    weights = { alpha: view.defaults.alpha, lam: view.defaults.lam, P: true, N: true,
-      rectifier: true };
+    weights = { ...view.weights, P: true, N: true, rectifier: true };
   }
 
   // --- drawing -----------------------------------------------------------------------------------
 
-  /** Draws another view; the weights stay if it shows the same picture. */
-  function show(other, keep = false) {
+  /** Draws another view; the weights stay as they are. */
+  function show(other) {
     view = other;
-    if (!keep || !weights) reset();
+    if (!weights) reset();
     choice = { ...view.choice };
     pointed = null;
     pinned = [];
@@ -271,7 +273,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     jumps.hidden = !ask || !view.jumps.length;
     walk.hidden = view.count < 2 || (!ask && view.expressions.length < 2);
     submit.hidden = opener.hidden = !ask;
-    field.readOnly = !ask;
+    for (const button of ofPixels) button.hidden = !view.masks.every(mask => mask.rle);
     about.textContent = view.about;
     drawPicture();
     say(view.masks.length ? "" : "No masks were found in this picture; try one with clearer objects.",
@@ -281,8 +283,9 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
 
   function select() {
     expression = view.expressions[view.at - view.first];
-    field.value = expression.text;
-    place.textContent = `${view.at + 1} of ${view.count}`;
+    field.value = words.textContent = expression.text;
+    place.textContent = ask ? `${view.at + 1} of ${view.count}`
+      : `${view.at - view.first + 1} of ${view.expressions.length}`;
     back.disabled = !reachable(view.at - 1);
     next.disabled = !reachable(view.at + 1);
     drawReading();
@@ -347,8 +350,12 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     }
     for (const [name, input] of Object.entries(switches)) input.checked = weights[name];
     for (const [name, input] of Object.entries(selects)) {
+      for (const option of input.options) {
+        option.disabled = !ask && option.value !== choice[name]
+          && (name === "recipe" || !scoresOf(expression, { ...choice, [name]: option.value }));
+      }
       input.value = choice[name];
-      input.disabled = input.options.length < 2;
+      input.disabled = [...input.options].filter(option => !option.disabled).length < 2;
     }
     result = scores && view.masks.length
       ? { scores, ...ranked(scores, expression.inside, weights) } : null;
@@ -412,13 +419,14 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       make(layer.cross, "line", { ...ends, class: "dark" });
       make(layer.cross, "line", { ...ends, class: "light" });
     }
-    const words = expression.inside.some(Boolean) ? `kept: ${sides.join(" ")}`
+    const kept = expression.inside.some(Boolean) ? `kept: ${sides.join(" ")}`
       : `no mask is ${sides.join(" ")}: all are kept`;
-    make(legend, "span", { class: "region" }, words);
+    make(legend, "span", { class: "region" }, kept);
   }
 
   function drawTable() {
-    const focused = table.contains(document.activeElement) ? pointed : null;
+    const focused = table.contains(document.activeElement)
+      ? Number(document.activeElement.dataset.mask) : null;
     table.replaceChildren();
     if (!result) return;
     const withTruth = Boolean(expression.truth);
@@ -429,10 +437,10 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     const values = { ...result.scores, S: result.S };
     const rows = make(table, "tbody");
     result.order.forEach((k, rank) => {
-      const line = make(rows, "tr", { tabindex: 0, "data-mask": k, "aria-selected":
+      const line = make(rows, "tr", { tabindex: rank ? -1 : 0, "data-mask": k, "aria-selected":
         String(pinned.includes(k)), class: [rank === 0 && "chosen", !result.kept[k] && "outside",
         k === pointed && "pointed", pinned.includes(k) && "pinned"].filter(Boolean).join(" "),
-      onpointerenter: () => point(k), onpointerleave: () => point(null), onfocus: () => point(k),
+      onpointerenter: () => point(k), onpointerleave: () => point(null), onfocus: onFocus,
       onclick: () => pin(k), onkeydown: event => onKey(event, k) });
       make(line, "td", {}, result.kept[k] ? String(rank + 1) : "out");
       const mask = make(line, "td");
@@ -441,7 +449,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       bars(make(line, "td", { class: "bar" }), values.S, k, "S");
       if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
       for (const name of "VPN") bars(make(line, "td", { class: "bar" }), values[name], k, name);
-      make(line, "td", { class: "said" }, captionOf(k));
+      make(line, "td", { class: "said", dir: "auto" }, captionOf(k));
       if (k === focused) line.focus();
     });
   }
@@ -457,9 +465,16 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     make(cell, "span", {}, plain(values[k]));
   }
 
+  /** Tab enters the table at one row only, the last one that was looked at. */
+  function onFocus({ currentTarget: line }) {
+    for (const other of line.parentNode.children) other.tabIndex = other === line ? 0 : -1;
+    point(Number(line.dataset.mask));
+  }
+
   function onKey(event, k) {
-    const line = event.currentTarget;
-    const to = { ArrowDown: line.nextElementSibling, ArrowUp: line.previousElementSibling }[event.key];
+    const line = event.currentTarget, all = line.parentNode;
+    const to = { ArrowDown: line.nextElementSibling, ArrowUp: line.previousElementSibling,
+      Home: all.firstElementChild, End: all.lastElementChild }[event.key];
     if (to) to.focus();
     else if (event.key === "Enter" || event.key === " ") pin(k);
     else if (event.key === "Escape") { pinned = []; refresh(); }
@@ -500,11 +515,11 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       const views = make(card, "div", { class: "crops" });
       crop(views, k, choice.clip_input, "CLIP sees");
       crop(views, k, choice.caption_input, "the captioner sees");
-      const words = make(card, "figcaption");
-      make(words, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
-      make(words, "span", {}, captionOf(k) ? `“${captionOf(k)}”` : "");
+      const below = make(card, "figcaption");
+      make(below, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
+      make(below, "span", { dir: "auto" }, captionOf(k) ? `“${captionOf(k)}”` : "");
       const S = `S ${plain(result.S[k])}`, { V, P, N } = result.scores;
-      make(words, "span", {}, `V ${plain(V[k])}  P ${plain(P[k])}  N ${plain(N[k])}  ${S}`);
+      make(below, "span", {}, `V ${plain(V[k])}  P ${plain(P[k])}  N ${plain(N[k])}  ${S}`);
     }
   }
 
@@ -544,21 +559,21 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     return Object.assign(document.createElement("canvas"), { width, height });
   }
 
-  function paint(context, colour) {
+  function paint(context, name, colour) {
     const { width, height } = context.canvas, pixels = pixelsOf(view.masks[result.order[0]].rle);
     const image = context.getImageData(0, 0, width, height);
     for (let x = 0; x < width; x++) {
       for (let y = 0; y < height; y++) colour(image.data, 4 * (y * width + x), pixels[x * height + y]);
     }
     context.putImageData(image, 0, 0);
-    context.canvas.toBlob(blob => save(`${fileName()}.png`, blob));
+    context.canvas.toBlob(blob => save(`${fileName()}-${name}.png`, blob));
   }
 
-  const fileName = () => expression.text.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "mask";
+  const fileName = () => expression.text.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "answer";
 
   function saveMask() {
     if (!result) return;
-    paint(canvas().getContext("2d"), (data, at, inside) => {
+    paint(canvas().getContext("2d"), "mask", (data, at, inside) => {
       data.fill(255 * inside, at, at + 3);
       data[at + 3] = 255;
     });
@@ -570,7 +585,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     image.onload = () => {
       context.drawImage(image, 0, 0, context.canvas.width, context.canvas.height);
       try {
-        paint(context, (data, at, inside) => {
+        paint(context, "overlay", (data, at, inside) => {
           if (!inside) return;
           [25, 113, 194].forEach((value, k) => { data[at + k] = 0.45 * data[at + k] + 0.55 * value; });
         });
@@ -614,7 +629,13 @@ function render({ model, el }) {
     model.send({ ...wanted, number: own }, undefined, buffers);
   });
   const explorer = mount(el, model.get("view"), { ask });
-  return () => { model.off("msg:custom", answered); explorer.close(); };
+  const changed = () => { if (!waiting.size) explorer.show(model.get("view")); }; // by another cell
+  model.on("change:view", changed);
+  return () => {
+    model.off("msg:custom", answered);
+    model.off("change:view", changed);
+    explorer.close();
+  };
 }
 
 /** An `ask` for a page that `python -m tasnb explore` serves. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ def page(view: dict[str, Any], address: str = "") -> str:
         "SCRIPT": SCRIPT.read_text(encoding="utf-8"),
     }
     text = (HERE / "page.html").read_text(encoding="utf-8")
-    for name, part in parts.items():
-        text = text.replace(f"/*{name}*/", part)
-    return text
+    # in one go, since texts may contain what looks like another place to fill
+    return re.sub(rf"/\*({'|'.join(parts)})\*/", lambda found: parts[found[1]], text)
 
 
 def fragment(view: dict[str, Any], height: int = 760) -> str:

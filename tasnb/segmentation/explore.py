@@ -126,7 +126,7 @@ class Session:
         dataset, split = columns(self.settings)[0]
         self.split = self.pipeline.split(dataset, split)
         scored = self.pipeline.scored(dataset, split, self.encoder)
-        self.jumps = worth_a_look(scored, self.settings)
+        self.jumps = worth_a_look(scored, self.settings, dataset)
         self.about = f"{title(dataset)} {split}."
         check_whole("sentence", sentence, 0, len(self.split.sentences) - 1)
         self.at = sentence
@@ -223,9 +223,9 @@ class Session:
         return {"error": told}
 
 
-def worth_a_look(scored: ScoreTable, settings: Settings) -> dict[str, list[int]]:
+def worth_a_look(scored: ScoreTable, settings: Settings, dataset: str) -> dict[str, list[int]]:
     """Expressions of a column by how the parts of TAS change their outcome."""
-    total = scored.total(settings.alpha, settings.lam)
+    total = scored.total(settings.alpha, settings.lambda_of(dataset))
 
     def right(score: Any, rectify: bool) -> np.ndarray:
         return scored.outcome(scored.choose(score, rectify))["iou"].to_numpy() >= GOOD
@@ -282,6 +282,8 @@ class Explorer(anywidget.AnyWidget):
     def _asked(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
         with quiet():
             answer = self.session.answer(message, buffers)
+        # so that other cells that show it, and a page that is loaded again, show what is open
+        self.view = answer.get("view", self.view)
         self.send({"number": message.get("number"), **answer})
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
