@@ -1,4 +1,4 @@
-"""One picture and one expression through the embedded models (many: test_segment_many)."""
+"""One picture and one expression through the embedded models (many: test_many)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,32 @@
+"""The explorer's views of the first pictures of RefScenes val."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasnb.explorer.content import View, Views
+from tasnb.method.pipeline import Pipeline
+from tasnb.settings import Settings, make_settings
+
+FIRST = {"datasets": ["refscenes"], "splits": ["val"], "limit": 2}
+
+
+def first_settings(store: Path, **changes: object) -> Settings:
+    return make_settings(**{**FIRST, "store": str(store), **changes})
+
+
+def first_views(store: Path, **changes: object) -> Views:
+    pipeline = Pipeline(first_settings(store, **changes))
+    return Views(pipeline, pipeline.split("refscenes", "val"))
+
+
+def rows_of(views: Views, number: int) -> list[int]:
+    """The numbers of the expressions about a picture."""
+    key = list(views.split.images)[number]
+    return [row for row, image in enumerate(views.sentences["image"]) if image == key]
+
+
+def first_view(store: Path, **changes: object) -> View:
+    """The view of the first picture, with all of its expressions."""
+    views = first_views(store, **changes)
+    return views.view(rows_of(views, 0))
