@@ -125,7 +125,9 @@ def test_a_picture_without_masks(tmp_path: Path) -> None:
     assert view["masks"] == [] and view["captions"] == {"blur": []}
     expression = view["expressions"][0]
     assert expression["inside"] == expression["truth"]["iou"] == []
-    assert {tuple(values) for kind in expression["scores"].values() for values in kind.values()} == {()}
+    assert {
+        tuple(values) for kind in expression["scores"].values() for values in kind.values()
+    } == {()}
     assert json.loads(json.dumps(view, allow_nan=False)) == view
 
 

@@ -60,7 +60,7 @@ class Browser:
             f"(async () => {{ {script} }})().then(value => done([value, null]),"
             " error => done([null, String(error.stack || error)]));"
         )
-        value, error = self.driver.execute_async_script(wrapped, arguments)
+        value, error = self.driver.execute_async_script(wrapped, list(arguments))
         assert error is None, error
         return value
 
@@ -68,7 +68,7 @@ class Browser:
         """The value of a function that explorer.js exports."""
         source = base64.b64encode((EXPLORER / "explorer.js").read_bytes()).decode()
         script = f"const module = await import('data:text/javascript;base64,{source}');"
-        return self.run(f"{script} return module[args[0]](...args[1]);", name, arguments)
+        return self.run(f"{script} return module[args[0]](...args[1]);", name, list(arguments))
 
     def all(self, css: str) -> list[WebElement]:
         return self.driver.find_elements("css selector", css)
@@ -141,7 +141,9 @@ class Browser:
 
     def fits(self) -> bool:
         """Whether nobody has to scroll sideways."""
-        return self.run("const page = document.scrollingElement; return page.scrollWidth <= innerWidth;")
+        return self.run(
+            "const page = document.scrollingElement; return page.scrollWidth <= innerWidth;"
+        )
 
 
 @pytest.fixture(scope="session")

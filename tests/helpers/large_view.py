@@ -23,7 +23,9 @@ EXPRESSION = "the left thing"
 def blob(random: np.random.Generator, x: float, y: float) -> np.ndarray:
     """A mask (H, W) with a wavy outline around a centre."""
     angle = np.linspace(0, 2 * np.pi, 600, endpoint=False)
-    waves = sum(random.normal(0, 30 / k) * np.sin(k * angle + random.uniform(0, 6)) for k in range(2, 40))
+    waves = sum(
+        random.normal(0, 30 / k) * np.sin(k * angle + random.uniform(0, 6)) for k in range(2, 40)
+    )
     radius = np.clip(178 + waves, 130, 199)
     points = np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
     return cv2.fillPoly(np.zeros((HEIGHT, WIDTH), np.uint8), [np.rint(points).astype(np.int32)], 1)
