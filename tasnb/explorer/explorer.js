@@ -305,8 +305,8 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
     make(picture, "image", { href: view.picture.src, width, height });
     layer.half = make(picture, "g", { class: "half" });
     layer.truth = make(picture, "g", { class: "truth" });
-    layer.clip = make(picture, "g", { class: "clip" });
     layer.masks = make(picture, "g", { class: "masks" });
+    layer.clip = make(picture, "g", { class: "clip" });
     layer.cross = make(picture, "g", { class: "cross" });
     const big = [...view.masks.keys()].sort((a, b) => view.masks[b].area - view.masks[a].area);
     for (const k of big) {
@@ -514,12 +514,13 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       const card = make(cards, "figure", { class: pinned.includes(k) ? "pinned" : "" });
       const views = make(card, "div", { class: "crops" });
       crop(views, k, choice.clip_input, "CLIP sees");
-      crop(views, k, choice.caption_input, "the captioner sees");
+      crop(views, k, choice.caption_input, "captioner sees");
       const below = make(card, "figcaption");
       make(below, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
       make(below, "span", { dir: "auto" }, captionOf(k) ? `“${captionOf(k)}”` : "");
-      const S = `S ${plain(result.S[k])}`, { V, P, N } = result.scores;
-      make(below, "span", {}, `V ${plain(V[k])}  P ${plain(P[k])}  N ${plain(N[k])}  ${S}`);
+      const values = { ...result.scores, S: result.S };
+      make(below, "span", {}, Object.entries(values)
+        .map(([name, all]) => `${name}\u00a0${plain(all[k])}`).join("  "));
     }
   }
 
