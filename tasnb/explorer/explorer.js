@@ -105,10 +105,11 @@ function save(name, blob) {
  * @param root The element; its content is replaced.
  * @param first The view, see content.py.
  * @param ask Sends a request to Python and promises a view, or null without a kernel.
+ * @param open Promises the view of the expression with a number, where a page has all of them.
  * @param onExpression Called with the number of the expression when it changes.
  * @returns {show, close}: `show(view)` draws another view; `close()` removes what was added.
  */
-export function mount(root, first, { ask = null, onExpression = () => {} } = {}) {
+export function mount(root, first, { ask = null, open = null, onExpression = () => {} } = {}) {
   const id = `tasnb${mounted++}`;
   let view, expression, choice, weights, result, pointed = null, pinned = [], busy = false;
   root.classList.add("tasnb-explorer");
@@ -128,7 +129,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   const jumps = make(bar, "select", { "aria-label": "jump to the next expression of a kind",
     onchange: () => { jump(view.jumps[jumps.selectedIndex - 1].at); jumps.selectedIndex = 0; } });
   const file = make(bar, "input", { type: "file", accept: "image/*", hidden: true,
-    onchange: () => { if (file.files[0]) open(file.files[0]); file.value = ""; } });
+    onchange: () => { if (file.files[0]) upload(file.files[0]); file.value = ""; } });
   const opener = make(bar, "button", { type: "button", onclick: () => file.click() },
     "Open a picture …");
   const status = make(root, "p", { class: "status", role: "status" });
@@ -209,11 +210,11 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
 
   function step(by) { go(view.at + by); }
 
-  /** Whether an expression can be shown: without a kernel, only those of this view. */
-  const reachable = number => (ask ? number >= 0 && number < view.count : isHere(number));
+  /** Whether an expression can be shown: in a page that stands alone, only those of this view. */
+  const reachable = number => (ask || open ? number >= 0 && number < view.count : isHere(number));
   const isHere = number => view.first <= number && number < view.first + view.expressions.length;
 
-  function go(number) {
+  async function go(number) {
     if (!reachable(number)) return;
     if (isHere(number)) {
       view.at = number;
@@ -221,13 +222,16 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       pinned = [];
       select();
       onExpression(number);
+    } else if (open) {
+      show(await open(number), true);
+      onExpression(number);
     } else request({ go: number });
   }
 
   /** The next one after the expression shown, or the first. */
   function jump(those) { go(those.find(at => at > view.at) ?? those[0]); }
 
-  async function open(picked) {
+  async function upload(picked) {
     if (picked.size > 60e6) return say("The file is larger than 60 MB; choose a smaller one.", true);
     await request({ picture: picked.name, text: expression.truth ? "" : field.value },
       [await picked.arrayBuffer()]);
@@ -269,7 +273,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       make(jumps, "option", { disabled: !at.length }, `${title} (${at.length})`);
     }
     jumps.hidden = !ask || !view.jumps.length;
-    walk.hidden = view.count < 2 || (!ask && view.expressions.length < 2);
+    walk.hidden = view.count < 2 || (!ask && !open && view.expressions.length < 2);
     submit.hidden = opener.hidden = !ask;
     field.readOnly = !ask;
     about.textContent = view.about;
