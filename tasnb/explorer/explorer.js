@@ -544,16 +544,28 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   }
 
   function canvas() {
-    const [height, width] = view.masks[result.order[0]].rle.size;
+    const { rle } = view.masks[result.order[0]];
+    const [width, height] = rle ? rle.size.toReversed() : view.picture.size;
     return Object.assign(document.createElement("canvas"), { width, height });
   }
 
-  function paint(context, colour) {
-    const { width, height } = context.canvas, pixels = pixelsOf(view.masks[result.order[0]].rle);
-    const image = context.getImageData(0, 0, width, height);
-    for (let x = 0; x < width; x++) {
-      for (let y = 0; y < height; y++) colour(image.data, 4 * (y * width + x), pixels[x * height + y]);
+  /** The pixels inside the chosen mask, row by row; without run lengths, inside its outline. */
+  function inside(width, height) {
+    const { rle, outline: d } = view.masks[result.order[0]], found = new Uint8Array(width * height);
+    if (rle) {
+      const pixels = pixelsOf(rle);
+      return found.map((_, at) => pixels[(at % width) * height + Math.floor(at / width)]);
     }
+    const context = canvas().getContext("2d");
+    context.fill(new Path2D(d), "evenodd");
+    const { data } = context.getImageData(0, 0, width, height);
+    return found.map((_, at) => Number(data[4 * at + 3] > 127));
+  }
+
+  function paint(context, colour) {
+    const { width, height } = context.canvas;
+    const image = context.getImageData(0, 0, width, height);
+    inside(width, height).forEach((value, at) => colour(image.data, 4 * at, value));
     context.putImageData(image, 0, 0);
     context.canvas.toBlob(blob => save(`${fileName()}.png`, blob));
   }
