@@ -27,6 +27,8 @@ from tasnb.baselines.towers import (
     out_of_heads,
     patch_tokens,
     pool,
+    pool_by_values,
+    through,
 )
 
 
@@ -44,7 +46,7 @@ def score_map(visual: Tower, pixels: Tensor) -> Tensor:
     *blocks, last = visual.transformer.resblocks
     tokens = patch_tokens(visual, pixels)
     for block in blocks:
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     _, _, values = heads_of(last, last.ln_1(tokens))
     tokens = feed_forward(last, tokens + out_of_heads(last, values))
     return _places(F.normalize(embedded(visual, tokens), dim=-1))
@@ -59,18 +61,19 @@ def clip_surgery(visual: Tower, pixels: Tensor) -> Tensor:
     text, which stands for what all texts have in common.
     """
     if isinstance(visual, ModifiedResNet):
-        tokens = pool(visual.attnpool, feature_map(visual, pixels), by_values=True)
+        tokens = pool_by_values(visual.attnpool, feature_map(visual, pixels))
         return _places(F.normalize(tokens, dim=-1))
     blocks = visual.transformer.resblocks
     tokens = patch_tokens(visual, pixels)
     for block in blocks[: -max(1, len(blocks) // 2)]:  # six of twelve are converted
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     path = tokens
     for block in blocks[-max(1, len(blocks) // 2) :]:
-        _, _, values = heads_of(block, block.ln_1(tokens))
+        queries, keys, values = heads_of(block, block.ln_1(tokens))
         among = F.scaled_dot_product_attention(values, values, values)
         path = path + out_of_heads(block, among)
-        tokens = block(tokens)
+        if block is not blocks[-1]:
+            tokens = through(block, tokens, queries, keys, values)
     return _places(F.normalize(embedded(visual, path), dim=-1))
 
 
@@ -92,23 +95,23 @@ def grad_cam(visual: Tower, pixels: Tensor, texts: Tensor) -> Tensor:
             *blocks, last = visual.transformer.resblocks
             inner = patch_tokens(visual, pixels)
             for block in blocks:
-                inner = block(inner)
-    inner = inner.detach().expand(len(texts), *inner.shape[1:])
+                inner = through(block, inner)
     with torch.enable_grad():
         if isinstance(visual, ModifiedResNet):
-            watched = inner.requires_grad_()
-            image = pool(visual.attnpool, watched)[:, 0]
+            watched = inner.detach().expand(len(texts), -1, -1, -1).requires_grad_()
+            image = pool(visual.attnpool, watched)
         else:
             q, k, v = heads_of(last, last.ln_1(inner))
-            watched = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
-            watched = watched.detach().requires_grad_()
-            tokens = feed_forward(last, inner + out_of_heads(last, watched @ v))
-            image = embedded(visual, tokens[:, 0])
+            weights = (q[:, :, :1] @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+            watched = weights.detach().expand(len(texts), -1, -1, -1).requires_grad_()
+            first = feed_forward(last, inner[:, :1] + out_of_heads(last, watched @ v))
+            image = embedded(visual, first[:, 0])
         cosine = (F.normalize(image, dim=-1) * texts.to(pixels.device)).sum()
         (gradient,) = torch.autograd.grad(cosine, watched)
     watched = watched.detach()
     if isinstance(visual, ModifiedResNet):
-        return (gradient.mean((2, 3), keepdim=True) * watched).sum(1).relu()
+        weights = gradient.mean((2, 3))  # (T, C)
+        return torch.einsum("tc,chw->thw", weights, watched[0]).relu()
     return _places((gradient * watched).relu().mean(1)[:, 0, :, None])[..., 0]
 
 

@@ -18,12 +18,14 @@ from tasnb.baselines.towers import (
     embedded,
     feature_map,
     feed_forward,
+    first_through,
     heads_of,
     normalised,
     out_of_heads,
     patch_tokens,
     pool,
     side,
+    through,
 )
 from tasnb.models.devices import device_of
 
@@ -49,17 +51,18 @@ def region_tokens(visual: VisionTransformer, pixels: Tensor, masks: Tensor) -> T
     inside = F.interpolate(masks[None].float(), (grid, grid), mode="nearest")[0].flatten(1)
     closed = F.pad((1 - inside) * CLOSED, (0, 1))  # a region always attends to its own token
     regions = image[0, :1].expand(len(masks), -1)
-    for block in visual.transformer.resblocks:
-        # One batch row per region: the image's patches, then the region's token.
-        _, k, v = heads_of(block, block.ln_1(image[:, 1:]))
-        own_q, own_k, own_v = heads_of(block, block.ln_1(regions[:, None]))
-        keys = torch.cat([k.expand(len(masks), -1, -1, -1), own_k], 2)
-        values = torch.cat([v.expand(len(masks), -1, -1, -1), own_v], 2)
-        seen = F.scaled_dot_product_attention(
-            own_q, keys, values, attn_mask=closed[:, None, None, :]
-        )
-        regions = feed_forward(block, regions + out_of_heads(block, seen)[:, 0])
-        image = block(image)
+    blocks = visual.transformer.resblocks
+    for block in blocks:
+        of_image = heads_of(block, block.ln_1(image))
+        k, v = (one[:, :, 1:] for one in of_image[1:])  # regions do not see the class token
+        own_q, own_k, own_v = heads_of(block, block.ln_1(regions[None]))
+        to_own = (own_q * own_k).sum(-1, keepdim=True)
+        logits = torch.cat([own_q @ k.transpose(-2, -1), to_own], -1) * k.shape[-1] ** -0.5
+        weights = (logits + closed).softmax(-1)  # (1, heads, M, patches + 1)
+        seen = weights[..., :-1] @ v + weights[..., -1:] * own_v
+        regions = feed_forward(block, regions + out_of_heads(block, seen)[0])
+        if block is not blocks[-1]:
+            image = through(block, image, *of_image)
     return embedded(visual, regions)
 
 
@@ -81,37 +84,77 @@ def global_features(visual: Tower, pixels: Tensor, masks: Tensor) -> Tensor:
     masks = masks.to(pixels.device)
     if isinstance(visual, ModifiedResNet):
         features = F.normalize(feature_map(visual, pixels), dim=1)
-        return pool(visual.attnpool, features * _soft(masks, *features.shape[2:])[:, None])[:, 0]
+        return pool(visual.attnpool, features * _soft(masks, *features.shape[2:])[:, None])
     blocks = visual.transformer.resblocks
     first = len(blocks) - max(1, len(blocks) // 4)  # the last three of twelve
     tokens = patch_tokens(visual, pixels)
     grid = round((tokens.shape[1] - 1) ** 0.5)
     soft = _soft(masks, grid, grid).flatten(1)[..., None]
     for block in blocks[:first]:
-        tokens = block(tokens)
+        tokens = through(block, tokens)
     for block in blocks[first:]:
-        tokens = block(
-            torch.cat([tokens[:, :1].expand(len(masks), -1, -1), tokens[:, 1:] * soft], 1)
-        )
-    return embedded(visual, tokens[:, 0])
+        tokens = torch.cat([tokens[:, :1].expand(len(masks), -1, -1), tokens[:, 1:] * soft], 1)
+        tokens = (first_through if block is blocks[-1] else through)(block, tokens)
+    return embedded(visual, tokens)
 
 
 def _soft(masks: Tensor, height: int, width: int) -> Tensor:
-    size = (height, width)
-    return F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0]
+    """Masks (M, H, W) resized to (M, height, width) bilinearly, without antialiasing."""
+    rows, down = _between(masks.shape[1], height)
+    columns, across = _between(masks.shape[2], width)
+    rows, columns = (torch.from_numpy(those).to(masks.device) for those in (rows, columns))
+    corners = masks[:, rows][:, :, columns].float()
+    return _of_corners(corners[..., None], down, across)[..., 0]
+
+
+def _between(pixels: int, places: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Where torch's bilinear resizing reads along an axis, without antialiasing.
+
+    Returns:
+        The pixels before all locations and those after them, (2 * places,); and the shares of the
+        latter, (places,).
+    """
+    at = (np.arange(places, dtype=np.float32) + 0.5) * np.float32(pixels / places) - 0.5
+    at = np.maximum(at, 0).astype(np.float32)
+    before = at.astype(np.int64)
+    return np.concatenate([before, np.minimum(before + 1, pixels - 1)]), at - before.astype("f4")
+
+
+def _of_corners(
+    corners: Tensor, down: npt.NDArray[np.float32], across: npt.NDArray[np.float32]
+) -> Tensor:
+    """The resized images (B, h, w, C) from the pixels that ``_between`` names.
+
+    Args:
+        corners: (B, 2 h, 2 w, C).
+        down, across: Shares, (h,) and (w,).
+    """
+    below, right = (torch.from_numpy(share).to(corners.device) for share in (down, across))
+    lines = torch.lerp(*corners.chunk(2, 1), below[:, None, None])
+    return torch.lerp(*lines.chunk(2, 2), right[:, None])
 
 
 def global_pixels(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
     """The whole image as Global-Local feeds it to the tower, (1, 3, S, S).
 
     Its code scales the short side to 800 pixels, normalises with ImageNet's statistics (not
-    CLIP's), and then resizes the tensor to a square without antialiasing.
+    CLIP's), and then resizes the tensor to a square without antialiasing, which reads few of the
+    pixels. Pillow resizes along x first, so columns that are not read are left out before it
+    resizes along y.
     """
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
     size = (round(width * scale), round(height * scale))
-    large = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    return _squashed(_as_imagenet(visual, large), side(visual))
+    square = side(visual)
+    rows, down = _between(size[1], square)
+    columns, across = _between(size[0], square)
+    wide = Image.fromarray(image).resize((size[0], height), Image.Resampling.BILINEAR)
+    few = Image.fromarray(np.asarray(wide)[:, columns])
+    tall = few.resize((2 * square, size[1]), Image.Resampling.BILINEAR)
+    corners = torch.from_numpy(np.asarray(tall)[rows]).to(device_of(visual))
+    pixels = _of_corners(corners[None].float(), down, across).permute(0, 3, 1, 2) / 255
+    # The same before and after this resizing, which is linear.
+    return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def local_pixels(
@@ -121,8 +164,12 @@ def local_pixels(
 
     Pixels outside the mask are filled after normalisation with (0.485, 0.456, 0.406), which in
     normalised units is a warm grey, neither the mean colour nor black.
+
+    Args:
+        masks: (M, H, W), none empty.
     """
-    pixels = _as_imagenet(visual, image)
+    pixels = torch.from_numpy(image.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
+    pixels = normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
     fill = pixels.new_tensor(IMAGENET_MEAN)[None, :, None, None]
     size = visual.image_size if isinstance(visual, ModifiedResNet) else visual.image_size[0]
     crops = []
@@ -132,11 +179,6 @@ def local_pixels(
         inside = torch.from_numpy(mask[box]).to(pixels.device)
         crops.append(_squashed(torch.where(inside, pixels[:, :, *box], fill), size))
     return torch.cat(crops)
-
-
-def _as_imagenet(visual: Tower, image: npt.NDArray[np.uint8]) -> Tensor:
-    pixels = torch.from_numpy(image.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
-    return normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _squashed(pixels: Tensor, size: int) -> Tensor:

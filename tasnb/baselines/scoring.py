@@ -2,12 +2,12 @@
 
 All of them choose among the same refined proposals as TAS, without the rectifier. The networks run
 once per image, and one vector per mask is stored; its inner product with a sentence's vector is the
-score. Only Grad-CAM, whose map depends on the sentence, runs once per sentence.
+score. Only Grad-CAM, whose map depends on the sentence, takes a gradient for every sentence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from tasnb.models.devices import to_numpy
 from tasnb.models.encoders import load_encoder
 from tasnb.profiles import is_long
 from tasnb.settings import InputError, Settings, short
+from tasnb.store.shards import Stage
 
 if TYPE_CHECKING:
     from tasnb.baselines.towers import Tower
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating]
 Pixels = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
+
+VERSION = 2
+"""Of all methods, part of the fingerprint of what they store. Version 1 computed the same in other
+steps, so that the last bits differ."""
 
 
 class Asked(NamedTuple):
@@ -101,31 +106,33 @@ def features(
         import torch
 
         tower = tower_of(load_encoder(encoder, pipeline.settings))
-        rows, vectors = [], []
-        for image, masks in _refined(pipeline, split, keys):
+        masks, vectors = _refined(pipeline, split, keys), []
+        for image, rows in masks.groupby("image", sort=False):
             with torch.inference_mode():
-                pixels = pipeline.pixels(split.images, image)
-                vectors.append(METHODS[method][0](tower, pixels, decode(masks)))
-            rows.append(pd.DataFrame({"key": image, "mask_id": masks["mask_id"]}))
-        frame = pd.concat(rows) if rows else pd.DataFrame({"key": [], "mask_id": []})
+                pixels = pipeline.pixels(split.images, str(image))
+                vectors.append(METHODS[method][0](tower, pixels, decode(rows)))
         stored = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
+        frame = masks[["image", "mask_id"]].rename(columns={"image": "key"})
         return {"rows": frame, "vectors": (stored, list(frame["key"]))}
 
-    name = method.lower().replace(" ", "-")
-    stage = pipeline.stage(name, pipeline.on_masks(), pipeline.proposal_stage, encoder)
+    stage = _stage(pipeline, method, encoder)
     title = f"{method}, {short(encoder)} (images)"
     stage.compute(split.images, work, pipeline.settings.shard_size, title)
     stored, _ = stage.read(split.images, "vectors")
     return stage.read(split.images, "rows").rename(columns={"key": "image"}), stored
 
 
-def _refined(
-    pipeline: Pipeline, split: Split, images: Sequence[str]
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The refined masks of each image that has any."""
-    masks = pipeline.refined({image: split.images[image] for image in images})
-    for image, rows in masks.groupby("image", sort=False):
-        yield str(image), rows
+def _stage(pipeline: Pipeline, method: str, encoder: str) -> Stage:
+    """The stored results of a method on the refined masks."""
+    name = method.lower().replace(" ", "-")
+    return pipeline.stage(
+        name, pipeline.on_masks(), pipeline.proposal_stage, encoder, version=VERSION
+    )
+
+
+def _refined(pipeline: Pipeline, split: Split, images: Iterable[str]) -> pd.DataFrame:
+    """The refined masks of some images, image by image."""
+    return pipeline.refined({image: split.images[image] for image in images})
 
 
 # --- Activation maps: the mean of a map inside a mask ---------------------------------------------
@@ -199,6 +206,7 @@ def _grad_cam(
     """
     texts = sentences["sentence"].str.lower().map(PROMPT.format)
     keys = (sentences["image"] + "\n" + texts).to_numpy()
+    text_of = dict(zip(keys, texts, strict=True))
 
     def work(some: list[str]) -> dict:
         import torch
@@ -206,28 +214,29 @@ def _grad_cam(
         from tasnb.baselines.activation_maps import grad_cam, mean_in_masks
         from tasnb.baselines.towers import to_pixels, tower_of
 
-        loaded = load_encoder(encoder, pipeline.settings)
-        tower = tower_of(loaded)
+        tower = tower_of(load_encoder(encoder, pipeline.settings))
+        vectors = pipeline.text_embeddings([text_of[key] for key in some], encoder)
         asked: dict[str, list[str]] = {}
         for key in some:
             asked.setdefault(key.partition("\n")[0], []).append(key)
-        rows = [pd.DataFrame({"key": [], "mask_id": [], "score": []})]
-        for image, masks in _refined(pipeline, split, list(asked)):
-            pixels = to_pixels(tower, pipeline.pixels(split.images, image))
-            vectors = loaded.encode_texts([key.partition("\n")[2] for key in asked[image]])
-            maps = to_numpy(grad_cam(tower, pixels, torch.from_numpy(vectors)))
+        own, ids, means = [np.zeros(0, object)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        for image, masks in _refined(pipeline, split, asked).groupby("image", sort=False):
+            about = asked[str(image)]
+            pixels = to_pixels(tower, pipeline.pixels(split.images, str(image)))
+            texts = torch.from_numpy(np.stack([vectors[text_of[key]] for key in about]))
+            maps = to_numpy(grad_cam(tower, pixels, texts))
             inside = mean_in_masks(decode(masks), *maps.shape[1:], "bicubic")
-            means = maps.reshape(len(maps), -1) @ inside.T  # (texts, masks)
-            ids = masks["mask_id"]
-            rows += [
-                pd.DataFrame({"key": key, "mask_id": ids, "score": line})
-                for key, line in zip(asked[image], means, strict=True)
-            ]
-        return {"scores": pd.concat(rows[1:] or rows)}
+            means.append((maps.reshape(len(maps), -1) @ inside.T).ravel())  # (texts, masks)
+            own.append(np.repeat(np.array(about, object), len(masks)))
+            ids.append(np.tile(masks["mask_id"], len(about)))
+        rows = {"key": own, "mask_id": ids, "score": means}
+        return {"scores": pd.DataFrame({name: np.concatenate(v) for name, v in rows.items()})}
 
-    stage = pipeline.stage("grad-cam", pipeline.on_masks(), pipeline.proposal_stage, encoder)
+    stage = _stage(pipeline, "Grad-CAM", encoder)
+    wanted = sorted(text_of)
+    if stage.missing(wanted):
+        pipeline.text_embeddings(texts, encoder)  # of all shards together, in full batches
     title = f"Grad-CAM, {short(encoder)} (sentences)"
-    wanted = sorted(set(keys))
     stage.compute(wanted, work, 16 * pipeline.settings.shard_size, title)
     found = stage.read(wanted, "scores")
     index = pd.MultiIndex.from_frame(found[["key", "mask_id"]])
@@ -254,9 +263,10 @@ def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     import torch
 
     from tasnb.baselines.region_features import global_features, global_pixels, local_pixels
+    from tasnb.baselines.towers import encode
 
     whole = global_features(tower, global_pixels(tower, image), torch.from_numpy(masks))
-    return to_numpy(torch.cat([whole, tower(local_pixels(tower, image, masks))], 1))
+    return to_numpy(torch.cat([whole, encode(tower, local_pixels(tower, image, masks))], 1))
 
 
 def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
@@ -280,7 +290,7 @@ GLOBAL_SHARE, GLOBAL_SHARE_G = 0.95, 0.85  # weight of the global half; the seco
 METHODS: dict[str, tuple[Callable, Callable] | None] = {
     "CLIP Surgery": (_clip_surgery, _without_the_empty_text),
     "Score Map": (_score_map, _with_sentences),
-    "Grad-CAM": None,  # runs the tower again for every sentence
+    "Grad-CAM": None,  # whose map depends on the sentence
     "Region Token": (_region_token, _with_sentences),
     "Global-Local": (_global_local, _mixed),
 }

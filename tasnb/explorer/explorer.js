@@ -105,10 +105,11 @@ function save(name, blob) {
  * @param root The element; its content is replaced.
  * @param first The view, see content.py.
  * @param ask Sends a request to Python and promises a view, or null without a kernel.
+ * @param open Promises the view of the expression with a number, where a page has all of them.
  * @param onExpression Called with the number of the expression when it changes.
  * @returns {show, close}: `show(view)` draws another view; `close()` removes what was added.
  */
-export function mount(root, first, { ask = null, onExpression = () => {} } = {}) {
+export function mount(root, first, { ask = null, open = null, onExpression = () => {} } = {}) {
   const id = `tasnb${mounted++}`;
   let view, expression, choice, weights, result, pointed = null, pinned = [], busy = false;
   root.classList.add("tasnb-explorer");
@@ -129,7 +130,7 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   const jumps = make(bar, "select", { "aria-label": "jump to the next expression of a kind",
     onchange: () => { jump(view.jumps[jumps.selectedIndex - 1].at); jumps.selectedIndex = 0; } });
   const file = make(bar, "input", { type: "file", accept: "image/*", hidden: true,
-    onchange: () => { if (file.files[0]) open(file.files[0]); file.value = ""; } });
+    onchange: () => { if (file.files[0]) upload(file.files[0]); file.value = ""; } });
   const opener = make(bar, "button", { type: "button", onclick: () => file.click() },
     "Open a picture …");
   const status = make(root, "p", { class: "status", role: "status" });
@@ -175,10 +176,8 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   }
 
   make(actions, "button", { type: "button", onclick: copy }, "Copy as code");
-  const ofPixels = [
-    make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)"),
-    make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)"),
-  ];
+  make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)");
+  make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)");
   make(actions, "button", { type: "button", onclick: saveTable }, "Table (CSV)");
 
   // --- what is asked -----------------------------------------------------------------------------
@@ -212,11 +211,11 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
 
   function step(by) { go(view.at + by); }
 
-  /** Whether an expression can be shown: without a kernel, only those of this view. */
-  const reachable = number => (ask ? number >= 0 && number < view.count : isHere(number));
+  /** Whether an expression can be shown: in a page that stands alone, only those of this view. */
+  const reachable = number => (ask || open ? number >= 0 && number < view.count : isHere(number));
   const isHere = number => view.first <= number && number < view.first + view.expressions.length;
 
-  function go(number) {
+  async function go(number) {
     if (!reachable(number)) return;
     if (isHere(number)) {
       view.at = number;
@@ -224,13 +223,16 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       pinned = [];
       select();
       onExpression(number);
+    } else if (open) {
+      show(await open(number), true);
+      onExpression(number);
     } else request({ go: number });
   }
 
   /** The next one after the expression shown, or the first. */
   function jump(those) { go(those.find(at => at > view.at) ?? those[0]); }
 
-  async function open(picked) {
+  async function upload(picked) {
     if (picked.size > 60e6) return say("The file is larger than 60 MB; choose a smaller one.", true);
     await request({ picture: picked.name, text: expression.truth ? "" : field.value },
       [await picked.arrayBuffer()]);
@@ -271,9 +273,8 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
       make(jumps, "option", { disabled: !at.length }, `${title} (${at.length})`);
     }
     jumps.hidden = !ask || !view.jumps.length;
-    walk.hidden = view.count < 2 || (!ask && view.expressions.length < 2);
+    walk.hidden = view.count < 2 || (!ask && !open && view.expressions.length < 2);
     submit.hidden = opener.hidden = !ask;
-    for (const button of ofPixels) button.hidden = !view.masks.every(mask => mask.rle);
     about.textContent = view.about;
     drawPicture();
     say(view.masks.length ? "" : "No masks were found in this picture; try one with clearer objects.",
@@ -556,16 +557,28 @@ export function mount(root, first, { ask = null, onExpression = () => {} } = {})
   }
 
   function canvas() {
-    const [height, width] = view.masks[result.order[0]].rle.size;
+    const { rle } = view.masks[result.order[0]];
+    const [width, height] = rle ? rle.size.toReversed() : view.picture.size;
     return Object.assign(document.createElement("canvas"), { width, height });
   }
 
-  function paint(context, name, colour) {
-    const { width, height } = context.canvas, pixels = pixelsOf(view.masks[result.order[0]].rle);
-    const image = context.getImageData(0, 0, width, height);
-    for (let x = 0; x < width; x++) {
-      for (let y = 0; y < height; y++) colour(image.data, 4 * (y * width + x), pixels[x * height + y]);
+  /** The pixels inside the chosen mask, row by row; without run lengths, inside its outline. */
+  function inside(width, height) {
+    const { rle, outline: d } = view.masks[result.order[0]], found = new Uint8Array(width * height);
+    if (rle) {
+      const pixels = pixelsOf(rle);
+      return found.map((_, at) => pixels[(at % width) * height + Math.floor(at / width)]);
     }
+    const context = canvas().getContext("2d");
+    context.fill(new Path2D(d), "evenodd");
+    const { data } = context.getImageData(0, 0, width, height);
+    return found.map((_, at) => Number(data[4 * at + 3] > 127));
+  }
+
+  function paint(context, name, colour) {
+    const { width, height } = context.canvas;
+    const image = context.getImageData(0, 0, width, height);
+    inside(width, height).forEach((value, at) => colour(image.data, 4 * at, value));
     context.putImageData(image, 0, 0);
     context.canvas.toBlob(blob => save(`${fileName()}-${name}.png`, blob));
   }

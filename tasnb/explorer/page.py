@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ def page(view: dict[str, Any], address: str = "") -> str:
     Args:
         address: Where a server answers what the page asks; "": the page stands alone.
     """
+    parts = {"ADDRESS": html.escape(address, quote=True), "VIEW": as_script(view)}
+    return filled(HERE / "page.html", parts)
+
+
+def filled(template: Path, parts: Mapping[str, str]) -> str:
+    """A page from a template: ``/*NAME*/`` becomes a part, or the explorer's STYLE or SCRIPT."""
     parts = {
-        "ADDRESS": html.escape(address, quote=True),
         "STYLE": STYLE.read_text(encoding="utf-8"),
-        "VIEW": as_script(view),
         "SCRIPT": SCRIPT.read_text(encoding="utf-8"),
+        **parts,
     }
-    text = (HERE / "page.html").read_text(encoding="utf-8")
-    # in one go, since texts may contain what looks like another place to fill
-    return re.sub(rf"/\*({'|'.join(parts)})\*/", lambda found: parts[found[1]], text)
+    text = template.read_text(encoding="utf-8")
+    pattern = "|".join(re.escape(f"/*{name}*/") for name in parts)
+    return re.sub(pattern, lambda found: parts[found[0][2:-2]], text)  # never inside another part
 
 
 def fragment(view: dict[str, Any], height: int = 760) -> str:

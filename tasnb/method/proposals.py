@@ -48,8 +48,11 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "
     masks, predicted, stability = network.propose(image, key)
     if not len(masks):
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
-    rles = run_lengths(masks) if isinstance(masks, np.ndarray) else masks
-    centers = [mask_centers(coco_mask.decode(rle)[None])[0] for rle in rles]
+    if isinstance(masks, np.ndarray):
+        rles, centers = run_lengths(masks), mask_centers(masks)
+    else:
+        rles = masks
+        centers = np.concatenate([mask_centers(coco_mask.decode(rle)[None]) for rle in rles])
     boxes = coco_mask.toBbox(rles).astype(int)
     areas = coco_mask.area(rles).astype(int)
     frame = pd.DataFrame(

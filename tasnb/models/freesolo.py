@@ -128,7 +128,9 @@ class FreeSolo(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Outputs of both heads for normalised images (B, 3, H, W), H and W multiples of 32."""
         body = self.backbone
-        x = body.maxpool(body.relu(body.bn1(body.conv1(pixels))))
+        x = body.relu(body.bn1(body.conv1(pixels)))
+        # On a CPU, torch finds these maxima ten times faster with the channels last.
+        x = body.maxpool(x.contiguous(memory_format=torch.channels_last)).contiguous()
         stages = {}
         for name in ("layer1", "layer2", "layer3", "layer4"):
             x = stages[name] = getattr(body, name)(x)
@@ -158,9 +160,9 @@ class FreeSolo(nn.Module):
             > PROBABILITY
             for some in soft.split(max(1, PIXELS // (height * width)), 1)
         ]
-        masks = torch.cat(parts)
-        some = masks.any(-1).any(-1)
-        return masks[some], scores[some]
+        masks = torch.cat(parts).cpu()
+        some = torch.from_numpy(masks.numpy().any((1, 2)))  # stops at a mask's first pixel
+        return (masks, scores) if some.all() else (masks[some], scores[some])
 
 
 def candidates(

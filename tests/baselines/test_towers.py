@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
+from PIL import Image
 from torch import Tensor, nn
 
 from tasnb.baselines import activation_maps, region_features, towers
@@ -94,15 +95,16 @@ def attend_by_values(values: list[Tensor], heads: int) -> list[Tensor]:
 def test_the_pooling_and_the_blocks_are_the_towers_own(visual: nn.Module, pixels: Tensor) -> None:
     """Walked by hand, a tower gives the embedding that it gives by itself."""
     if towers.is_resnet(visual):
-        found = towers.pool(visual.attnpool, towers.feature_map(visual, pixels))[:, 0]
+        found = towers.pool(visual.attnpool, towers.feature_map(visual, pixels))
     else:
         tokens = towers.patch_tokens(visual, pixels)
         for block in visual.transformer.resblocks:
-            q, k, v = towers.heads_of(block, block.ln_1(tokens))
-            seen = F.scaled_dot_product_attention(q, k, v)
-            tokens = towers.feed_forward(block, tokens + towers.out_of_heads(block, seen))
+            first = towers.first_through(block, tokens)
+            tokens = towers.through(block, tokens)
+            same(first, tokens[:, 0])
         found = towers.embedded(visual, tokens)[:, 0]
     same(found, visual(pixels))
+    same(towers.encode(visual, pixels.expand(3, -1, -1, -1)), visual(pixels).expand(3, -1))
 
 
 @torch.no_grad()
@@ -261,6 +263,22 @@ def test_global_features(visual: nn.Module, pixels: Tensor) -> None:
         same(vector, visual(pixels)[0])
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(90, 120), (131, 77), (60, 200), (801, 950)])
+def test_global_pixels(shape: tuple[int, int], visual: nn.Module) -> None:
+    """The whole image at 800 pixels, normalised and then squashed: every pixel is computed."""
+    image = np.random.default_rng(6).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    short = min(shape)
+    size = [round(side * 800 / short) for side in reversed(shape)]
+    large = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    pixels = torch.from_numpy((large / 255 - mean) / std).permute(2, 0, 1)[None]
+    side = towers.side(visual)
+    expected = F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False).float()
+    found = region_features.global_pixels(visual, image)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)  # a level of grey is 0.017
 
 
 @torch.no_grad()

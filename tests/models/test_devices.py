@@ -211,7 +211,7 @@ def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: An
             region_features.global_features(
                 tower, region_features.global_pixels(tower, IMAGE), masks
             ),
-            tower(region_features.local_pixels(tower, IMAGE, MASKS)),
+            towers.encode(tower, region_features.local_pixels(tower, IMAGE, MASKS)),
         ]
         if not towers.is_resnet(tower):
             found.append(region_features.region_tokens(tower, pixels, masks))
