@@ -6,6 +6,7 @@ Findings of EMNLP 2023. The public API is small::
     import tasnb
     result = tasnb.segment("photo.jpg", "the left cat")     # one image, one expression
     results = tasnb.segment_many(pairs)                     # many pairs, a few images at a time
+    tasnb.explore("photo.jpg", "the left cat")              # to look at, in a notebook
     settings = tasnb.make_settings("embedded", alpha=0.2)   # a profile with some settings changed
     pipeline = tasnb.Pipeline(settings)                     # whole datasets, stage by stage
     pipeline = tasnb.start(globals())                       # the same, in a notebook
@@ -22,6 +23,7 @@ __all__ = [
     "InputError",
     "Pipeline",
     "__version__",
+    "explore",
     "make_settings",
     "segment",
     "segment_many",
@@ -37,8 +39,9 @@ _HOME = {
     "InputError": "settings",
     "make_settings": "settings",
     "Pipeline": "method.pipeline",
-    "segment": "segmentation",
-    "segment_many": "segmentation",
+    "explore": "segmentation.explore",
+    "segment": "segmentation.many",
+    "segment_many": "segmentation.many",
     "start": "workbook.start",
 }
 

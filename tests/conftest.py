@@ -7,10 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from browser import browser
 from hypothesis import settings
 from loopback import site
 
-__all__ = ["site"]  # a fixture
+__all__ = ["browser", "site"]  # fixtures
 
 # No test may wait for a model hub or depend on random examples.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -62,6 +62,10 @@ _BENCH = """\
 Measures how much time the order of work, the store and the arithmetic save, and writes a table.
 Every number is a comparison within one run: do not compare seconds between machines."""
 
+_EXPLORE = """\
+Starts the explorer on this computer and opens it in a browser: a picture with all its masks and
+their scores, sliders for the weights, and a field for other expressions. Ctrl-C ends it."""
+
 _CONVERT = """\
 Writes NAME.safetensors next to a TorchScript file, for open_clip:ViT-B-32/NAME.safetensors.
 Opening TorchScript executes code from the file, so convert only files whose origin you trust. All
@@ -146,8 +150,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--mask", metavar="FILE.png", help="also save the mask as a greyscale image (0 and 255)")
     add("--rle", metavar="FILE.json", help="also save the mask and its score as COCO results")
+    add("--html", metavar="FILE.html", help="also save an interactive page that shows all masks")
     _add_parameters(add, "any setting, such as alpha 0.2; may be repeated")
     segment.set_defaults(call=commands.segment)
+
+    explore = command("explore", "look at a picture's masks and scores in a browser", _EXPLORE)
+    add = explore.add_argument
+    add("image", metavar="PICTURE", nargs="?", help="a picture file (default: the benchmark)")
+    add("expression", metavar="EXPRESSION", nargs="?", default="", help='such as "the left cat"')
+    add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    add("--port", metavar="N", default="8866", help="of 127.0.0.1 (default: 8866, or a free one)")
+    add("--no-browser", action="store_true", help="only print the address")
+    _add_parameters(add, "any setting, such as alpha 0.2; may be repeated")
+    explore.set_defaults(call=commands.explore)
 
     fetch = command("fetch", "download the paper's models and datasets", _FETCH, _FETCH_EXAMPLES)
     add = fetch.add_argument

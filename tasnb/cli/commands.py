@@ -106,6 +106,12 @@ def segment(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def explore(arguments: argparse.Namespace) -> int:
+    from tasnb.cli import explorer
+
+    return explorer.explore(arguments)
+
+
 def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> None:
     out = Path(arguments.out or "overlay.png")
     if out.suffix.lower() not in _PICTURES:
@@ -113,7 +119,11 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
             f"--out {out}: the overlay's file name should end in {', '.join(_PICTURES)}"
         )
     files = {"--out": out}
-    others = ("--mask", arguments.mask, ".png"), ("--rle", arguments.rle, ".json")
+    others = (
+        ("--mask", arguments.mask, ".png"),
+        ("--rle", arguments.rle, ".json"),
+        ("--html", arguments.html, ".html"),
+    )
     for option, name, suffix in others:
         if name is not None:
             files[option] = Path(name)
@@ -125,12 +135,12 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
         if file.resolve() == Path(arguments.image).resolve():
             raise InputError(f"{option} {file}: that is the picture itself; choose another name")
 
-    from tasnb import segmentation
+    from tasnb.segmentation.many import segment
     from tasnb.store.files import atomic_write, check_writable
 
     for file in files.values():
         check_writable(file.parent)
-    result = segmentation.segment(arguments.image, arguments.expressions[0], **overrides)
+    result = segment(arguments.image, arguments.expressions[0], **overrides)
     if result.frame.empty:
         print("no mask was proposed in this picture: the answer is an empty mask")
     else:
@@ -144,6 +154,15 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
         record = {"row": 1, "image": arguments.image, **result.record()}
         with atomic_write(files["--rle"]) as temporary:
             temporary.write_text(json.dumps([record]) + "\n", encoding="utf-8")
+    if "--html" in files:
+        from tasnb.explorer.page import page
+        from tasnb.segmentation.explore import Session
+        from tasnb.settings import make_settings
+
+        session = Session(make_settings(**overrides), arguments.image, arguments.expressions[0])
+        with atomic_write(files["--html"]) as temporary:
+            temporary.write_text(page(session.view()), encoding="utf-8")
+        print(f"page: {files['--html']}")
     share = 100 * float(result.mask.mean())
     print(f"mask: {share:.1f} % of the picture; overlay: {out}")
 
@@ -154,7 +173,8 @@ def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict
         raise InputError(
             f"--out {out}: several answers need a folder, such as --out {out.with_suffix('')}/"
         )
-    for option, name in (("--mask", arguments.mask), ("--rle", arguments.rle)):
+    single = ("--mask", arguments.mask), ("--rle", arguments.rle), ("--html", arguments.html)
+    for option, name in single:
         if name is not None:
             raise InputError(
                 f"{option} works for a single picture only; all masks are saved to --out {out}"

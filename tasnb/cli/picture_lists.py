@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasnb.segmentation import Segmentation, segment_many
+from tasnb.segmentation.answer import Segmentation
+from tasnb.segmentation.many import segment_many
 from tasnb.settings import InputError
 from tasnb.store.files import atomic_write
 

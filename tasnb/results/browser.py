@@ -1,50 +1,95 @@
-"""HTML pages for finding examples: all sentences of a column, sortable, with their images.
+"""HTML pages for finding examples: all sentences of a column, sortable, each in the explorer.
 
-A page is a single file: the rows as JSON, the outlines of the masks as SVG paths, and links to the
-image files. It works without a network or a server.
+A page contains the list. The views of the pictures, with all masks and scores, are in files beside
+it, which the page reads when a row is opened; a real dataset has too many for one page. Everything
+works from disk, without a network or a server.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import itertools
 import math
 import os
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from pycocotools import mask as coco_mask
 
 from tasnb import profiles
 from tasnb.datasets.images import ImageFile
 from tasnb.datasets.splits import column_name, columns
+from tasnb.explorer.content import Views, data_uri
+from tasnb.explorer.page import as_script, filled
 from tasnb.method.pipeline import Pipeline
 from tasnb.results import breakdown, shown, tables
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
 TEMPLATE = Path(__file__).with_name("browser.html")
+PART = 16  # pictures in a file of views
 MENTIONS = {"place": "location", "attribute": "attribute", "relation": "second object"}
 """Column of ``breakdown.sentences`` -> how the page calls it."""
 
 
 def save(pipeline: Pipeline) -> list[Path]:
-    """Writes ``results/<dataset>-<split>-<encoder>.html`` for every column and encoder."""
+    """Writes ``results/<dataset>-<split>-<encoder>.html`` for every column and encoder.
+
+    Next to them, ``results/<dataset>-<split>-views/<part>.js`` contains the views of some pictures
+    with the scores of all encoders.
+    """
     written, settings = [], pipeline.settings
+    folder = settings.out / "results"
     for dataset, split in columns(settings):
+        parts = views(pipeline, dataset, split, folder)
+        for part, content in enumerate(parts):
+            _write(folder / views_name(settings, dataset, split) / f"{part}.js", content)
         for encoder in settings.encoders:
-            path = settings.out / "results" / file_name(settings, dataset, split, encoder)
-            content = page(pipeline, dataset, split, encoder, path.parent)
-            with atomic_write(path) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+            path = folder / file_name(settings, dataset, split, encoder)
+            _write(path, page(pipeline, dataset, split, encoder))
             written.append(path)
     return written
+
+
+def _write(path: Path, content: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+def views_name(settings: Settings, dataset: str, split: str) -> str:
+    """The name of the folder with the views of a column."""
+    return f"{column_name(settings, dataset, split)}-views"
+
+
+def runs(sentences: pd.DataFrame) -> list[range]:
+    """The numbers of consecutive sentences about the same picture."""
+    image = sentences["image"].to_numpy()
+    starts = [0, *(np.flatnonzero(image[1:] != image[:-1]) + 1), len(image)]
+    return [range(int(a), int(b)) for a, b in itertools.pairwise(starts) if a < b]
+
+
+def views(pipeline: Pipeline, dataset: str, split: str, folder: Path) -> list[str]:
+    """The content of the files with a column's views, ``PART`` pictures in each.
+
+    Links to images are relative to ``folder``.
+    """
+    data = pipeline.split(dataset, split)
+    scored = {name: pipeline.scored(dataset, split, name) for name in pipeline.settings.encoders}
+    every = Views(pipeline, data, scored)
+    about = shown.provenance(pipeline.settings)
+    found = []
+    for part, some in enumerate(_parts(runs(data.sentences))):
+        made = []
+        for run in some:
+            image = data.images[str(data.sentences["image"].iloc[run[0]])]
+            view = every.view(run, _source(image, folder), brief=True)
+            made.append(view | {"about": about, "count": len(data.sentences)})
+        found.append(f"(window.views ??= {{}})[{part}] = {as_script(made)};\n")
+    return found
+
+
+def _parts(rows: list[range]) -> list[list[range]]:
+    return [rows[at : at + PART] for at in range(0, len(rows), PART)]
 
 
 def file_name(settings: Settings, dataset: str, split: str, encoder: str) -> str:
@@ -52,23 +97,14 @@ def file_name(settings: Settings, dataset: str, split: str, encoder: str) -> str
     return f"{column_name(settings, dataset, split)}-{tables.short(encoder)}.html"
 
 
-def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Path) -> str:
-    """The HTML page of one column; links to images are relative to ``folder``."""
-    data = pipeline.split(dataset, split)
+def page(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> str:
+    """The HTML page of one column."""
     called = profiles.title(dataset, pipeline.settings.datasets)
-    scored = pipeline.scored(dataset, split, encoder)
     frame = breakdown.column(pipeline, dataset, split, encoder)
-    chosen = {
-        method: tables.outcome(pipeline, method, encoder, dataset, split)["mask_id"].to_numpy()
-        for method in breakdown.COMPARED
-    }
-    names = ["sentence", "mask_id", "caption"]
-    captions = {(s, m): said for s, m, said in scored.pairs[names].itertuples(index=False)}
-    shown_too = scored.sentences[["ref_id", "caption", "negatives"]].to_dict("records")
+    place = {number: at for at, run in enumerate(runs(frame)) for number in run}
     rows = []
     # Rows as dicts, since a page has thousands and access through the frame is slow.
-    for index, (row, sentence) in enumerate(zip(frame.to_dict("records"), shown_too, strict=True)):
-        ids = {method: int(chosen[method][index]) for method in breakdown.COMPARED}
+    for number, row in enumerate(frame.to_dict("records")):
         named = [word for kind, word in MENTIONS.items() if row[kind]]
         rows.append(
             {
@@ -80,12 +116,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
                 "clip": _number(row["CLIP-only iou"]),
                 "tas": _number(row["TAS iou"]),
                 "cause": row["cause"] or "right",
-                "image": row["image"],
-                "truth": str(sentence["ref_id"]),
-                "masks": list(ids.values()),
-                "said": [captions.get((index, mask), "") for mask in ids.values()],
-                "caption": sentence["caption"],
-                "negatives": sentence["negatives"],
+                "view": [place[number] // PART, place[number] % PART],
             }
         )
     content = {
@@ -95,14 +126,10 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str, folder: Pat
         "example": " ".join(frame["sentence"].iloc[0].split()[:2]) if len(frame) else "",
         "outcomes": list(dict.fromkeys(row["cause"] for row in rows)),
         "rows": rows,
-        "images": _images(pipeline, data, scored.sentences, chosen, folder),
-        "truths": {
-            str(truth.ref_id): _outline(truth.height, truth.width, truth.ground_truth)
-            for truth in data.sentences.drop_duplicates("ref_id").itertuples()
-        },
+        "views": quote(views_name(pipeline.settings, dataset, split)),
+        "encoder": tables.short(encoder),
     }
-    script = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    return TEMPLATE.read_text(encoding="utf-8").replace("/*CONTENT*/", script)
+    return filled(TEMPLATE, {"CONTENT": as_script(content)})
 
 
 def _number(value: float) -> float | None:
@@ -127,55 +154,8 @@ def _links(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> list[t
     return found
 
 
-def _images(
-    pipeline: Pipeline, data: Any, sentences: pd.DataFrame, chosen: dict, folder: Path
-) -> dict[str, dict[str, Any]]:
-    """For each image its address, its size, and the outlines of the chosen masks."""
-    wanted = pd.concat(
-        [pd.DataFrame({"image": sentences["image"], "mask_id": ids}) for ids in chosen.values()]
-    ).drop_duplicates()
-    masks = pipeline.proposals(data.images).merge(wanted, on=["image", "mask_id"])
-    by_image = dict(list(masks.groupby("image")))
-    found = {}
-    for image, rows in sentences.groupby("image", sort=False):
-        own = by_image.get(image, masks[:0])
-        drawn = map(_outline, own["height"], own["width"], own["counts"])
-        outlines = zip(own["mask_id"], drawn, strict=True)
-        first = rows.iloc[0]
-        found[str(image)] = {
-            "file": _source(data.images[image], folder),
-            "size": [int(first["width"]), int(first["height"])],
-            "masks": {int(mask_id): path for mask_id, path in outlines},
-        }
-    return found
-
-
 def _source(image: ImageFile, folder: Path) -> str:
     """The address of an image: its file, or its pixels if a browser would rotate the file."""
     if not image.as_stored:
         return quote(Path(os.path.relpath(image, folder)).as_posix())
-    _, content = cv2.imencode(".jpg", image.load()[..., ::-1])
-    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
-
-
-@lru_cache(maxsize=20_000)  # encoders choose the same masks, and columns share images
-def _outline(height: int, width: int, counts: bytes) -> str:
-    """``outline`` of a mask as COCO's run lengths."""
-    return outline(coco_mask.decode({"size": [height, width], "counts": counts}).astype(bool))
-
-
-def outline(mask: npt.NDArray[np.bool_]) -> str:
-    """The outlines of a mask (H, W), holes included, as an SVG path in pixels."""
-    whole = mask.astype(np.uint8)
-    left, top, width, height = cv2.boundingRect(whole)
-    if not width:
-        return ""
-    part = whole[top : top + height, left : left + width]
-    fine = cv2.resize(part, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
-    at = (2 * left, 2 * top)
-    lines, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=at)
-    parts = []
-    for line in lines:
-        smooth = (cv2.approxPolyDP(line, 1.0, True)[:, 0] + 0.5) / 2
-        parts.append("M" + "L".join([f"{x:g} {y:g}" for x, y in smooth.tolist()]) + "Z")
-    return "".join(parts)
+    return data_uri(image.load())

@@ -15,9 +15,9 @@ from PIL import Image, features
 from pycocotools import mask as coco_mask
 
 import tasnb
-from tasnb import segmentation
 from tasnb import settings as tasnb_settings
 from tasnb.cli.arguments import main
+from tasnb.segmentation import many as segmentation
 from tasnb.store import shards
 
 NOTHING = {"pred_iou_thresh": 1.0, "stability_score_thresh": 1.0}

@@ -1,4 +1,4 @@
-"""One picture and one expression through the embedded models (many: test_segment_many)."""
+"""One picture and one expression through the embedded models (many: test_many)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasnb import settings as tasnb_settings
 from tasnb.cli.arguments import main
 from tasnb.datasets.images import load_image
 from tasnb.datasets.splits import load_split
-from tasnb.segmentation import COLUMNS, Segmentation
+from tasnb.segmentation.answer import COLUMNS, Segmentation
 from tasnb.settings import InputError, make_settings
 
 Segment = Callable[..., Segmentation]

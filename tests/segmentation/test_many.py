@@ -14,10 +14,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import tasnb
-from tasnb import segmentation
 from tasnb.datasets.images import load_image
 from tasnb.method import proposals
-from tasnb.segmentation import COLUMNS
+from tasnb.segmentation import many as segmentation
+from tasnb.segmentation.answer import COLUMNS
 from tasnb.settings import InputError
 from tasnb.store import shards
 

@@ -1,0 +1,676 @@
+// The explorer: one picture, its masks and their scores, and everything that can be asked of them.
+//
+// The same module runs in notebooks (anywidget calls `render`) and in pages (which call `mount`).
+// `tasnb/explorer/content.py` documents the view that it draws. All arithmetic on scores happens
+// here; `ask` goes to Python for what is not in the view, and is null where there is no kernel.
+
+const SIDES = { left: ["x", 1], right: ["x", -1], top: ["y", 1], bottom: ["y", -1] };
+const COLOURS = ["#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b",
+  "#2f6bff", "#b6ff00", "#a3004f", "#00897b", "#8d5524"];
+const SVG = "http://www.w3.org/2000/svg";
+const PATIENCE = 15000; // milliseconds until a silent kernel is mentioned
+let mounted = 0; // makes the ids of two explorers on one page differ
+
+// --- Arithmetic: Eq. 5 and 6, and the rectifier of section 3.4 -----------------------------------
+
+/** The scores of an expression for a choice of models and inputs, or null if they are not there. */
+export function scoresOf(expression, choice) {
+  const { V, P, N } = expression.scores;
+  const seen = `${choice.encoder} ${choice.clip_input}`;
+  const said = `${choice.encoder} ${choice.caption_input}`;
+  return V[seen] && P[said] && N[seen] ? { V: V[seen], P: P[said], N: N[seen] } : null;
+}
+
+/** S for every mask, and the masks from the best to the worst; ties go to the first. */
+export function ranked(scores, inside, weights) {
+  const alpha = weights.P ? weights.alpha : 0, lam = weights.N ? weights.lam : 0;
+  const S = scores.V.map((v, k) => v + alpha * scores.P[k] + lam * scores.N[k]);
+  const kept = weights.rectifier && inside.some(Boolean) ? inside : inside.map(() => true);
+  const order = [...S.keys()].sort((a, b) => kept[b] - kept[a] || S[b] - S[a] || a - b);
+  return { S, kept, order };
+}
+
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
+  return (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2;
+}
+
+const best = values => values.reduce((top, value, k) => (value > values[top] ? k : top), 0);
+
+/** A mask from COCO's compressed run lengths: one byte per pixel, column by column. */
+export function pixelsOf({ size: [height, width], counts }) {
+  const pixels = new Uint8Array(height * width), runs = [];
+  for (let at = 0; at < counts.length;) {
+    let value = 0, shift = 0, byte;
+    do {
+      byte = counts.charCodeAt(at++) - 48;
+      value |= (byte & 31) << shift;
+      shift += 5;
+    } while (byte & 32);
+    if (byte & 16) value |= -1 << shift;
+    runs.push(runs.length > 2 ? value + runs[runs.length - 2] : value);
+  }
+  let at = 0;
+  runs.forEach((run, k) => { pixels.fill(k % 2, at, at += run); });
+  return pixels;
+}
+
+/** The call of Python that gives this answer. */
+export function codeOf(view, expression, choice, weights) {
+  const python = value => Array.isArray(value) ? `(${value.map(python).join(", ")},)`
+    : value === null ? "None" : value === true ? "True" : value === false ? "False"
+    : JSON.stringify(value);
+  const settings = { ...view.code.settings };
+  const differs = (name, value) => { if (value !== view.defaults[name]) settings[name] = value; };
+  if (choice.recipe !== view.defaults.recipe) settings.recipe = choice.recipe;
+  if (choice.encoder !== view.defaults.encoder) settings.encoders = [view.names[choice.encoder]];
+  differs("caption_input", choice.caption_input);
+  differs("clip_input", choice.clip_input);
+  differs("alpha", weights.P ? weights.alpha : 0);
+  differs("lam", weights.N ? weights.lam : 0);
+  const given = Object.entries(settings).map(([name, value]) => `, ${name}=${python(value)}`);
+  const call = `tasnb.segment(${view.code.image}, ${python(expression.text)}${given.join("")})`;
+  return weights.rectifier ? call : `${call}.frame.nlargest(1, "S")  # without the rectifier`;
+}
+
+// --- Small helpers -------------------------------------------------------------------------------
+
+/** An element with attributes; text is never HTML. */
+function make(parent, tag, attributes = {}, text = null) {
+  const isSvg = parent?.namespaceURI === SVG || tag === "svg";
+  const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null) element.setAttribute(name, value);
+  }
+  if (text !== null) element.textContent = text;
+  parent?.append(element);
+  return element;
+}
+
+const plain = value => value.toFixed(3).replace("-", "−");
+
+function save(name, blob) {
+  const link = make(null, "a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// --- The view ------------------------------------------------------------------------------------
+
+/**
+ * Draws a view into an element.
+ *
+ * @param root The element; its content is replaced.
+ * @param first The view, see content.py.
+ * @param ask Sends a request to Python and promises a view, or null without a kernel.
+ * @param open Promises the view of the expression with a number, where a page has all of them.
+ * @param onExpression Called with the number of the expression when it changes.
+ * @returns {show, close}: `show(view)` draws another view; `close()` removes what was added.
+ */
+export function mount(root, first, { ask = null, open = null, onExpression = () => {} } = {}) {
+  const id = `tasnb${mounted++}`;
+  let view, expression, choice, weights, result, pointed = null, pinned = [], busy = false;
+  root.classList.add("tasnb-explorer");
+  root.replaceChildren();
+
+  const bar = make(root, "form", { class: "ask", onsubmit: event => { event.preventDefault();
+    request({ expression: field.value }); } });
+  const field = make(bar, "input", { type: "text", "aria-label": "expression", maxlength: 1000,
+    dir: "auto", autocomplete: "off", spellcheck: false, hidden: !ask });
+  const words = make(bar, "strong", { class: "words", dir: "auto", hidden: Boolean(ask) });
+  const submit = make(bar, "button", { type: "submit" }, "Segment");
+  const walk = make(bar, "span", { class: "walk" });
+  const back = make(walk, "button", { type: "button", title: "previous expression",
+    onclick: () => step(-1) }, "‹");
+  const place = make(walk, "span");
+  const next = make(walk, "button", { type: "button", title: "next expression",
+    onclick: () => step(1) }, "›");
+  const jumps = make(bar, "select", { "aria-label": "jump to the next expression of a kind",
+    onchange: () => { jump(view.jumps[jumps.selectedIndex - 1].at); jumps.selectedIndex = 0; } });
+  const file = make(bar, "input", { type: "file", accept: "image/*", hidden: true,
+    onchange: () => { if (file.files[0]) upload(file.files[0]); file.value = ""; } });
+  const opener = make(bar, "button", { type: "button", onclick: () => file.click() },
+    "Open a picture …");
+  const status = make(root, "p", { class: "status", role: "status" });
+
+  const body = make(root, "div", { class: "body" });
+  const left = make(body, "div", { class: "left" });
+  const picture = make(left, "svg", { class: "picture", role: "img" });
+  const legend = make(left, "p", { class: "legend" });
+  const cards = make(left, "div", { class: "cards", "aria-live": "off" });
+  const right = make(body, "div", { class: "right" });
+  const reading = make(right, "dl", { class: "reading" });
+  const controls = make(right, "div", { class: "controls" });
+  const table = make(make(right, "div", { class: "ranking" }), "table");
+  const actions = make(right, "p", { class: "actions" });
+  const about = make(root, "p", { class: "about" });
+
+  // controls
+  const sliders = {};
+  for (const [name, label, most] of [["alpha", "α, weight of P", 1], ["lam", "λ, weight of N", 2]]) {
+    const row = make(controls, "label", { class: "slider" });
+    make(row, "span", {}, label);
+    sliders[name] = { value: make(row, "output"), input: make(row, "input", {
+      type: "range", min: 0, max: most, step: 0.01,
+      oninput: event => { weights[name] = Number(event.target.value); update(); } }) };
+  }
+  const switches = {};
+  const row = make(controls, "div", { class: "switches" });
+  for (const name of ["P", "N", "rectifier"]) {
+    const label = make(row, "label");
+    switches[name] = make(label, "input", { type: "checkbox",
+      onchange: event => { weights[name] = event.target.checked; update(); } });
+    make(label, "span", {}, name);
+  }
+  make(row, "button", { type: "button", onclick: () => { reset(); update(); } }, "Reset");
+  const selects = {};
+  const titles = { recipe: "recipe", encoder: "encoder", clip_input: "CLIP sees",
+    caption_input: "captioner sees" };
+  const lists = make(controls, "div", { class: "lists" });
+  for (const [name, title] of Object.entries(titles)) {
+    const label = make(lists, "label");
+    make(label, "span", {}, title);
+    selects[name] = make(label, "select", { onchange: event => choose(name, event.target.value) });
+  }
+
+  make(actions, "button", { type: "button", onclick: copy }, "Copy as code");
+  make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)");
+  make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)");
+  make(actions, "button", { type: "button", onclick: saveTable }, "Table (CSV)");
+
+  // --- what is asked -----------------------------------------------------------------------------
+
+  async function request(wanted, buffers = []) {
+    if (busy) return say("Still computing the last answer …");
+    if ("expression" in wanted && !wanted.expression.trim()) {
+      return say("Type an expression first, such as “the left cat”.", true);
+    }
+    if (!ask) return say("This page has no kernel: open it in a notebook to ask something new.", true);
+    busy = true;
+    root.classList.add("busy");
+    say("Computing …");
+    try {
+      const answer = await ask({ choice, at: view.at, ...wanted }, buffers, text => say(text, true));
+      if (answer.error) say(answer.error, true);
+      else show(answer.view);
+    } catch (error) {
+      say(error.message || String(error), true);
+    } finally {
+      busy = false;
+      root.classList.remove("busy");
+      update();
+    }
+  }
+
+  function say(text, wrong = false) {
+    status.textContent = text;
+    status.classList.toggle("wrong", wrong);
+  }
+
+  function step(by) { go(view.at + by); }
+
+  /** Whether an expression can be shown: in a page that stands alone, only those of this view. */
+  const reachable = number => (ask || open ? number >= 0 && number < view.count : isHere(number));
+  const isHere = number => view.first <= number && number < view.first + view.expressions.length;
+
+  async function go(number) {
+    if (!reachable(number)) return;
+    if (isHere(number)) {
+      view.at = number;
+      pointed = null;
+      pinned = [];
+      select();
+      onExpression(number);
+    } else if (open) {
+      show(await open(number), true);
+      onExpression(number);
+    } else request({ go: number });
+  }
+
+  /** The next one after the expression shown, or the first. */
+  function jump(those) { go(those.find(at => at > view.at) ?? those[0]); }
+
+  async function upload(picked) {
+    if (picked.size > 60e6) return say("The file is larger than 60 MB; choose a smaller one.", true);
+    await request({ picture: picked.name, text: expression.truth ? "" : field.value },
+      [await picked.arrayBuffer()]);
+  }
+
+  function choose(name, value) {
+    const wanted = { ...choice, [name]: value };
+    if (name !== "recipe" && scoresOf(expression, wanted)) {
+      choice = wanted;
+      update();
+    } else if (ask) request({ choice: wanted });
+    else {
+      say("This page lacks these scores: open it in a notebook to compute them.", true);
+      selects[name].value = choice[name];
+    }
+  }
+
+  function reset() {
+    weights = { ...view.weights, P: true, N: true, rectifier: true };
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------
+
+  /** Draws another view; the weights stay as they are. */
+  function show(other) {
+    view = other;
+    if (!weights) reset();
+    choice = { ...view.choice };
+    pointed = null;
+    pinned = [];
+    for (const [name, select] of Object.entries(selects)) {
+      select.replaceChildren();
+      for (const one of view.choices[name]) make(select, "option", { value: one }, one);
+    }
+    jumps.replaceChildren();
+    make(jumps, "option", {}, "jump to …");
+    for (const { title, at } of view.jumps) {
+      make(jumps, "option", { disabled: !at.length }, `${title} (${at.length})`);
+    }
+    jumps.hidden = !ask || !view.jumps.length;
+    walk.hidden = view.count < 2 || (!ask && !open && view.expressions.length < 2);
+    submit.hidden = opener.hidden = !ask;
+    about.textContent = view.about;
+    drawPicture();
+    say(view.masks.length ? "" : "No masks were found in this picture; try one with clearer objects.",
+      !view.masks.length);
+    select();
+  }
+
+  function select() {
+    expression = view.expressions[view.at - view.first];
+    field.value = words.textContent = expression.text;
+    place.textContent = ask ? `${view.at + 1} of ${view.count}`
+      : `${view.at - view.first + 1} of ${view.expressions.length}`;
+    back.disabled = !reachable(view.at - 1);
+    next.disabled = !reachable(view.at + 1);
+    drawReading();
+    update();
+  }
+
+  const layer = {};
+
+  function drawPicture() {
+    const [width, height] = view.picture.size;
+    picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    picture.style.aspectRatio = `${width} / ${height}`;
+    picture.replaceChildren();
+    const defs = make(picture, "defs");
+    const blur = make(defs, "filter", { id: `${id}-blur`, x: 0, y: 0, width: 1, height: 1 });
+    make(blur, "feGaussianBlur", { stdDeviation: view.blur });
+    make(picture, "image", { href: view.picture.src, width, height });
+    layer.half = make(picture, "g", { class: "half" });
+    layer.truth = make(picture, "g", { class: "truth" });
+    layer.masks = make(picture, "g", { class: "masks" });
+    layer.clip = make(picture, "g", { class: "clip" });
+    layer.cross = make(picture, "g", { class: "cross" });
+    const big = [...view.masks.keys()].sort((a, b) => view.masks[b].area - view.masks[a].area);
+    for (const k of big) {
+      const mask = view.masks[k];
+      const group = make(layer.masks, "g", { "data-mask": k,
+        onpointerenter: () => point(k), onpointerleave: () => point(null), onclick: () => pin(k) });
+      make(group, "path", { d: mask.outline, class: "dark" });
+      make(group, "path", { d: mask.outline, class: "light", stroke: COLOURS[k % COLOURS.length],
+        fill: COLOURS[k % COLOURS.length] });
+    }
+    layer.numbers = make(picture, "g", { class: "numbers" });
+    const unit = Math.max(width, height) / 32;
+    for (const [k, mask] of view.masks.entries()) {
+      const label = make(layer.numbers, "text", { x: mask.center[0], y: mask.center[1],
+        "font-size": unit }, String(mask.id));
+      label.dataset.mask = k;
+    }
+  }
+
+  function drawReading() {
+    reading.replaceChildren();
+    const line = title => { make(reading, "dt", {}, title); return make(reading, "dd"); };
+    make(line("subject"), "b", {}, expression.subject || "none");
+    line("place").textContent = expression.orientation || "none: all masks are kept";
+    line("caption of the image").textContent = view.caption || "none";
+    const phrases = line("its phrases");
+    if (!expression.phrases.length) phrases.textContent = "none";
+    for (const phrase of expression.phrases) {
+      make(phrases, "span", { class: phrase.negative ? "negative" : "synonym", title: phrase.why },
+        phrase.negative ? `− ${phrase.text}` : phrase.text);
+      if (!phrase.negative) make(phrases, "small", {}, phrase.why);
+    }
+    if (expression.truth) line("ground truth").textContent = expression.truth.target;
+  }
+
+  function update() {
+    const scores = scoresOf(expression, choice);
+    for (const [name, { input, value }] of Object.entries(sliders)) {
+      input.value = weights[name];
+      value.textContent = weights[name].toFixed(2);
+    }
+    for (const [name, input] of Object.entries(switches)) input.checked = weights[name];
+    for (const [name, input] of Object.entries(selects)) {
+      for (const option of input.options) {
+        option.disabled = !ask && option.value !== choice[name]
+          && (name === "recipe" || !scoresOf(expression, { ...choice, [name]: option.value }));
+      }
+      input.value = choice[name];
+      input.disabled = [...input.options].filter(option => !option.disabled).length < 2;
+    }
+    result = scores && view.masks.length
+      ? { scores, ...ranked(scores, expression.inside, weights) } : null;
+    drawAnswer();
+    drawTable();
+    drawCards();
+  }
+
+  function drawAnswer() {
+    for (const group of ["half", "truth", "clip", "cross"]) layer[group].replaceChildren();
+    legend.replaceChildren();
+    const key = (name, text) => make(legend, "span", { class: name }, text);
+    const chosen = result?.order[0];
+    for (const group of layer.masks.children) {
+      const k = Number(group.dataset.mask);
+      group.setAttribute("class", [k === chosen && "chosen", k === pointed && "pointed",
+        pinned.includes(k) && "pinned", result && !result.kept[k] && "outside",
+      ].filter(Boolean).join(" "));
+    }
+    for (const label of layer.numbers.children) {
+      label.setAttribute("class", Number(label.dataset.mask) === chosen ? "chosen" : "");
+    }
+    if (result) key("chosen", `TAS: mask ${view.masks[chosen].id}${overlap(chosen)}`);
+    const clip = result && best(result.scores.V);
+    if (result && clip !== chosen) {
+      outline(layer.clip, view.masks[clip].outline);
+      key("clip", `V alone: mask ${view.masks[clip].id}${overlap(clip)}`);
+    }
+    if (expression.truth) {
+      outline(layer.truth, expression.truth.outline);
+      key("truth", "ground truth");
+    }
+    drawHalf();
+    picture.setAttribute("aria-label", result
+      ? `${view.masks.length} masks; for “${expression.text}” mask ${view.masks[chosen].id} is chosen`
+      : "the picture");
+  }
+
+  function outline(group, d) {
+    make(group, "path", { d, class: "dark" });
+    make(group, "path", { d, class: "light" });
+  }
+
+  function overlap(k) {
+    return expression.truth ? `, IoU ${expression.truth.iou[k].toFixed(2)}` : "";
+  }
+
+  /** The median cross, and the half that the rectifier excludes. */
+  function drawHalf() {
+    const sides = expression.orientation.split(" ").filter(side => side in SIDES);
+    if (!sides.length || !weights.rectifier || !view.masks.length) return;
+    const [width, height] = view.picture.size, most = { x: width, y: height };
+    for (const side of sides) {
+      const [axis, sign] = SIDES[side];
+      const middle = median(view.masks.map(mask => mask.center[axis === "x" ? 0 : 1]));
+      const from = sign > 0 ? middle : 0, length = sign > 0 ? most[axis] - middle : middle;
+      make(layer.half, "rect", axis === "x" ? { x: from, y: 0, width: length, height }
+        : { x: 0, y: from, width, height: length });
+      const ends = axis === "x" ? { x1: middle, x2: middle, y1: 0, y2: height }
+        : { x1: 0, x2: width, y1: middle, y2: middle };
+      make(layer.cross, "line", { ...ends, class: "dark" });
+      make(layer.cross, "line", { ...ends, class: "light" });
+    }
+    const kept = expression.inside.some(Boolean) ? `kept: ${sides.join(" ")}`
+      : `no mask is ${sides.join(" ")}: all are kept`;
+    make(legend, "span", { class: "region" }, kept);
+  }
+
+  function drawTable() {
+    const focused = table.contains(document.activeElement)
+      ? Number(document.activeElement.dataset.mask) : null;
+    table.replaceChildren();
+    if (!result) return;
+    const withTruth = Boolean(expression.truth);
+    const head = make(make(table, "thead"), "tr");
+    for (const name of ["", "mask", "S", ...(withTruth ? ["IoU"] : []), "V", "P", "N", "caption"]) {
+      make(head, "th", { scope: "col" }, name);
+    }
+    const values = { ...result.scores, S: result.S };
+    const rows = make(table, "tbody");
+    result.order.forEach((k, rank) => {
+      const line = make(rows, "tr", { tabindex: rank ? -1 : 0, "data-mask": k, "aria-selected":
+        String(pinned.includes(k)), class: [rank === 0 && "chosen", !result.kept[k] && "outside",
+        k === pointed && "pointed", pinned.includes(k) && "pinned"].filter(Boolean).join(" "),
+      onpointerenter: () => point(k), onpointerleave: () => point(null), onfocus: onFocus,
+      onclick: () => pin(k), onkeydown: event => onKey(event, k) });
+      make(line, "td", {}, result.kept[k] ? String(rank + 1) : "out");
+      const mask = make(line, "td");
+      make(mask, "i", { class: "dot", style: `background: ${COLOURS[k % COLOURS.length]}` });
+      mask.append(String(view.masks[k].id));
+      bars(make(line, "td", { class: "bar" }), values.S, k, "S");
+      if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
+      for (const name of "VPN") bars(make(line, "td", { class: "bar" }), values[name], k, name);
+      make(line, "td", { class: "said", dir: "auto" }, captionOf(k));
+      if (k === focused) line.focus();
+    });
+  }
+
+  function captionOf(k) {
+    return view.captions[choice.caption_input]?.[k] ?? "";
+  }
+
+  function bars(cell, values, k, name) {
+    const low = Math.min(...values), span = Math.max(...values) - low;
+    const share = span ? (values[k] - low) / span : 1;
+    make(cell, "i", { class: `fill ${name}`, style: `width: ${(4 + 96 * share).toFixed(1)}%` });
+    make(cell, "span", {}, plain(values[k]));
+  }
+
+  /** Tab enters the table at one row only, the last one that was looked at. */
+  function onFocus({ currentTarget: line }) {
+    for (const other of line.parentNode.children) other.tabIndex = other === line ? 0 : -1;
+    point(Number(line.dataset.mask));
+  }
+
+  function onKey(event, k) {
+    const line = event.currentTarget, all = line.parentNode;
+    const to = { ArrowDown: line.nextElementSibling, ArrowUp: line.previousElementSibling,
+      Home: all.firstElementChild, End: all.lastElementChild }[event.key];
+    if (to) to.focus();
+    else if (event.key === "Enter" || event.key === " ") pin(k);
+    else if (event.key === "Escape") { pinned = []; refresh(); }
+    else return;
+    event.preventDefault();
+  }
+
+  function point(k) {
+    if (pointed === k) return;
+    pointed = k;
+    refresh();
+  }
+
+  function pin(k) {
+    pinned = pinned.includes(k) ? pinned.filter(one => one !== k) : [...pinned, k].slice(-2);
+    refresh();
+  }
+
+  /** Redraws only what depends on pointing and pinning. */
+  function refresh() {
+    for (const element of [...layer.masks.children, ...table.querySelectorAll("tbody tr")]) {
+      const k = Number(element.dataset.mask);
+      element.classList.toggle("pointed", k === pointed);
+      element.classList.toggle("pinned", pinned.includes(k));
+      if (element.tagName === "TR") element.setAttribute("aria-selected", pinned.includes(k));
+    }
+    drawCards();
+  }
+
+  /** What CLIP and the captioner see of the pinned masks, and of the one pointed at or chosen. */
+  function drawCards() {
+    cards.replaceChildren();
+    if (!result) return;
+    const current = pointed ?? (pinned.length ? null : result.order[0]);
+    const shown = [...pinned, ...(current === null || pinned.includes(current) ? [] : [current])];
+    for (const k of shown.slice(-2)) {
+      const card = make(cards, "figure", { class: pinned.includes(k) ? "pinned" : "" });
+      const views = make(card, "div", { class: "crops" });
+      crop(views, k, choice.clip_input, "CLIP sees");
+      crop(views, k, choice.caption_input, "captioner sees");
+      const below = make(card, "figcaption");
+      make(below, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
+      make(below, "span", { dir: "auto" }, captionOf(k) ? `“${captionOf(k)}”` : "");
+      const values = { ...result.scores, S: result.S };
+      make(below, "span", {}, Object.entries(values)
+        .map(([name, all]) => `${name}\u00a0${plain(all[k])}`).join("  "));
+    }
+  }
+
+  function crop(parent, k, form, title) {
+    const mask = view.masks[k], [x, y, w, h] = mask.box, side = Math.max(w, h);
+    const [width, height] = view.picture.size;
+    const frame = make(make(parent, "div"), "svg", { role: "img", "aria-label": title,
+      viewBox: `${x - (side - w) / 2} ${y - (side - h) / 2} ${side} ${side}` });
+    make(frame.parentNode, "span", {}, title);
+    const clip = `${id}-${k}-${form}-${parent.childElementCount}`;
+    const defs = make(frame, "defs");
+    make(make(defs, "clipPath", { id: clip }), "path", { d: mask.outline, "clip-rule": "evenodd" });
+    make(make(defs, "clipPath", { id: `${clip}-box` }), "rect", { x, y, width: w, height: h });
+    make(frame, "rect", { x: x - side, y: y - side, width: 3 * side, height: 3 * side });
+    const href = view.picture.src;
+    if (form === "blur") {
+      make(make(frame, "g", { "clip-path": `url(#${clip}-box)` }), "image",
+        { href, width, height, filter: `url(#${id}-blur)` });
+    }
+    make(frame, "image", { href, width, height, "clip-path": `url(#${clip})` });
+  }
+
+  // --- taking away -------------------------------------------------------------------------------
+
+  async function copy() {
+    const code = codeOf(view, expression, choice, weights);
+    try {
+      await navigator.clipboard.writeText(code);
+      say(`Copied: ${code}`);
+    } catch {
+      say(code); // a page from disk or a frame may not use the clipboard
+    }
+  }
+
+  function canvas() {
+    const { rle } = view.masks[result.order[0]];
+    const [width, height] = rle ? rle.size.toReversed() : view.picture.size;
+    return Object.assign(document.createElement("canvas"), { width, height });
+  }
+
+  /** The pixels inside the chosen mask, row by row; without run lengths, inside its outline. */
+  function inside(width, height) {
+    const { rle, outline: d } = view.masks[result.order[0]], found = new Uint8Array(width * height);
+    if (rle) {
+      const pixels = pixelsOf(rle);
+      return found.map((_, at) => pixels[(at % width) * height + Math.floor(at / width)]);
+    }
+    const context = canvas().getContext("2d");
+    context.fill(new Path2D(d), "evenodd");
+    const { data } = context.getImageData(0, 0, width, height);
+    return found.map((_, at) => Number(data[4 * at + 3] > 127));
+  }
+
+  function paint(context, name, colour) {
+    const { width, height } = context.canvas;
+    const image = context.getImageData(0, 0, width, height);
+    inside(width, height).forEach((value, at) => colour(image.data, 4 * at, value));
+    context.putImageData(image, 0, 0);
+    context.canvas.toBlob(blob => save(`${fileName()}-${name}.png`, blob));
+  }
+
+  const fileName = () => expression.text.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "answer";
+
+  function saveMask() {
+    if (!result) return;
+    paint(canvas().getContext("2d"), "mask", (data, at, inside) => {
+      data.fill(255 * inside, at, at + 3);
+      data[at + 3] = 255;
+    });
+  }
+
+  function saveOverlay() {
+    if (!result) return;
+    const context = canvas().getContext("2d"), image = new Image();
+    image.onload = () => {
+      context.drawImage(image, 0, 0, context.canvas.width, context.canvas.height);
+      try {
+        paint(context, "overlay", (data, at, inside) => {
+          if (!inside) return;
+          [25, 113, 194].forEach((value, k) => { data[at + k] = 0.45 * data[at + k] + 0.55 * value; });
+        });
+      } catch {
+        say("The browser does not allow reading this picture; use the mask instead.", true);
+      }
+    };
+    image.src = view.picture.src;
+  }
+
+  function saveTable() {
+    if (!result) return;
+    const quoted = text => `"${String(text).replaceAll('"', '""')}"`;
+    const lines = ["rank,mask_id,V,P,N,S,kept,caption"];
+    result.order.forEach((k, rank) => {
+      const { V, P, N } = result.scores;
+      lines.push([rank + 1, view.masks[k].id, V[k], P[k], N[k], result.S[k], result.kept[k],
+        quoted(captionOf(k))].join(","));
+    });
+    save(`${fileName()}.csv`, new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }));
+  }
+
+  show(first);
+  return { show, close: () => root.replaceChildren() };
+}
+
+/** Called by anywidget for every cell that shows the widget. */
+function render({ model, el }) {
+  let number = 0;
+  const waiting = new Map();
+  const answered = message => {
+    waiting.get(message.number)?.(message);
+    waiting.delete(message.number);
+  };
+  model.on("msg:custom", answered);
+  const ask = (wanted, buffers, warn) => new Promise(resolve => {
+    const own = `${Math.random().toString(36).slice(2)}-${number++}`;
+    const late = setTimeout(() => warn("The kernel has not answered yet: it is computing, or it "
+      + "died. If it died, restart it and run this cell again."), PATIENCE);
+    waiting.set(own, answer => { clearTimeout(late); resolve(answer); });
+    model.send({ ...wanted, number: own }, undefined, buffers);
+  });
+  const explorer = mount(el, model.get("view"), { ask });
+  const changed = () => { if (!waiting.size) explorer.show(model.get("view")); }; // by another cell
+  model.on("change:view", changed);
+  return () => {
+    model.off("msg:custom", answered);
+    model.off("change:view", changed);
+    explorer.close();
+  };
+}
+
+/** An `ask` for a page that `python -m tasnb explore` serves. */
+export function askServer(address) {
+  return async (wanted, buffers, warn) => {
+    const form = new FormData();
+    form.append("asked", JSON.stringify(wanted));
+    for (const buffer of buffers) form.append("picture", new Blob([buffer]), "picture");
+    const late = setTimeout(() => warn("Still computing …"), PATIENCE);
+    try {
+      const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1] ?? "";
+      const response = await fetch(address,
+        { method: "POST", body: form, headers: { "X-XSRFToken": xsrf } });
+      if (!response.ok) return { error: `The explorer answered “${response.status}”: reload the page.` };
+      return await response.json();
+    } catch {
+      return { error: "The explorer is not running any more; start it again: python -m tasnb explore" };
+    } finally {
+      clearTimeout(late);
+    }
+  };
+}
+
+export default { render };

@@ -1,0 +1,1 @@
+"""TAS for pictures and expressions of one's own."""

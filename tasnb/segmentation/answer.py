@@ -1,0 +1,98 @@
+"""The answer to a picture and an expression: the mask, and the scores of all proposals."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLUMNS = [
+    "mask_id", "V", "P", "N", "S", "center_x", "center_y", "kept", "chosen", "caption",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Segmentation:
+    """The object that an expression refers to in an image.
+
+    Attributes:
+        image: RGB uint8 (H, W, 3).
+        expression: The expression as given.
+        mask: bool (H, W); empty if there are no proposals.
+        frame: One row per proposal: mask_id, V, P, N, S, center_x, center_y (pixels), kept (by the
+            rectifier), chosen, caption.
+    """
+
+    image: npt.NDArray[np.uint8]
+    expression: str
+    mask: npt.NDArray[np.bool_]
+    frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        masks = f"{len(self.frame)} mask{'' if len(self.frame) == 1 else 's'}"
+        return (
+            f"Segmentation({self.expression!r}: {100 * self.mask.mean():.1f} % of {width} x "
+            f"{height} pixels, chosen from {masks})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Shown in notebooks: the expression, the picture with the mask, and the table."""
+        file, overlay = io.BytesIO(), self.overlay()
+        overlay.thumbnail((960, 960))  # only for display
+        overlay.save(file, "PNG")
+        picture = base64.b64encode(file.getvalue()).decode("ascii")
+        words = html.escape(self.expression)
+        table = self.frame.round(3).to_html(index=False, border=0)  # escapes captions
+        return (
+            f'<div class="tex2jax_ignore mathjax_ignore"><p>“{words}”</p>'
+            f'<img alt="{words}" style="max-width: min(100%, 640px)" '
+            f'src="data:image/png;base64,{picture}">{table}</div>'
+        )
+
+    def overlay(self) -> Image:
+        """The image with the mask in colour."""
+        from PIL import Image
+
+        from tasnb.drawing.figures import TAS, paint_mask
+
+        return Image.fromarray(paint_mask(self.image, self.mask, TAS))
+
+    def mask_image(self) -> Image:
+        """The mask as a greyscale picture of the size of the image, 255 inside and 0 outside."""
+        from PIL import Image
+
+        return Image.fromarray(self.mask.astype(np.uint8) * 255)
+
+    def record(self) -> dict[str, Any]:
+        """The answer as a JSON-serializable row in COCO's results format.
+
+        Returns:
+            expression, size [h, w], segmentation (size and counts, for ``pycocotools.mask``), area
+            (pixels), bbox [x, y, w, h], and the score S, mask_id and caption of the chosen
+            proposal, which are None, -1 and "" if there are no proposals.
+        """
+        rle = coco_mask.encode(np.asfortranarray(self.mask, np.uint8))
+        chosen = self.frame[self.frame["chosen"].astype(bool)]
+        best = chosen.iloc[0] if len(chosen) else {"S": None, "mask_id": -1, "caption": ""}
+        size = [int(side) for side in rle["size"]]
+        return {
+            "expression": self.expression,
+            "size": size,
+            "segmentation": {"size": size, "counts": rle["counts"].decode("ascii")},
+            "area": int(coco_mask.area(rle)),
+            "bbox": coco_mask.toBbox(rle).tolist(),
+            "score": None if best["S"] is None else float(best["S"]),
+            "mask_id": int(best["mask_id"]),
+            "caption": str(best["caption"]),
+        }
