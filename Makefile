@@ -12,7 +12,7 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 .DELETE_ON_ERROR:
 .PHONY: tables test lint format lab clean help
 
-tables: $(STAMP)  ## run notebooks 01 to 07 and write runs/embedded/ (options: ARGS="--limit 5")
+tables: $(STAMP)  ## run notebooks 00 to 07 and write runs/embedded/ (options: ARGS="--limit 5")
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
 test: $(STAMP)  ## run the tests in two processes (only the quick ones: ARGS="-m 'not slow and not real_size'")
