@@ -342,7 +342,7 @@ def learn(captioner: Captioner, args: argparse.Namespace) -> None:
         seen = captioner.read(torch.zeros(1, 3, size, size), ["a cat"]).seen
     nouns = Nouns(seen)
     learning = [*model.parameters(), *nouns.parameters()]
-    optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizer = training.Optimizers(torch.nn.ModuleList([model, nouns]), args.rate, decay=0.05)
     parts = {"model": model, "nouns": nouns, "optimizer": optimizer}
     spent, step = training.load_state(args.out / "state.pt", **parts)
     rng = np.random.default_rng(args.seed + step)

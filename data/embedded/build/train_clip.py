@@ -196,13 +196,7 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
     """Trains with image-text contrast until time is up; resumes from ``<out>/state.pt``."""
     model = pair.model
     learning = [p for p in model.parameters() if p.requires_grad]
-    decay = [p for p in learning if p.ndim > 1]
-    plain = [p for p in learning if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        lr=args.rate,
-        betas=(0.9, 0.98),
-    )
+    optimizer = training.Optimizers(model, args.rate, decay=0.1)
     state_path = args.out / "state.pt"
     spent, step = training.load_state(state_path, model=model, optimizer=optimizer)
     pool = crops.Pool(args.pool, args.scenes)

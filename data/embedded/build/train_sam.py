@@ -215,7 +215,7 @@ def main() -> None:
     )
     dense = Dense(CONFIG["prompt_width"])
     learning = [*sam.parameters(), *dense.parameters()]
-    optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.02)
+    optimizer = training.Optimizers(torch.nn.ModuleList([sam, dense]), args.rate, decay=0.02)
     state_path = args.out / "state.pt"
     parts = {"sam": sam, "average": average, "dense": dense, "optimizer": optimizer}
     spent, step = training.load_state(state_path, **parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,64 @@ def start_from(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokeni
     print(f"starts from {folder}, {len(shared)} of {len(ours)} tokens; new: {missed}", flush=True)
 
 
-def set_rate(
-    optimizer: torch.optim.Optimizer, rate: float, step: int, warm: int, done: float
-) -> None:
+class Optimizers:
+    """Muon for the matrices of hidden layers, AdamW for all other weights.
+
+    With Muon, small networks need about half as many steps. Its steps are scaled to the size of
+    AdamW's, so that one learning rate serves both.
+
+    Args:
+        model: The network; its embeddings (of tokens or positions) count as other weights.
+        rate: The learning rate.
+        decay: Weight decay of matrices.
+    """
+
+    def __init__(self, model: torch.nn.Module, rate: float, decay: float) -> None:
+        hidden, others, plain = [], [], []
+        for name, weight in model.named_parameters():
+            if not weight.requires_grad:
+                continue
+            if weight.ndim == 2 and not re.search("embed|token|position|rel_pos|head", name):
+                hidden.append(weight)
+            else:
+                (others if weight.ndim > 1 else plain).append(weight)
+        self.parts = [
+            torch.optim.AdamW(
+                [
+                    {"params": others, "weight_decay": decay},
+                    {"params": plain, "weight_decay": 0.0},
+                ],
+                lr=rate,
+                betas=(0.9, 0.98),
+            )
+        ]
+        if hidden:
+            muon = torch.optim.Muon(
+                hidden, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+            )
+            self.parts.append(muon)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(number): part.state_dict() for number, part in enumerate(self.parts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for number, part in enumerate(self.parts):
+            part.load_state_dict(state[str(number)])
+
+
+def set_rate(optimizer: Optimizers, rate: float, step: int, warm: int, done: float) -> None:
     """Sets the learning rate: linear warm-up, then cosine decay to a hundredth of ``rate``.
 
     Args:
