@@ -221,10 +221,11 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       view.at = number;
       pointed = null;
       pinned = [];
+      say("");
       select();
       onExpression(number);
     } else if (open) {
-      show(await open(number), true);
+      show(await open(number));
       onExpression(number);
     } else request({ go: number });
   }
@@ -285,7 +286,7 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   function select() {
     expression = view.expressions[view.at - view.first];
     field.value = words.textContent = expression.text;
-    place.textContent = ask ? `${view.at + 1} of ${view.count}`
+    place.textContent = ask || open ? `${view.at + 1} of ${view.count}`
       : `${view.at - view.first + 1} of ${view.expressions.length}`;
     back.disabled = !reachable(view.at - 1);
     next.disabled = !reachable(view.at + 1);

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import reprlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -119,7 +119,7 @@ class Session:
         check_expression(expression)
         asked = replace(pictures.asked(image, self.settings), expression=expression)
         self.split, self.jumps, self.at = pictures.split_of([asked]), {}, 0
-        self.named = named or (reprlib.repr(str(image)) if isinstance(image, str) else "image")
+        self.named = named or (repr(str(image)) if isinstance(image, str | Path) else "image")
         self.about = "A picture of your own."
 
     def _open_column(self, expression: str, sentence: int) -> None:
@@ -207,7 +207,7 @@ class Session:
                 self.at = int(asked["at"])
             if "picture" in asked:
                 name = str(asked["picture"])
-                expression = str(asked.get("text") or ASKED_FIRST)
+                expression = str(asked.get("text") or "").strip() or ASKED_FIRST
                 self.open(_read(bytes(buffers[0]), name), expression, repr(name))
             elif "expression" in asked:
                 check_expression(str(asked["expression"]))
