@@ -120,14 +120,15 @@ class Session:
         asked = replace(pictures.asked(image, self.settings), expression=expression)
         self.split, self.jumps, self.at = pictures.split_of([asked]), {}, 0
         self.named = named or (repr(str(image)) if isinstance(image, str | Path) else "image")
-        self.about = "A picture of your own."
+        models = (self.settings.proposal_network, self.settings.captioner, *self.settings.encoders)
+        self.about = f"A picture of your own, with {', '.join(models)}."
 
     def _open_column(self, expression: str, sentence: int) -> None:
         dataset, split = columns(self.settings)[0]
         self.split = self.pipeline.split(dataset, split)
         scored = self.pipeline.scored(dataset, split, self.encoder)
         self.jumps = worth_a_look(scored, self.settings, dataset)
-        self.about = f"{title(dataset)} {split}."
+        self.about = f"{title(dataset)} {split}. {provenance(self.settings)}"
         check_whole("sentence", sentence, 0, len(self.split.sentences) - 1)
         self.at = sentence
         if expression:
@@ -156,7 +157,7 @@ class Session:
         run = _run_around(same, self.at)
         view = content.Views(pipeline, _only(self.split, run)).view(range(len(run)))
         view["first"] = int(run[0])
-        view["about"] = f"{self.about} {provenance(pipeline.settings)}".strip()
+        view["about"] = self.about
         view["count"], view["at"] = len(sentences), self.at
         view["jumps"] = [{"title": name, "at": those} for name, those in self.jumps.items()]
         view["code"]["image"] = self._code()
