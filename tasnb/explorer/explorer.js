@@ -113,12 +113,18 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   const id = `tasnb${mounted++}`;
   let view, expression, choice, weights, result, pointed = null, pinned = [], busy = false;
   root.classList.add("tasnb-explorer");
+  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves the keys to this element
   root.replaceChildren();
 
   const bar = make(root, "form", { class: "ask", onsubmit: event => { event.preventDefault();
     request({ expression: field.value }); } });
   const field = make(bar, "input", { type: "text", "aria-label": "expression", maxlength: 1000,
-    dir: "auto", autocomplete: "off", spellcheck: false, hidden: !ask });
+    dir: "auto", autocomplete: "off", spellcheck: false, hidden: !ask,
+    onkeydown: event => { // JupyterLab suppresses what Enter does in a form
+      if (event.key !== "Enter" || event.isComposing) return;
+      event.preventDefault();
+      request({ expression: field.value });
+    } });
   const words = make(bar, "strong", { class: "words", dir: "auto", hidden: Boolean(ask) });
   const submit = make(bar, "button", { type: "submit" }, "Segment");
   const walk = make(bar, "span", { class: "walk" });

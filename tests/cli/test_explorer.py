@@ -12,23 +12,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from browser import Browser
+from browser import Browser, free_port
+from explorer_page import answered, ask, check, rows
 from pictures import PICTURES
-from selenium.webdriver import Keys
 from views import FIRST
 
-import tasnb
+from tasnb.cli.arguments import main
 from tasnb.settings import ROOT
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def command(*arguments: object) -> list[str]:
@@ -65,38 +58,6 @@ def served(
 def settings(store: Path) -> dict[str, str]:
     first = {name: ",".join(v) if isinstance(v, list) else str(v) for name, v in FIRST.items()}
     return {**first, "store": str(store)}
-
-
-def rows(browser: Browser) -> list[tuple[int, float]]:
-    """mask_id and S in the table, from the best."""
-    found = browser.run(
-        "return [...document.querySelectorAll('tbody tr')].map(row =>"
-        " [row.children[1].textContent, row.children[2].textContent]);"
-    )
-    return [(int(mask), float(score.replace("−", "-"))) for mask, score in found]
-
-
-def check(browser: Browser, store: Path, image: object, text: str, **changes: object) -> None:
-    """The table is that of ``segment``."""
-    frame = tasnb.segment(image, text, store=store, **changes).frame
-    frame = frame.sort_values(["kept", "S"], ascending=False, kind="stable")
-    found = rows(browser)
-    assert [mask for mask, _ in found] == frame["mask_id"].tolist()
-    np.testing.assert_allclose([score for _, score in found], frame["S"], atol=0.00051)
-    assert frame["chosen"].tolist()[0]
-
-
-def ask(browser: Browser, text: str) -> None:
-    field = browser.find(".ask input")
-    field.clear()
-    field.send_keys(text, Keys.ENTER)
-
-
-def answered(browser: Browser, text: str) -> None:
-    browser.until(
-        lambda: f"for “{text}”" in browser.find(".picture").get_attribute("aria-label"),
-        f"the answer to {text}: {browser.text('.status')}",
-    )
 
 
 def test_it_is_used(served: tuple, browser: Browser, shared_store: Path, tmp_path: Path) -> None:
@@ -185,18 +146,10 @@ def test_ctrl_c_ends_it_and_the_page_says_so(served: tuple, browser: Browser) ->
     [
         (["missing.jpg"], r"no image file at missing\.jpg"),
         (["--port", "0"], r"--port '0': should be a number from 1 to 65535"),
-        (["--port", "x"], r"--port 'x': should be a number from 1 to 65535"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command("--no-browser", *arguments),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 2 and not done.stdout
-    assert re.fullmatch(rf"tasnb: {said}\n", done.stderr), done.stderr
+def test_bad_input_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", "--no-browser", *arguments]) == 2
+    assert re.fullmatch(rf"tasnb: {said}\n", capsys.readouterr().err)
