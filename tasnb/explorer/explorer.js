@@ -7,8 +7,10 @@
 const SIDES = { left: ["x", 1], right: ["x", -1], top: ["y", 1], bottom: ["y", -1] };
 const COLOURS = ["#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b",
   "#2f6bff", "#b6ff00", "#a3004f", "#00897b", "#8d5524"];
+const NO_SHORTCUTS = "data-lm-suppress-shortcuts"; // JupyterLab leaves the keys to such elements
+const TYPED = ["button", "input", "select", "tr"]; // elements that take keys, so named themselves
 const SVG = "http://www.w3.org/2000/svg";
-const PATIENCE = 15000; // milliseconds until a silent kernel is mentioned
+const PATIENCE = 10000; // milliseconds until a silent kernel is mentioned
 let mounted = 0; // makes the ids of two explorers on one page differ
 
 // --- Arithmetic: Eq. 5 and 6, and the rectifier of section 3.4 -----------------------------------
@@ -84,6 +86,7 @@ function make(parent, tag, attributes = {}, text = null) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null) element.setAttribute(name, value);
   }
+  if (TYPED.includes(tag)) element.setAttribute(NO_SHORTCUTS, "true");
   if (text !== null) element.textContent = text;
   parent?.append(element);
   return element;
@@ -113,7 +116,7 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   const id = `tasnb${mounted++}`;
   let view, expression, choice, weights, result, pointed = null, pinned = [], busy = false;
   root.classList.add("tasnb-explorer");
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves the keys to this element
+  root.setAttribute(NO_SHORTCUTS, "true");
   root.replaceChildren();
 
   const bar = make(root, "form", { class: "ask", onsubmit: event => { event.preventDefault();

@@ -93,11 +93,13 @@ def test_the_widget(lab: str, browser: Browser, shared_store: Path) -> None:
     # keys stay with the explorer, which JupyterLab would take for shortcuts
     cells = "return jupyterapp.shell.currentWidget.content.widgets.length;"
     before = browser.run(cells)
-    browser.run("document.querySelector('.tasnb-explorer tbody tr').focus();")
-    browser.keys(Keys.ARROW_DOWN, Keys.ENTER, "a", "b")
-    assert browser.run("return document.activeElement.tagName;") == "TR"
+    for focused in ("button", ".slider input", ".switches input", ".lists select", "tbody tr"):
+        browser.run("document.querySelector(`.tasnb-explorer ${args[0]}`).focus();", focused)
+        browser.keys("a", "b", "x")
+        assert browser.run("return document.activeElement.matches(args[0]);", focused)
+        assert browser.run(cells) == before
+    browser.keys(Keys.ARROW_DOWN, Keys.ENTER, Keys.ARROW_UP)
     assert len(browser.all(".tasnb-explorer tr.pinned")) == 1 and browser.run(cells) == before
-    assert rows(browser)
 
     # a kernel that died: one line, and what needs none goes on working
     browser.run("await jupyterapp.shell.currentWidget.sessionContext.shutdown();")
