@@ -69,8 +69,18 @@ class Ask(JupyterHandler):
         else:
             asked = json.loads(self.get_body_argument("asked"))
             buffers = [file["body"] for file in self.request.files.get("picture", [])]
-            answer = await asyncio.to_thread(session.answer, asked, buffers)
-        self.finish(answer)
+            loop = asyncio.get_running_loop()
+
+            def tell(*progress: Any) -> None:
+                loop.call_soon_threadsafe(self._line, {"progress": progress})
+
+            answer = await asyncio.to_thread(session.answer, asked, buffers, tell)
+        self._line(answer)
+
+    def _line(self, content: dict[str, Any]) -> None:
+        """Sends a line of JSON: how far the answer is, or, last, the answer."""
+        self.write(json.dumps(content) + "\n")
+        self.flush()
 
 
 def explore(arguments: argparse.Namespace) -> int:

@@ -201,7 +201,7 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     root.classList.add("busy");
     say("Computing …");
     try {
-      const answer = await ask({ choice, at: view.at, ...wanted }, buffers, text => say(text, true));
+      const answer = await ask({ choice, at: view.at, ...wanted }, buffers, progress);
       if (answer.error) say(answer.error, true);
       else show(answer.view);
     } catch (error) {
@@ -211,6 +211,11 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       root.classList.remove("busy");
       update();
     }
+  }
+
+  function progress(done, all, what) {
+    say(`Computing … ${what}, step ${done} of ${all}`);
+    make(status, "progress", { value: done - 1, max: all });
   }
 
   function say(text, wrong = false) {
@@ -640,16 +645,18 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
 function render({ model, el }) {
   let number = 0;
   const waiting = new Map();
-  const answered = message => {
-    waiting.get(message.number)?.(message);
-    waiting.delete(message.number);
-  };
+  const answered = message => waiting.get(message.number)?.(message);
   model.on("msg:custom", answered);
-  const ask = (wanted, buffers, warn) => new Promise(resolve => {
+  const ask = (wanted, buffers, progress) => new Promise(resolve => {
     const own = `${Math.random().toString(36).slice(2)}-${number++}`;
-    const late = setTimeout(() => warn("The kernel has not answered yet: it is computing, or it "
-      + "died. If it died, restart it and run this cell again."), PATIENCE);
-    waiting.set(own, answer => { clearTimeout(late); resolve(answer); });
+    const late = setTimeout(() => progress(1, 1, "the kernel has not answered yet. It is busy, or "
+      + "it died; then restart it and run this cell again"), PATIENCE);
+    waiting.set(own, answer => {
+      clearTimeout(late);
+      if (answer.progress) return progress(...answer.progress);
+      waiting.delete(own);
+      resolve(answer);
+    });
     model.send({ ...wanted, number: own }, undefined, buffers);
   });
   const explorer = mount(el, model.get("view"), { ask });
@@ -664,21 +671,28 @@ function render({ model, el }) {
 
 /** An `ask` for a page that `python -m tasnb explore` serves. */
 export function askServer(address) {
-  return async (wanted, buffers, warn) => {
+  return async (wanted, buffers, progress) => {
     const form = new FormData();
     form.append("asked", JSON.stringify(wanted));
     for (const buffer of buffers) form.append("picture", new Blob([buffer]), "picture");
-    const late = setTimeout(() => warn("Still computing …"), PATIENCE);
     try {
       const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1] ?? "";
       const response = await fetch(address,
         { method: "POST", body: form, headers: { "X-XSRFToken": xsrf } });
       if (!response.ok) return { error: `The explorer answered “${response.status}”: reload the page.` };
-      return await response.json();
+      const lines = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = ""; ;) {
+        const { value, done } = await lines.read();
+        const found = (rest + (value ?? "")).split("\n");
+        rest = found.pop();
+        for (const answer of found.map(line => JSON.parse(line))) {
+          if (!answer.progress) return answer;
+          progress(...answer.progress);
+        }
+        if (done) throw new Error("no answer");
+      }
     } catch {
       return { error: "The explorer is not running any more; start it again: python -m tasnb explore" };
-    } finally {
-      clearTimeout(late);
     }
   };
 }

@@ -6,8 +6,9 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ from tasnb.workbook.spare import RUN
 
 if TYPE_CHECKING:
     from tasnb.segmentation.pictures import Picture
+
+Tell = Callable[[int, int, str], None]
 
 ASKED_FIRST = "the person on the left"
 """What is asked about a picture of one's own if nothing is given."""
@@ -149,13 +152,29 @@ class Session:
 
     # -- what is shown -------------------------------------------------------------------------
 
-    def view(self, choice: Mapping[str, str] | None = None) -> content.View:
-        """The view of the expression that is open, with all other expressions of its picture."""
+    def view(
+        self, choice: Mapping[str, str] | None = None, tell: Tell | None = None
+    ) -> content.View:
+        """The view of the expression that is open, with all other expressions of its picture.
+
+        Args:
+            choice: Of recipe, encoder and inputs.
+            tell: Called with the number of each step, the number of all steps, and its name.
+        """
         pipeline = self._by(choice or content.choice_of(self.settings, self.encoder))
         sentences = self.split.sentences
         same = np.flatnonzero(sentences["image"] == sentences["image"].iloc[self.at])
         run = _run_around(same, self.at)
-        view = content.Views(pipeline, _only(self.split, run)).view(range(len(run)))
+        some = _only(self.split, run)
+        steps = {"masks": pipeline.refined, "captions": pipeline.captions,
+                 "caption of the picture": pipeline.image_captions}  # fmt: skip
+        for encoder in pipeline.settings.encoders:
+            steps[short(encoder)] = partial(pipeline.mask_embeddings, encoder=encoder)
+        for number, (name, compute) in enumerate(steps.items(), start=1):
+            if tell:
+                tell(number, len(steps), name)
+            compute(some.images)
+        view = content.Views(pipeline, some).view(range(len(run)))
         view["first"] = int(run[0])
         view["about"] = self.about
         view["count"], view["at"] = len(sentences), self.at
@@ -193,13 +212,16 @@ class Session:
 
     # -- what is asked -------------------------------------------------------------------------
 
-    def answer(self, asked: Mapping[str, Any], buffers: Sequence[Any] = ()) -> dict[str, Any]:
+    def answer(
+        self, asked: Mapping[str, Any], buffers: Sequence[Any] = (), tell: Tell | None = None
+    ) -> dict[str, Any]:
         """The answer to a message of the explorer: {"view": ...} or {"error": one line}.
 
         Args:
             asked: ``choice``, and one of ``expression`` (a text), ``go`` (the number of an
                 expression of the series), ``picture`` (the name of a file whose content is the
                 first buffer), or none, for other scores of the same expression.
+            tell: As for ``view``.
         """
         before = self.split, self.at, self.jumps, self.named, self.about
         try:
@@ -215,7 +237,7 @@ class Session:
                 self.split = self._with(str(asked["expression"]))
             elif "go" in asked:
                 self.at = min(max(0, int(asked["go"])), len(self.split.sentences) - 1)
-            return {"view": self.view(choice)}
+            return {"view": self.view(choice, tell)}
         except InputError as error:
             told = str(error)
         except Exception as error:  # the view must go on working
@@ -281,11 +303,16 @@ class Explorer(anywidget.AnyWidget):
             session.warm()
 
     def _asked(self, _: Any, message: dict[str, Any], buffers: list[Any]) -> None:
+        number = message.get("number")
+
+        def tell(*progress: Any) -> None:
+            self.send({"number": number, "progress": progress})
+
         with quiet():
-            answer = self.session.answer(message, buffers)
+            answer = self.session.answer(message, buffers, tell)
         # so that other cells that show it, and a page that is loaded again, show what is open
         self.view = answer.get("view", self.view)
-        self.send({"number": message.get("number"), **answer})
+        self.send({"number": number, **answer})
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if nobody_clicks():  # a page that needs no kernel
