@@ -26,7 +26,6 @@ from tasnb.models import parsers
 from tasnb.models.encoders import load_encoder
 from tasnb.profiles import RECIPES, title
 from tasnb.results.analysis import GOOD
-from tasnb.results.shown import provenance
 from tasnb.segmentation import pictures
 from tasnb.settings import (
     InputError,
@@ -123,15 +122,14 @@ class Session:
         asked = replace(pictures.asked(image, self.settings), expression=expression)
         self.split, self.jumps, self.at = pictures.split_of([asked]), {}, 0
         self.named = named or (repr(str(image)) if isinstance(image, str | Path) else "image")
-        models = (self.settings.proposal_network, self.settings.captioner, *self.settings.encoders)
-        self.about = f"A picture of your own, with {', '.join(models)}."
+        self.about = "A picture of your own"
 
     def _open_column(self, expression: str, sentence: int) -> None:
         dataset, split = columns(self.settings)[0]
         self.split = self.pipeline.split(dataset, split)
         scored = self.pipeline.scored(dataset, split, self.encoder)
         self.jumps = worth_a_look(scored, self.settings, dataset)
-        self.about = f"{title(dataset)} {split}. {provenance(self.settings)}"
+        self.about = f"{title(dataset)} {split}"
         check_whole("sentence", sentence, 0, len(self.split.sentences) - 1)
         self.at = sentence
         if expression:
@@ -176,7 +174,9 @@ class Session:
             compute(some.images)
         view = content.Views(pipeline, some).view(range(len(run)))
         view["first"] = int(run[0])
-        view["about"] = self.about
+        settings = pipeline.settings
+        models = (settings.proposal_network, settings.captioner, *settings.encoders)
+        view["about"] = f"{self.about}, recipe {settings.recipe}, with {', '.join(models)}."
         view["count"], view["at"] = len(sentences), self.at
         view["jumps"] = [{"title": name, "at": those} for name, those in self.jumps.items()]
         view["code"]["image"] = self._code()

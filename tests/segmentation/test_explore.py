@@ -197,6 +197,11 @@ def test_the_widget_answers_and_keeps_what_it_shows(column: Session) -> None:
     widget.send = lambda content, buffers=None: sent.append(content)
     widget._handle_custom_msg({"number": "a-0", "go": 1}, [])
     widget._handle_custom_msg({"number": "a-1", "expression": ""}, [])
+    told = [message["progress"] for message in sent if "progress" in message]
+    sent = [message for message in sent if "progress" not in message]
+    assert [(at, all_) for at, all_, _ in told] == [
+        (at, len(told)) for at in range(1, len(told) + 1)
+    ]
     assert [answer["number"] for answer in sent] == ["a-0", "a-1"]
     assert sent[0]["view"]["at"] == widget.view["at"] == 1
     assert sent[1]["error"] and widget.view == sent[0]["view"]
