@@ -26,6 +26,7 @@ settings.register_profile("tasnb", deadline=None, derandomize=True)
 settings.load_profile("tasnb")
 
 LONGEST = (
+    "test_in_jupyterlab.py",
     "test_restart.py",
     "test_notebooks.py",
     "test_bench.py",

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from large_view import HEIGHT, MASKS, WIDTH
+from outlines import agreement, inside_of
 from pycocotools import mask as coco_mask
 from views import first_views, rows_of
 
@@ -19,21 +19,6 @@ from tasnb.explorer.content import View, Views
 from tasnb.settings import short
 
 NOTHING = {"pred_iou_thresh": 1.0, "stability_score_thresh": 1.0}  # reached by no proposal
-
-
-def inside_of(path: str, height: int, width: int, fine: int = 8) -> np.ndarray:
-    """The pixels (H, W) whose centre is inside an SVG path, by the even-odd rule."""
-    canvas = np.zeros((height * fine, width * fine), np.uint8)
-    lines = [
-        np.array([point.split() for point in part.split("L")], float) * fine
-        for part in re.findall(r"M([^Z]+)Z", path)
-    ]
-    cv2.fillPoly(canvas, [np.rint(line).astype(np.int32) for line in lines], 1)
-    return canvas[fine // 2 :: fine, fine // 2 :: fine].astype(bool)
-
-
-def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    return (one & other).sum() / max(1, (one | other).sum())
 
 
 def decoded(mask: View) -> np.ndarray:
@@ -94,19 +79,6 @@ def test_outlines_have_holes_and_parts(scale: float) -> None:
     single = np.zeros((5, 5), bool)
     single[2, 3] = True
     assert inside_of(content.outline(single), 5, 5)[2, 3]
-
-
-def test_a_large_picture_is_scaled_down_and_its_masks_are_not(large: View) -> None:
-    width, height = large["picture"]["size"]
-    assert (width, height) == (1600, 1200) and len(large["masks"]) == MASKS
-    for mask in large["masks"][::20]:
-        whole = decoded(mask)
-        assert whole.shape == (HEIGHT, WIDTH)
-        rows, columns = np.nonzero(whole)
-        center = columns.mean() * width / WIDTH, rows.mean() * height / HEIGHT
-        np.testing.assert_allclose(mask["center"], center, atol=1)
-        small = cv2.resize(whole.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA)
-        assert agreement(inside_of(mask["outline"], height, width), small > 0) > 0.95
 
 
 def test_what_was_read_from_the_expressions(view: View, views: Views) -> None:

@@ -36,12 +36,13 @@ OPTIONS = {
 
 @pytest.fixture
 def lab(shared_store: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of JupyterLab in a folder with one notebook of two explorers."""
+    """The address of JupyterLab in a folder with a notebook of two explorers, one shown twice."""
     own = {**FIRST, "store": str(shared_store)}
     cells = [
         "import tasnb\n",
         f"tasnb.explore(**{own!r})",
         f"second = tasnb.explore({str(PICTURES[6])!r}, 'the animal', **{own!r})\nsecond",
+        "second",
     ]
     notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells], metadata=KERNEL)
     write(notebook, tmp_path / "NB.ipynb")
@@ -73,7 +74,7 @@ def test_the_widget(lab: str, browser: Browser, shared_store: Path) -> None:
     browser.until(lambda: browser.run(ready), "the kernel")
     browser.run("jupyterapp.commands.execute('notebook:run-all-cells');")
     explorers = "return document.querySelectorAll('.tasnb-explorer tbody tr').length > 0"
-    both = f"{explorers} && document.querySelectorAll('.tasnb-explorer').length === 2;"
+    both = f"{explorers} && document.querySelectorAll('.tasnb-explorer').length === 3;"
     browser.until(lambda: browser.run(both), "the explorers", 120)
 
     # the first explorer: an expression, a slider, the other recipe
@@ -89,6 +90,13 @@ def test_the_widget(lab: str, browser: Browser, shared_store: Path) -> None:
     browser.until(lambda: "A picture of your own" in browser.text(".about"), "the picture")
     second = browser.all(".tasnb-explorer")[1]
     assert second.find_element("css selector", ".ask input").get_attribute("value") == "the animal"
+
+    # one that two cells show is the same in both
+    field = second.find_element("css selector", ".ask input")
+    field.clear()
+    field.send_keys("the dog", Keys.ENTER)
+    inputs = "return [...document.querySelectorAll('.ask input[type=text]')].map(one => one.value);"
+    browser.until(lambda: browser.run(inputs)[1:] == ["the dog", "the dog"], "both cells")
 
     # keys stay with the explorer, which JupyterLab would take for shortcuts
     cells = "return jupyterapp.shell.currentWidget.content.widgets.length;"
