@@ -1,7 +1,7 @@
 """The view that the explorer draws, as plain data for JSON.
 
 A view has everything about one picture that needs a model, so that all the rest is arithmetic on
-scores and done by ``explorer.js``. Anything else that can draw a view may take its place. All lists
+scores and done in the browser. Anything else that can draw a view may take its place. All lists
 over masks are in the order of ``masks``, the refined proposals of the picture:
 
 - ``format``: 1; a change that readers cannot ignore raises it.

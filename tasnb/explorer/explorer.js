@@ -1,106 +1,17 @@
 // The explorer: one picture, its masks and their scores, and everything that can be asked of them.
 //
-// The same module runs in notebooks (anywidget calls `render`) and in pages (which call `mount`).
-// `tasnb/explorer/content.py` documents the view that it draws. All arithmetic on scores happens
-// here; `ask` goes to Python for what is not in the view, and is null where there is no kernel.
+// The same module, whose parts page.py puts together, runs in notebooks (anywidget calls `render`)
+// and in pages (which call `mount`). content.py documents the view that it draws. All arithmetic on
+// scores happens in the browser; `ask` goes to Python for what is not in the view, and is null where
+// there is no kernel.
 
 const SIDES = { left: ["x", 1], right: ["x", -1], top: ["y", 1], bottom: ["y", -1] };
 const COLOURS = ["#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b",
   "#2f6bff", "#b6ff00", "#a3004f", "#00897b", "#8d5524"];
-const NO_SHORTCUTS = "data-lm-suppress-shortcuts"; // JupyterLab leaves the keys to such elements
-const TYPED = ["button", "input", "select", "tr"]; // elements that take keys, so named themselves
-const SVG = "http://www.w3.org/2000/svg";
-const PATIENCE = 10000; // milliseconds until a silent kernel is mentioned
 let mounted = 0; // makes the ids of two explorers on one page differ
 
-// --- Arithmetic: Eq. 5 and 6, and the rectifier of section 3.4 -----------------------------------
-
-/** The scores of an expression for a choice of models and inputs, or null if they are not there. */
-export function scoresOf(expression, choice) {
-  const { V, P, N } = expression.scores;
-  const seen = `${choice.encoder} ${choice.clip_input}`;
-  const said = `${choice.encoder} ${choice.caption_input}`;
-  return V[seen] && P[said] && N[seen] ? { V: V[seen], P: P[said], N: N[seen] } : null;
-}
-
-/** S for every mask, and the masks from the best to the worst; ties go to the first. */
-export function ranked(scores, inside, weights) {
-  const alpha = weights.P ? weights.alpha : 0, lam = weights.N ? weights.lam : 0;
-  const S = scores.V.map((v, k) => v + alpha * scores.P[k] + lam * scores.N[k]);
-  const kept = weights.rectifier && inside.some(Boolean) ? inside : inside.map(() => true);
-  const order = [...S.keys()].sort((a, b) => kept[b] - kept[a] || S[b] - S[a] || a - b);
-  return { S, kept, order };
-}
-
-export function median(values) {
-  const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
-  return (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2;
-}
-
-const best = values => values.reduce((top, value, k) => (value > values[top] ? k : top), 0);
-
-/** A mask from COCO's compressed run lengths: one byte per pixel, column by column. */
-export function pixelsOf({ size: [height, width], counts }) {
-  const pixels = new Uint8Array(height * width), runs = [];
-  for (let at = 0; at < counts.length;) {
-    let value = 0, shift = 0, byte;
-    do {
-      byte = counts.charCodeAt(at++) - 48;
-      value |= (byte & 31) << shift;
-      shift += 5;
-    } while (byte & 32);
-    if (byte & 16) value |= -1 << shift;
-    runs.push(runs.length > 2 ? value + runs[runs.length - 2] : value);
-  }
-  let at = 0;
-  runs.forEach((run, k) => { pixels.fill(k % 2, at, at += run); });
-  return pixels;
-}
-
-/** The call of Python that gives this answer. */
-export function codeOf(view, expression, choice, weights) {
-  const python = value => Array.isArray(value) ? `(${value.map(python).join(", ")},)`
-    : value === null ? "None" : value === true ? "True" : value === false ? "False"
-    : JSON.stringify(value);
-  const settings = { ...view.code.settings };
-  const differs = (name, value) => { if (value !== view.defaults[name]) settings[name] = value; };
-  if (choice.recipe !== view.defaults.recipe) settings.recipe = choice.recipe;
-  if (choice.encoder !== view.defaults.encoder) settings.encoders = [view.names[choice.encoder]];
-  differs("caption_input", choice.caption_input);
-  differs("clip_input", choice.clip_input);
-  differs("alpha", weights.P ? weights.alpha : 0);
-  differs("lam", weights.N ? weights.lam : 0);
-  const given = Object.entries(settings).map(([name, value]) => `, ${name}=${python(value)}`);
-  const call = `tasnb.segment(${view.code.image}, ${python(expression.text)}${given.join("")})`;
-  return weights.rectifier ? call : `${call}.frame.nlargest(1, "S")  # without the rectifier`;
-}
-
-// --- Small helpers -------------------------------------------------------------------------------
-
-/** An element with attributes; text is never HTML. */
-function make(parent, tag, attributes = {}, text = null) {
-  const isSvg = parent?.namespaceURI === SVG || tag === "svg";
-  const element = isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value !== null) element.setAttribute(name, value);
-  }
-  if (TYPED.includes(tag)) element.setAttribute(NO_SHORTCUTS, "true");
-  if (text !== null) element.textContent = text;
-  parent?.append(element);
-  return element;
-}
-
-const plain = value => value.toFixed(3).replace("-", "−");
-
-function save(name, blob) {
-  const link = make(null, "a", { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}
-
-// --- The view ------------------------------------------------------------------------------------
+/** The caption of a mask by the captioner's input that is chosen. */
+const captionOf = (view, choice, k) => view.captions[choice.caption_input]?.[k] ?? "";
 
 /**
  * Draws a view into an element.
@@ -184,10 +95,11 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     selects[name] = make(label, "select", { onchange: event => choose(name, event.target.value) });
   }
 
-  make(actions, "button", { type: "button", onclick: copy }, "Copy as code");
-  make(actions, "button", { type: "button", onclick: saveMask }, "Mask (PNG)");
-  make(actions, "button", { type: "button", onclick: saveOverlay }, "Overlay (PNG)");
-  make(actions, "button", { type: "button", onclick: saveTable }, "Table (CSV)");
+  const give = downloads(() => ({ view, expression, choice, weights, result }), say);
+  make(actions, "button", { type: "button", onclick: give.copy }, "Copy as code");
+  make(actions, "button", { type: "button", onclick: give.saveMask }, "Mask (PNG)");
+  make(actions, "button", { type: "button", onclick: give.saveOverlay }, "Overlay (PNG)");
+  make(actions, "button", { type: "button", onclick: give.saveTable }, "Table (CSV)");
 
   // --- what is asked -----------------------------------------------------------------------------
 
@@ -465,13 +377,9 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       bars(make(line, "td", { class: "bar" }), values.S, k, "S");
       if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
       for (const name of "VPN") bars(make(line, "td", { class: "bar" }), values[name], k, name);
-      make(line, "td", { class: "said", dir: "auto" }, captionOf(k));
+      make(line, "td", { class: "said", dir: "auto" }, captionOf(view, choice, k));
       if (k === focused) line.focus();
     });
-  }
-
-  function captionOf(k) {
-    return view.captions[choice.caption_input]?.[k] ?? "";
   }
 
   function bars(cell, values, k, name) {
@@ -529,172 +437,17 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     for (const k of shown.slice(-2)) {
       const card = make(cards, "figure", { class: pinned.includes(k) ? "pinned" : "" });
       const views = make(card, "div", { class: "crops" });
-      crop(views, k, choice.clip_input, "CLIP sees");
-      crop(views, k, choice.caption_input, "captioner sees");
+      crop(views, view, k, choice.clip_input, "CLIP sees", id);
+      crop(views, view, k, choice.caption_input, "captioner sees", id);
       const below = make(card, "figcaption");
       make(below, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
-      make(below, "span", { dir: "auto" }, captionOf(k) ? `“${captionOf(k)}”` : "");
+      make(below, "span", { dir: "auto" }, captionOf(view, choice, k) ? `“${captionOf(view, choice, k)}”` : "");
       const values = { ...result.scores, S: result.S };
       make(below, "span", {}, Object.entries(values)
         .map(([name, all]) => `${name}\u00a0${plain(all[k])}`).join("  "));
     }
   }
 
-  function crop(parent, k, form, title) {
-    const mask = view.masks[k], [x, y, w, h] = mask.box, side = Math.max(w, h);
-    const [width, height] = view.picture.size;
-    const frame = make(make(parent, "div"), "svg", { role: "img", "aria-label": title,
-      viewBox: `${x - (side - w) / 2} ${y - (side - h) / 2} ${side} ${side}` });
-    make(frame.parentNode, "span", {}, title);
-    const clip = `${id}-${k}-${form}-${parent.childElementCount}`;
-    const defs = make(frame, "defs");
-    make(make(defs, "clipPath", { id: clip }), "path", { d: mask.outline, "clip-rule": "evenodd" });
-    make(make(defs, "clipPath", { id: `${clip}-box` }), "rect", { x, y, width: w, height: h });
-    make(frame, "rect", { x: x - side, y: y - side, width: 3 * side, height: 3 * side });
-    const href = view.picture.src;
-    if (form === "blur") {
-      make(make(frame, "g", { "clip-path": `url(#${clip}-box)` }), "image",
-        { href, width, height, filter: `url(#${id}-blur)` });
-    }
-    make(frame, "image", { href, width, height, "clip-path": `url(#${clip})` });
-  }
-
-  // --- taking away -------------------------------------------------------------------------------
-
-  async function copy() {
-    const code = codeOf(view, expression, choice, weights);
-    try {
-      await navigator.clipboard.writeText(code);
-      say(`Copied: ${code}`);
-    } catch {
-      say(code); // a page from disk or a frame may not use the clipboard
-    }
-  }
-
-  function canvas() {
-    const { rle } = view.masks[result.order[0]];
-    const [width, height] = rle ? rle.size.toReversed() : view.picture.size;
-    return Object.assign(document.createElement("canvas"), { width, height });
-  }
-
-  /** The pixels inside the chosen mask, row by row; without run lengths, inside its outline. */
-  function inside(width, height) {
-    const { rle, outline: d } = view.masks[result.order[0]], found = new Uint8Array(width * height);
-    if (rle) {
-      const pixels = pixelsOf(rle);
-      return found.map((_, at) => pixels[(at % width) * height + Math.floor(at / width)]);
-    }
-    const context = canvas().getContext("2d");
-    context.fill(new Path2D(d), "evenodd");
-    const { data } = context.getImageData(0, 0, width, height);
-    return found.map((_, at) => Number(data[4 * at + 3] > 127));
-  }
-
-  function paint(context, name, colour) {
-    const { width, height } = context.canvas;
-    const image = context.getImageData(0, 0, width, height);
-    inside(width, height).forEach((value, at) => colour(image.data, 4 * at, value));
-    context.putImageData(image, 0, 0);
-    context.canvas.toBlob(blob => save(`${fileName()}-${name}.png`, blob));
-  }
-
-  const fileName = () => expression.text.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "answer";
-
-  function saveMask() {
-    if (!result) return;
-    paint(canvas().getContext("2d"), "mask", (data, at, inside) => {
-      data.fill(255 * inside, at, at + 3);
-      data[at + 3] = 255;
-    });
-  }
-
-  function saveOverlay() {
-    if (!result) return;
-    const context = canvas().getContext("2d"), image = new Image();
-    image.onload = () => {
-      context.drawImage(image, 0, 0, context.canvas.width, context.canvas.height);
-      try {
-        paint(context, "overlay", (data, at, inside) => {
-          if (!inside) return;
-          [25, 113, 194].forEach((value, k) => { data[at + k] = 0.45 * data[at + k] + 0.55 * value; });
-        });
-      } catch {
-        say("The browser does not allow reading this picture; use the mask instead.", true);
-      }
-    };
-    image.src = view.picture.src;
-  }
-
-  function saveTable() {
-    if (!result) return;
-    const quoted = text => `"${String(text).replaceAll('"', '""')}"`;
-    const lines = ["rank,mask_id,V,P,N,S,kept,caption"];
-    result.order.forEach((k, rank) => {
-      const { V, P, N } = result.scores;
-      lines.push([rank + 1, view.masks[k].id, V[k], P[k], N[k], result.S[k], result.kept[k],
-        quoted(captionOf(k))].join(","));
-    });
-    save(`${fileName()}.csv`, new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }));
-  }
-
   show(first);
   return { show, close: () => root.replaceChildren() };
 }
-
-/** Called by anywidget for every cell that shows the widget. */
-function render({ model, el }) {
-  let number = 0;
-  const waiting = new Map();
-  const answered = message => waiting.get(message.number)?.(message);
-  model.on("msg:custom", answered);
-  const ask = (wanted, buffers, progress) => new Promise(resolve => {
-    const own = `${Math.random().toString(36).slice(2)}-${number++}`;
-    const late = setTimeout(() => progress(1, 1, "the kernel has not answered yet. It is busy, or "
-      + "it died; then restart it and run this cell again"), PATIENCE);
-    waiting.set(own, answer => {
-      clearTimeout(late);
-      if (answer.progress) return progress(...answer.progress);
-      waiting.delete(own);
-      resolve(answer);
-    });
-    model.send({ ...wanted, number: own }, undefined, buffers);
-  });
-  const explorer = mount(el, model.get("view"), { ask });
-  const changed = () => { if (!waiting.size) explorer.show(model.get("view")); }; // by another cell
-  model.on("change:view", changed);
-  return () => {
-    model.off("msg:custom", answered);
-    model.off("change:view", changed);
-    explorer.close();
-  };
-}
-
-/** An `ask` for a page that `python -m tasnb explore` serves. */
-export function askServer(address) {
-  return async (wanted, buffers, progress) => {
-    const form = new FormData();
-    form.append("asked", JSON.stringify(wanted));
-    for (const buffer of buffers) form.append("picture", new Blob([buffer]), "picture");
-    try {
-      const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1] ?? "";
-      const response = await fetch(address,
-        { method: "POST", body: form, headers: { "X-XSRFToken": xsrf } });
-      if (!response.ok) return { error: `The explorer answered “${response.status}”: reload the page.` };
-      const lines = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (let rest = ""; ;) {
-        const { value, done } = await lines.read();
-        const found = (rest + (value ?? "")).split("\n");
-        rest = found.pop();
-        for (const answer of found.map(line => JSON.parse(line))) {
-          if (!answer.progress) return answer;
-          progress(...answer.progress);
-        }
-        if (done) throw new Error("no answer");
-      }
-    } catch {
-      return { error: "The explorer is not running any more; start it again: python -m tasnb explore" };
-    }
-  };
-}
-
-export default { render };

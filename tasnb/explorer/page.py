@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SCRIPT = HERE / "explorer.js"
+PARTS = ("scores.js", "elements.js", "downloads.js", "explorer.js", "hosts.js")
+SCRIPT = "\n".join((HERE / name).read_text(encoding="utf-8") for name in PARTS)
+"""The explorer's module; its parts follow each other, so that a page can hold it in one piece."""
 STYLE = HERE / "explorer.css"
 
 
@@ -28,7 +30,7 @@ def filled(template: Path, parts: Mapping[str, str]) -> str:
     """A page from a template: ``/*NAME*/`` becomes a part, or the explorer's STYLE or SCRIPT."""
     parts = {
         "STYLE": STYLE.read_text(encoding="utf-8"),
-        "SCRIPT": SCRIPT.read_text(encoding="utf-8"),
+        "SCRIPT": SCRIPT,
         **parts,
     }
     text = template.read_text(encoding="utf-8")

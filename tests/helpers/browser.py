@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasnb.explorer.page import SCRIPT
+
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 DRIVER = shutil.which("chromedriver") or ""
-EXPLORER = Path(__file__).resolve().parents[2] / "tasnb" / "explorer"
 PATIENCE = 60.0  # seconds; the machine may be busy with other tests
 OPTIONS = (
     "--headless=new",
@@ -72,8 +73,8 @@ class Browser:
         return value
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """The value of a function that explorer.js exports."""
-        source = base64.b64encode((EXPLORER / "explorer.js").read_bytes()).decode()
+        """The value of a function that the explorer exports."""
+        source = base64.b64encode(SCRIPT.encode()).decode()
         script = f"const module = await import('data:text/javascript;base64,{source}');"
         return self.run(f"{script} return module[args[0]](...args[1]);", name, list(arguments))
 

@@ -107,11 +107,14 @@ def test_names_stay_apart(pipeline: Pipeline) -> None:
 @pytest.mark.slow
 def test_a_page_shows_the_pixels_that_the_masks_are_of(pipeline: Pipeline) -> None:
     """A browser obeys EXIF, so a picture that is read as stored is in the page itself."""
-    (_, page) = browser.save(pipeline)
-    text = re.search(r'id="content">(.*?)</script>', page.read_text(), re.S)[1]
-    (image,) = json.loads(text)["images"].values()
-    assert image["file"].startswith("data:image/jpeg;base64,")
-    split = pipeline.split(*columns(pipeline.settings)[1])
+    browser.save(pipeline)
+    column = columns(pipeline.settings)[1]
+    folder = pipeline.settings.out / "results" / browser.views_name(pipeline.settings, *column)
+    (part,) = folder.glob("*.js")
+    ((view,),) = [json.loads(part.read_text().partition(" = ")[2].rstrip(";\n"))]
+    image = view["picture"]
+    assert image["src"].startswith("data:image/jpeg;base64,")
+    split = pipeline.split(*column)
     ((key, file),) = split.images.items()
     assert file.as_stored
     assert pipeline.pixels(split.images, key).shape[:2] == tuple(image["size"][::-1])
