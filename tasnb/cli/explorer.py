@@ -83,6 +83,9 @@ class Ask(JupyterHandler):
         self.flush()
 
 
+ROUTES = {"": Page, "/ask": Ask}
+
+
 def explore(arguments: argparse.Namespace) -> int:
     """Serves the explorer until Ctrl-C."""
     from tasnb.settings import make_settings
@@ -108,6 +111,3 @@ def explore(arguments: argparse.Namespace) -> int:
     server.log.setLevel(logging.CRITICAL + 1)  # it would print the address again
     server.start()
     return 0
-
-
-ROUTES = {"": Page, "/ask": Ask}

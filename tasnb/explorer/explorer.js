@@ -125,7 +125,9 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     }
   }
 
+  /** How far an answer is; without any steps, what is wrong. */
   function progress(done, all, what) {
+    if (!all) return say(what, true);
     say(`Computing … ${what}, step ${done} of ${all}`);
     make(status, "progress", { value: done - 1, max: all });
   }

@@ -10,8 +10,8 @@ function render({ model, el }) {
   model.on("msg:custom", answered);
   const ask = (wanted, buffers, progress) => new Promise(resolve => {
     const own = `${Math.random().toString(36).slice(2)}-${number++}`;
-    const late = setTimeout(() => progress(1, 1, "the kernel has not answered yet. It is busy, or "
-      + "it died; then restart it and run this cell again"), PATIENCE);
+    const late = setTimeout(() => progress(0, 0, "The kernel has not answered yet. It is busy, or it "
+      + "died; then restart it and run this cell again."), PATIENCE);
     waiting.set(own, answer => {
       clearTimeout(late);
       if (answer.progress) return progress(...answer.progress);
