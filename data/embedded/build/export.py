@@ -70,11 +70,6 @@ def half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def text_tower(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """All weights except the image tower's, as trained by ``train_text.py`` for both CLIPs."""
-    return {k: v for k, v in weights.items() if not k.startswith("visual.")}
-
-
 def write_weights(name: str, train: Path, out: Path) -> None:
     """Writes the files from which a checkpoint is loaded."""
     state = torch.load(train / "state.pt", weights_only=True)
@@ -99,9 +94,13 @@ def write_weights(name: str, train: Path, out: Path) -> None:
         save_file(half(average), out / "model.safetensors")
         (out / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
         return
-    text = torch.load(train.parent / "text" / "state.pt", weights_only=True)["model"]
-    own = {k: v for k, v in state["model"].items() if k.startswith("visual.") or k == "logit_scale"}
-    save_file(half({**text_tower(text), **own}), out / "open_clip_model.safetensors")
+    weights = state["model"]
+    finished = train.parent / "text" / "state.pt"  # by train_text.py, after which it stays frozen
+    if finished.is_file():
+        text = torch.load(finished, weights_only=True)["model"]
+        own = {k: v for k, v in weights.items() if k.startswith("visual.") or k == "logit_scale"}
+        weights = text | own
+    save_file(half(weights), out / "open_clip_model.safetensors")
     for path in train.glob("*.json"):
         shutil.copy(path, out / path.name)
 
