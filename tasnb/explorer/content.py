@@ -34,6 +34,7 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -171,6 +172,13 @@ class Views:
                 why = "is the subject" if head in shared else f"“{shared[0]}” also means “{head}”"
             found.append({"text": phrase.text, "negative": not shared, "why": why})
         return found
+
+
+def runs(sentences: pd.DataFrame) -> list[range]:
+    """The numbers of consecutive sentences about the same picture."""
+    image = sentences["image"].to_numpy()
+    starts = [0, *(np.flatnonzero(image[1:] != image[:-1]) + 1), len(image)]
+    return [range(int(a), int(b)) for a, b in itertools.pairwise(starts) if a < b]
 
 
 def choice_of(settings: Settings, encoder: str) -> dict[str, str]:

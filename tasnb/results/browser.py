@@ -7,19 +7,15 @@ works from disk, without a network or a server.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
-
 from tasnb import profiles
 from tasnb.datasets.images import ImageFile
 from tasnb.datasets.splits import column_name, columns
-from tasnb.explorer.content import Views, data_uri
+from tasnb.explorer.content import Views, data_uri, runs
 from tasnb.explorer.page import as_script, filled
 from tasnb.method.pipeline import Pipeline
 from tasnb.results import breakdown, shown, tables
@@ -59,13 +55,6 @@ def _write(path: Path, content: str) -> None:
 def views_name(settings: Settings, dataset: str, split: str) -> str:
     """The name of the folder with the views of a column."""
     return f"{column_name(settings, dataset, split)}-views"
-
-
-def runs(sentences: pd.DataFrame) -> list[range]:
-    """The numbers of consecutive sentences about the same picture."""
-    image = sentences["image"].to_numpy()
-    starts = [0, *(np.flatnonzero(image[1:] != image[:-1]) + 1), len(image)]
-    return [range(int(a), int(b)) for a, b in itertools.pairwise(starts) if a < b]
 
 
 def views(pipeline: Pipeline, dataset: str, split: str, folder: Path) -> list[str]:

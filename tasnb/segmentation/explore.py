@@ -161,8 +161,7 @@ class Session:
         """
         pipeline = self._by(choice or content.choice_of(self.settings, self.encoder))
         sentences = self.split.sentences
-        same = np.flatnonzero(sentences["image"] == sentences["image"].iloc[self.at])
-        run = _run_around(same, self.at)
+        run = next(run for run in content.runs(sentences) if self.at in run)
         some = _only(self.split, run)
         steps = {"masks": pipeline.refined, "captions": pipeline.captions,
                  "caption of the picture": pipeline.image_captions}  # fmt: skip
@@ -173,7 +172,7 @@ class Session:
                 tell(number, len(steps), name)
             compute(some.images)
         view = content.Views(pipeline, some).view(range(len(run)))
-        view["first"] = int(run[0])
+        view["first"] = run[0]
         settings = pipeline.settings
         models = (settings.proposal_network, settings.captioner, *settings.encoders)
         view["about"] = f"{self.about}, recipe {settings.recipe}, with {', '.join(models)}."
@@ -266,13 +265,7 @@ def worth_a_look(scored: ScoreTable, settings: Settings, dataset: str) -> dict[s
     return {name: np.flatnonzero(those).tolist() for name, those in kinds.items()}
 
 
-def _run_around(rows: np.ndarray, at: int) -> np.ndarray:
-    """Those consecutive numbers among ``rows`` that contain ``at``."""
-    parts = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-    return next(part for part in parts if part[0] <= at <= part[-1])
-
-
-def _only(split: Split, rows: np.ndarray) -> Split:
+def _only(split: Split, rows: Sequence[int]) -> Split:
     """Some sentences about one picture."""
     sentences = split.sentences.iloc[rows].reset_index(drop=True)
     key = sentences["image"].iloc[0]
