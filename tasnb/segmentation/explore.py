@@ -167,9 +167,9 @@ class Session:
                  "caption of the picture": pipeline.image_captions}  # fmt: skip
         for encoder in pipeline.settings.encoders:
             steps[short(encoder)] = partial(pipeline.mask_embeddings, encoder=encoder)
-        for number, (name, compute) in enumerate(steps.items(), start=1):
-            if tell:
-                tell(number, len(steps), name)
+        # Step by step only for somebody who waits: `Views` computes what is missing anyway.
+        for number, (name, compute) in enumerate(steps.items() if tell else (), start=1):
+            tell(number, len(steps), name)
             compute(some.images)
         view = content.Views(pipeline, some).view(range(len(run)))
         view["first"] = run[0]

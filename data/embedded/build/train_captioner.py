@@ -299,10 +299,6 @@ def start_tower(own: dict[str, Tensor], clip: dict[str, Tensor], names: dict[str
                 own[ours.format(layer)].copy_(clip[block])
 
 
-def to_tensor(images: np.ndarray) -> Tensor:
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
-
-
 class Nouns(torch.nn.Module):
     """Predicts the nouns in an image from a captioner's features."""
 
@@ -332,7 +328,7 @@ def draw(
     wholes, held = pool.wholes(scenes, size, rng)
     captions += [texts.scene_caption(objects, rng, plain=True) for objects in held]
     shown += [sorted({thing["noun"] for thing in objects}) for objects in held]
-    return to_tensor(np.concatenate([images, wholes])), captions, shown
+    return training.to_tensor(np.concatenate([images, wholes])), captions, shown
 
 
 def learn(captioner: Captioner, args: argparse.Namespace) -> None:
@@ -380,10 +376,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--vision-from", type=Path, help="folder of a CLIP-ViT's checkpoint")
     parser.add_argument("--wholes", type=float, default=0.35, help="share of whole scenes")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.parsed(parser)
     captioner = MODELS[args.model]()
     if args.start:
         training.start_from(captioner.model, args.start, captioner.tokenizer)

@@ -113,10 +113,6 @@ class Pair(Protocol):
         """A caption for a crop."""
 
 
-def to_tensor(images: np.ndarray) -> torch.Tensor:
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
-
-
 class Clip:
     """An open_clip model with its tokenizer.
 
@@ -189,7 +185,7 @@ def draw(
     captions = [pair.caption(thing, rng) for thing in things]
     wholes, held = pool.wholes(batch // 8, pair.size, rng)
     captions += [texts.FRAMES[0].format(texts.scene_caption(objects, rng)) for objects in held]
-    return to_tensor(np.concatenate([images, wholes])), captions, things
+    return training.to_tensor(np.concatenate([images, wholes])), captions, things
 
 
 def learn(pair: Pair, args: argparse.Namespace) -> None:
@@ -245,9 +241,7 @@ def main() -> None:
     parser.add_argument("--tower", choices=TOWERS, required=True)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--freeze", action="store_true", help="keep the text tower as it is")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.parsed(parser)
     clip = Clip(args.out, args.tower, args.freeze)
     model = clip.model
     if args.tower == "vit":

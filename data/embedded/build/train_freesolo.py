@@ -106,10 +106,7 @@ def losses(model: FreeSolo, pixels: Tensor, labels: np.ndarray) -> tuple[Tensor,
 
 def main() -> None:
     parser = training.arguments(__doc__, minutes=45, batch=8)
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.parsed(parser)
     model = FreeSolo(CONFIG, torch.nn.BatchNorm2d)
     torch.nn.init.constant_(model.ins_head.cate_pred.bias, -4.6)  # one cell in 100 has an object
     for head in (model.ins_head.cate_pred, model.ins_head.kernel_pred):

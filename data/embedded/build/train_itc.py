@@ -198,10 +198,7 @@ def main() -> None:
     parser.add_argument("--model", choices=PAIRS, required=True)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--images-from", type=Path, help="folder of a checkpoint of images' towers")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.parsed(parser)
     pair = PAIRS[args.model]()
     if args.start:
         training.start_from(pair.model.towers, args.start, pair.tokenizer)

@@ -203,10 +203,7 @@ def main() -> None:
     parser = training.arguments(__doc__, minutes=60, batch=SCENES, rate=8e-4)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--dense", type=float, default=0.15, help="share without any prompts")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = training.parsed(parser)
     sam = build_sam(CONFIG)
     if args.start:
         start(sam, args.start)

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -36,6 +38,20 @@ def arguments(
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options as given; makes the output folder, and sets threads and seed."""
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    return args
+
+
+def to_tensor(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Images (B, S, S, 3) as CLIP and the captioners see them, float (B, 3, S, S)."""
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
 
 
 class Clock:
