@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tasnb import __version__
-from tasnb.cli import commands
+from tasnb.cli import commands, reruns
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import InputError
 
@@ -72,6 +72,47 @@ Opening TorchScript executes code from the file, so convert only files whose ori
 other files that this program loads contain numbers only."""
 
 
+_COMPARE = """\
+Compares runs with the first of them: what differs in settings, code, data and versions; every table
+side by side; paired differences on the sentences that both cover, with intervals and tests; and the
+sentences whose choice changed. Writes a page, CSV files and Markdown to a new folder."""
+
+_COMPARE_EXAMPLES = """\
+examples:
+  python -m tasnb compare runs/embedded runs/alpha02
+  python -m tasnb compare runs/sweeps/alpha/*/ --out /tmp/alphas"""
+
+_SWEEP = """\
+Runs several variants of the settings, each as a run of its own, in an order in which variants share
+stored results. Writes one table and a picture of mIoU, with a page. Variants that are up to date
+are skipped; an interrupted sweep resumes where it stopped."""
+
+_SWEEP_EXAMPLES = """\
+examples:
+  python -m tasnb sweep -p alpha 0 0.1 0.2                    three runs of notebook 05
+  python -m tasnb sweep -p alpha 0 0.1 -p lam 0.3 0.7 1       six runs: every combination
+  python -m tasnb sweep -p encoders open_clip:embedded/clip-rn albef:embedded/albef --limit 20
+  python -m tasnb sweep -p alpha 0 0.1 -p backend dask        a single value is for all variants
+  python -m tasnb sweep variants.toml                         a grid, or named variants
+
+variants.toml contains [grid] with lists of values, or [variants.NAME] with values; optionally
+[base] with settings of all variants, and notebooks = ["05"]."""
+
+_OVERVIEW = """\
+Lists all runs below a folder in its index.html, with dates, settings, images, sentences and main
+results. For runs/, every run does this by itself."""
+
+_EXPORT = """\
+Packs tables, figures, per-sentence results, settings and digests of a run into a zip file. --check
+verifies such a file on any machine: all digests, and whether Tables 1 and 2 follow from the
+results."""
+
+_EXPORT_EXAMPLES = """\
+examples:
+  python -m tasnb export runs/embedded --to embedded.zip
+  python -m tasnb export --check embedded.zip"""
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports errors in one line, without the usage text."""
 
@@ -86,6 +127,19 @@ def _names(text: str) -> list[str]:
 def _add_parameters(add: Callable[..., object], what: str) -> None:
     pair = ("NAME", "VALUE")
     add("-p", dest="parameters", action="append", nargs=2, default=[], metavar=pair, help=what)
+
+
+def _add_choices(add: Callable[..., object], out: str, notebooks: str) -> None:
+    """The options of ``run`` and ``sweep`` for what is run, and where."""
+    add("--profile", metavar="P", help=f"models and data: {', '.join(PROFILES)}")
+    add("--recipe", metavar="R", help=f"reading of the method: {', '.join(RECIPES)}")
+    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
+    add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
+    what = f"which notebooks (default: {notebooks})"
+    add("--notebooks", type=_names, metavar="01,05", default=[], help=what)
+    add("--out", metavar="DIR", help=out)
+    add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
+    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,20 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", "run the notebooks and write tables, figures and a report", _RUN, _RUN_EXAMPLES
     )
     add = run.add_argument
-    add("--profile", metavar="P", help=f"models and data: {', '.join(PROFILES)}")
-    add("--recipe", metavar="R", help=f"reading of the method: {', '.join(RECIPES)}")
-    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
-    add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
-    add(
-        "--notebooks",
-        type=_names,
-        metavar="01,05",
-        default=[],
-        help="which notebooks (default: all)",
-    )
-    add("--out", metavar="DIR", help="where to write the report (default: runs/<profile>)")
-    add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
-    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
+    _add_choices(add, "where to write the report (default: runs/<profile>)", "all")
     _add_parameters(add, "a notebook parameter or any setting; may be repeated")
     add("--force", action="store_true", help="run everything, even if it is up to date")
     add("--check", action="store_true", help="say what has changed since the run; run nothing")
@@ -134,6 +175,40 @@ def _parser() -> argparse.ArgumentParser:
         help="write NN_name.prepared.ipynb with the parameters filled in, without running it",
     )
     run.set_defaults(call=commands.run)
+
+    sweep = command("sweep", "run several variants of the settings", _SWEEP, _SWEEP_EXAMPLES)
+    add = sweep.add_argument
+    add("file", metavar="FILE.toml", nargs="?", help="describes the variants")
+    add(
+        "-p",
+        dest="parameters",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a setting and its values, of which every combination is run; may be repeated",
+    )
+    _add_choices(add, "where to write the runs and the table (default: runs/sweeps/...)", "05")
+    add("--force", action="store_true", help="run everything, even if it is up to date")
+    add("--plan", action="store_true", help="list the variants in their order; run nothing")
+    sweep.set_defaults(call=reruns.sweep)
+
+    compare = command("compare", "compare runs", _COMPARE, _COMPARE_EXAMPLES)
+    add = compare.add_argument
+    add("runs", metavar="RUN", nargs="+", help="folders of runs; the first is the reference")
+    add("--out", metavar="DIR", help="a new folder (default: in runs/comparisons)")
+    compare.set_defaults(call=reruns.compare)
+
+    overview = command("overview", "list all runs below a folder", _OVERVIEW)
+    overview.add_argument("folder", metavar="DIR", nargs="?", help="(default: runs)")
+    overview.set_defaults(call=reruns.overview)
+
+    export = command("export", "pack a run, or verify a packed one", _EXPORT, _EXPORT_EXAMPLES)
+    add = export.add_argument
+    add("run", metavar="RUN", nargs="?", help="the folder of a run")
+    add("--to", metavar="FILE.zip", help="a new file")
+    add("--check", metavar="FILE", help="verify a file that was exported")
+    export.set_defaults(call=reruns.export)
 
     segment = command(
         "segment", "segment the object that an expression refers to", _SEGMENT, _SEGMENT_EXAMPLES

@@ -11,29 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tasnb.drawing.titles import title
 from tasnb.profiles import title as dataset_title
 from tasnb.settings import ROOT, Settings
-from tasnb.store.files import atomic_write
-from tasnb.workbook import headline, records
-from tasnb.workbook.titles import title
+from tasnb.workbook import headline, html, records
 
 KEY_FIGURES = ("05_ahead", "04_overview")
 """Figures shown in the summary, if a run has them."""
 
 _MANY = 15  # larger tables are collapsed
-_STYLE = Path(__file__).with_name("report.css")
 _NOTHING = "<p>No notebooks have been run.</p>"
-_OPEN = """\
-"use strict";
-const open = () => {
-  const name = decodeURIComponent(location.hash.slice(1));
-  const target = name && document.getElementById(name);
-  for (let box = target; box; box = box.parentElement) if ("open" in box) box.open = true;
-  if (target) target.scrollIntoView();
-};
-addEventListener("hashchange", open);
-open();
-"""  # a link to a collapsed part opens it
 
 
 def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
@@ -70,20 +57,15 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed.items())
     name = ", ".join(filter(None, [settings.profile, _other_recipe(settings), changed]))
     main = headline.headline(out)
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>TAS: {escape(name)}</title>"
-        f"<style>{_STYLE.read_text(encoding='utf-8')}</style></head><body>"
-        f"<h1>TAS: zero-shot referring image segmentation</h1>"
+    content = (
+        "<h1>TAS: zero-shot referring image segmentation</h1>"
         + (f'<p class="headline">{escape(main)}</p>' if main else "")
         + _about(settings, record)
         + _warning(earlier)
-        + f"<nav>{links}</nav>{body}<script>{_OPEN}</script></body></html>\n"
+        + f"<nav>{links}</nav>{body}"
     )
     index = out / "index.html"
-    with atomic_write(index) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    html.write_page(index, f"TAS: {name}", content)
     return index
 
 

@@ -9,9 +9,9 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from tasnb.drawing.titles import FIGURES, TABLES
 from tasnb.settings import ROOT, make_settings
 from tasnb.workbook.report import write_index
-from tasnb.workbook.titles import FIGURES, TABLES
 
 DIGEST = "ab" * 32
 RECORD = {"finished": "2023-12-06T10:00:00+00:00", "seconds": 61.2, "versions": {"torch": "2.14.1"}}
