@@ -60,10 +60,12 @@ def variants(frame: pd.DataFrame, setting: str = "") -> Figure:
         names = list(dict.fromkeys(frame["variant"]))
         height = 0.9 + len(names) * max(0.36, 0.16 * len(encoders))
         figure, ax = plt.subplots(figsize=(9, height), layout="constrained")
+        groups = frame.groupby("variant")["encoder"]
+        rank, count = groups.cumcount(), groups.transform("size")  # encoders of the same variant
+        where = frame["variant"].map(names.index) + 0.8 / count * (rank - (count - 1) / 2)
         for k, encoder in enumerate(encoders):
-            mine = frame[frame["encoder"] == encoder]
-            shift = 0.8 / len(encoders) * (k - (len(encoders) - 1) / 2)
-            _dots(ax, mine, mine["variant"].map(names.index) + shift, k, encoder, sideways=True)
+            mine = frame["encoder"] == encoder
+            _dots(ax, frame[mine], where[mine], k, encoder, sideways=True)
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
         ax.set_xlabel("mIoU of TAS (%, 95 % confidence interval)")
     _finish(ax)

@@ -64,7 +64,8 @@ def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, 
     }
     with new_folder(target) as folder:
         parts = _parts(runs, rows, changes, tables, target.absolute(), folder)
-        head = "".join(f'<p class="headline">{escape(line)}</p>' for line in said)
+        lines = "".join(f"<li>{escape(line)}</li>" for line in said)
+        head = f'<ul class="headline">{lines}</ul>'
         warned = "".join(f"<li>{escape(line)}</li>" for line in warnings)
         links = "".join(f'<a href="#{key}">{text}</a> ' for key, (text, _) in parts.items())
         body = "".join(
@@ -105,6 +106,7 @@ def _parts(
     method, metric = pairs.HEADLINE
     main = rows[(rows["method"] == method) & (rows["metric"] == metric)]
     figures.save(charts.differences(main, runs[0].name), "differences", folder)
+    overall = main.drop_duplicates(["run", "encoder"])  # all of Table 1, or the only column
     side = []
     for name, frame in tables.items():
         frame.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.4f")
@@ -122,12 +124,12 @@ def _parts(
         ),
         "paired": (
             f"Differences from {escape(first)}",
-            '<div class="figures"><figure class="wide"><img src="figures/differences.png" '
-            f'alt="Differences of TAS from {escape(first)} by column"></figure></div>'
-            f"{html.table(_named(main.drop(columns=['method', 'metric']), first))}"
-            f"<p>{escape(NOTE)}</p>"
-            + html.folded(f"All methods and metrics ({len(rows)} rows)",
-                          html.table(_named(rows, first)))
+            html.figure("figures/differences.png", f"Differences of TAS from {first} by column")
+            + html.table(_named(overall.drop(columns=["method", "metric"]), first))
+            + f"<p>{escape(NOTE)}</p>"
+            + html.folded(
+                f"All methods and metrics ({len(rows)} rows)", html.table(_named(rows, first))
+            )
             + _file("paired.csv"),
         ),
         "changed": ("Sentences whose choice changed", _changed(linked, rows, first)),
@@ -180,7 +182,8 @@ def _changed(linked: pd.DataFrame, rows: pd.DataFrame, first: str) -> str:
         lower=lambda gain: (gain < 0).sum(),
         equal=lambda gain: (gain == 0).sum(),
     ).reset_index()
-    counts = counts.rename(
+    order = rows[["run", "encoder"]].drop_duplicates()
+    counts = order.merge(counts).rename(
         columns={"higher": "IoU higher", "lower": "IoU lower", "equal": "IoU equal"}
     )
     top = linked.head(SHOWN)

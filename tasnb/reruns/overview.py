@@ -61,7 +61,7 @@ def write(top: Path) -> tuple[Path, int]:
     frame = pd.DataFrame(rows).fillna("").sort_values("finished", ascending=False, kind="stable")
     others = _others(top)
     body = (
-        f"<h1>TAS: {len(frame)} runs</h1>{MARK}All runs below {escape(top.name)}, the latest "
+        f"<h1>TAS: {len(frame)} runs</h1>{MARK}All runs below {escape(top.name)}/, the latest "
         "first. Numbers are means of mIoU over the columns of Table 1, in percent. To compare runs "
         "that cover other images or splits, use <code>python -m tasnb compare RUN RUN</code>.</p>"
         f"{html.table(frame, made=['run'])}{others}"

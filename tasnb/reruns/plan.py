@@ -186,7 +186,7 @@ def make(names: Sequence[str], base: Mapping[str, Any], found: Mapping[str, Any]
         if not isinstance(values, dict):
             raise InputError(f"variant {name} should be a table of settings")
         for setting in values:
-            if setting in PLACES:
+            if setting in PLACES or setting == CHANGES:
                 raise InputError(
                     f"{setting} does not change results, so it cannot be swept: give it to all "
                     "variants"

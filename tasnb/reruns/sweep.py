@@ -61,7 +61,7 @@ def write(plan: Plan, failed: dict[str, str]) -> Path:
     with atomic_write(plan.out / "sweep.csv") as path:
         frame.to_csv(path, index=False, float_format="%.4f")
     text = shown.presented(frame)
-    note = _note(plan)
+    note = _note(plan, frame)
     with atomic_write(plan.out / "sweep.md") as path:
         path.write_text(f"{shown.to_markdown(text)}\n{note}\n", encoding="utf-8")
     picture = ""
@@ -71,10 +71,7 @@ def write(plan: Plan, failed: dict[str, str]) -> Path:
         only = numeric[0] if numeric == plan.names else ""
         drawn = charts.variants(measured, only)
         figures.save(drawn, "sweep", plan.out)
-        picture = (
-            '<div class="figures"><figure class="wide"><img src="figures/sweep.png" '
-            'alt="mIoU of TAS for every variant"></figure></div>'
-        )
+        picture = html.figure("figures/sweep.png", "mIoU of TAS for every variant")
     linked = text.assign(variant=[_link(plan, name) for name in text["variant"]])
     problems = "".join(f"<li>{escape(f'{n}: {why}')}</li>" for n, why in failed.items())
     body = (
@@ -95,8 +92,8 @@ def table(plan: Plan, failed: dict[str, str]) -> pd.DataFrame:
     Returns:
         variant, the settings that distinguish the variants, encoder, sentences, mIoU of CLIP-only
         and TAS over all columns of Table 1 together (%), the 95 % interval of TAS (``CI low``, ``CI
-        high``), the paired difference of TAS from the first variant with its interval and p,
-        seconds of its notebooks, and of these in passes through networks.
+        high``), the paired difference of TAS from the first finished variant with its interval
+        and p, seconds of its notebooks, and of these in passes through networks.
     """
     rows: list[dict[str, Any]] = []
     first: Finished | None = None
@@ -105,13 +102,14 @@ def table(plan: Plan, failed: dict[str, str]) -> pd.DataFrame:
         try:
             done = open_run(variant.folder, variant.name)
         except InputError:
-            rows.append({**own, "encoder": failed.get(variant.name, "unfinished")})
+            rows.append({**own, "encoder": "failed" if variant.name in failed else "unfinished"})
             continue
         first = first or done
         rows += [{**own, **row} for row in _measured(done, first)]
     names = ["variant", *plan.names, "encoder", "sentences", *(f"{m} mIoU" for m in METHODS)]
     names += ["CI low", "CI high", "difference", "low", "high", "p", "seconds", "in passes"]
-    return pd.DataFrame(rows).reindex(columns=names)
+    frame = pd.DataFrame(rows).reindex(columns=names)
+    return frame.assign(sentences=frame["sentences"].astype("Int64"))
 
 
 def _measured(done: Finished, first: Finished) -> list[dict[str, Any]]:
@@ -154,13 +152,15 @@ def _value(variant: Variant, name: str) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _note(plan: Plan) -> str:
+def _note(plan: Plan, frame: pd.DataFrame) -> str:
     """What the columns of the table mean."""
+    measured = frame[frame["TAS mIoU"].notna()]
+    first = measured["variant"].iloc[0] if len(measured) else plan.variants[0].name
     base = "; ".join(f"{name} = {value}" for name, value in plan.base.items())
     return (
         "mIoU over all sentences of the columns of Table 1 together, in percent, with the 95 % "
         "bootstrap interval of TAS over images (CI low, CI high). Difference: TAS minus TAS of the "
-        f"first variant, {plan.variants[0].name}, on the sentences that both cover, in points, "
+        f"first variant, {first}, on the sentences that both cover, in points, "
         "with its interval (low, high) and the p of a paired permutation test. Seconds: all "
         "notebooks of the variant when they ran; in passes: of these, in passes through networks; "
         "results that another variant has stored are not computed again."

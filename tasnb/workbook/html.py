@@ -65,6 +65,15 @@ def table(frame: pd.DataFrame, made: Collection[str] = ()) -> str:
     )
 
 
+def figure(source: str, caption: str) -> str:
+    """A figure as wide as the page, which links to its file."""
+    return (
+        f'<div class="figures"><figure class="wide"><a href="{escape(source)}">'
+        f'<img src="{escape(source)}" alt="{escape(caption)}"></a>'
+        f"<figcaption>{escape(caption)}</figcaption></figure></div>"
+    )
+
+
 def folded(summary: str, content: str, name: str = "") -> str:
     """A collapsed section.
 

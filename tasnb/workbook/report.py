@@ -222,9 +222,10 @@ def _markdown(text: str) -> str:
 def _table(csv: Path) -> str:
     """A table from its .md, which has the paper's layout, or else from its .csv."""
     markdown = csv.with_suffix(".md")
+    kinds = {"md": markdown, "tex": csv.with_suffix(".tex")}
     links = [_link(csv, "csv")]
+    links += [_link(file, name) for name, file in kinds.items() if file.is_file()]
     if markdown.is_file():
-        links.append(_link(markdown, "md"))
         content = _markdown(markdown.read_text(encoding="utf-8"))
     else:
         import pandas as pd
