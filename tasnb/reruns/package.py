@@ -20,6 +20,7 @@ import pandas as pd
 
 from tasnb.method.metrics import evaluate
 from tasnb.reruns.finished import COLUMNS, RECORD, open_run
+from tasnb.results.tables import COLUMNS as TIDY
 from tasnb.settings import PLACES, InputError, short
 from tasnb.store.files import atomic_write, check_new, file_digest
 from tasnb.workbook import records
@@ -153,6 +154,9 @@ def _recomputed(
         try:
             frame = pd.read_csv(io.BytesIO(packed.read(f"tables/{table}.csv")))
         except pd.errors.EmptyDataError:
+            continue
+        if not set(TIDY) <= set(frame):
+            unlike.append(f"tables/{table}.csv is not a table of metrics")
             continue
         frame = frame.assign(encoder=frame["encoder"].fillna(""))
         for column, (dataset, split) in COLUMNS.items():

@@ -186,7 +186,7 @@ def make(names: Sequence[str], base: Mapping[str, Any], found: Mapping[str, Any]
         if not isinstance(values, dict):
             raise InputError(f"variant {name} should be a table of settings")
         for setting in values:
-            if setting in PLACES or setting == CHANGES:
+            if setting in PLACES:
                 raise InputError(
                     f"{setting} does not change results, so it cannot be swept: give it to all "
                     "variants"
@@ -200,7 +200,8 @@ def make(names: Sequence[str], base: Mapping[str, Any], found: Mapping[str, Any]
     seen: dict[str, str] = {}
     for variant in variants:
         settings = settings_of(variant.overrides).model_dump(mode="json", exclude={"out"})
-        own = {k: v for k, v in variant.overrides.items() if k not in ("out", CHANGES)}
+        others = (*Settings.model_fields, CHANGES)
+        own = {name: v for name, v in variant.overrides.items() if name not in others}
         key = json.dumps([settings, own], sort_keys=True)
         if key in seen:
             raise InputError(f"variants {seen[key]} and {variant.name} are the same")
@@ -221,13 +222,21 @@ def _check_place(plan: Plan) -> None:
     except (OSError, ValueError):
         before = {}
     now = json.loads(json.dumps(plan.content()))
-    same = all(before.get(name) == now[name] for name in ("notebooks", "base"))
     old = before.get("variants", {})
-    if not same or any(now["variants"].get(n, v) != v for n, v in old.items()):
+    other = any(now["variants"].get(name, values) != values for name, values in old.items())
+    if other or any(_shared(before, name) != _shared(now, name) for name in ("notebooks", "base")):
         raise InputError(
             f"{plan.out} contains another sweep, which differs in what all variants share: choose "
             "another folder with --out"
         )
+
+
+def _shared(content: Mapping[str, Any], name: str) -> Any:
+    """What all variants share, without the places on which results do not depend."""
+    found = content.get(name)
+    if isinstance(found, dict):
+        return {setting: value for setting, value in found.items() if setting not in PLACES}
+    return found
 
 
 def _grid(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

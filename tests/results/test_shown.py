@@ -144,7 +144,8 @@ def test_saved_tables(tmp_path: Path) -> None:
     frame, settings = main_table([("refscenes", "val")]), make_settings(out=str(tmp_path))
     found = shown.save(frame, "table1", settings, more="Made up.")
     folder = tmp_path / "tables"
-    assert sorted(p.name for p in folder.iterdir()) == ["table1.csv", "table1.md", "table1.parquet"]
+    ends = ("csv", "md", "parquet", "tex")
+    assert sorted(p.name for p in folder.iterdir()) == [f"table1.{end}" for end in ends]
     read = pd.read_csv(folder / "table1.csv", keep_default_na=False, na_values={"paper": [""]})
     assert list(read.columns) == tables.COLUMNS and len(read) == len(frame)
     assert read["value"].tolist() == pytest.approx(frame["value"].tolist(), abs=5e-5)
