@@ -18,6 +18,7 @@ SENTENCE = ["image", "sentence", "truth_area", "place"]
 """What identifies a sentence of a column in any run, whatever its number: the image with its
 digest, the text, the size of the ground truth, and the place among sentences alike in these."""
 HEADLINE = ("TAS", "mIoU")
+SIGNIFICANT = 0.05  # p; with few images, an interval alone is too narrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +229,7 @@ def summary(
         test = f"95 % confidence interval {low:+.1f} to {high:+.1f}, p = {row['p']:.3f}"
         if not len(moved):
             said.append(f"{run} and {first} choose the same masks with {encoder}.")
-        elif low > 0 or high < 0:
+        elif (low > 0 or high < 0) and row["p"] < SIGNIFICANT:
             gap = f"{abs(row['difference']):.1f} points of {metric}"
             said.append(
                 f"With {encoder}, {method} of {run} is {gap} {'above' if low > 0 else 'below'} "

@@ -21,6 +21,7 @@ from tasnb.results import shown
 from tasnb.settings import InputError
 from tasnb.store.files import atomic_write
 from tasnb.workbook import html, runner
+from tasnb.workbook.parameters import settings_of
 
 METHODS = ("CLIP-only", "TAS")
 
@@ -60,7 +61,7 @@ def write(plan: Plan, failed: dict[str, str]) -> Path:
     frame = table(plan, failed)
     with atomic_write(plan.out / "sweep.csv") as path:
         frame.to_csv(path, index=False, float_format="%.4f")
-    text = shown.presented(frame)
+    text = _presented(frame, plan)
     note = _note(plan, frame)
     with atomic_write(plan.out / "sweep.md") as path:
         path.write_text(f"{shown.to_markdown(text)}\n{note}\n", encoding="utf-8")
@@ -146,17 +147,15 @@ def _value(variant: Variant, name: str) -> Any:
     if name in variant.values:
         value = variant.values[name]
     else:
-        from tasnb.workbook.parameters import settings_of
-
         value = getattr(settings_of(variant.overrides), name, "")
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return _plain(value) if isinstance(value, list | tuple) else value
 
 
 def _note(plan: Plan, frame: pd.DataFrame) -> str:
     """What the columns of the table mean."""
     measured = frame[frame["TAS mIoU"].notna()]
     first = measured["variant"].iloc[0] if len(measured) else plan.variants[0].name
-    base = "; ".join(f"{name} = {value}" for name, value in plan.base.items())
+    base = "; ".join(f"{name} = {_plain(value)}" for name, value in plan.base.items())
     return (
         "mIoU over all sentences of the columns of Table 1 together, in percent, with the 95 % "
         "bootstrap interval of TAS over images (CI low, CI high). Difference: TAS minus TAS of the "
@@ -166,6 +165,24 @@ def _note(plan: Plan, frame: pd.DataFrame) -> str:
         "results that another variant has stored are not computed again."
         + (f" All variants: {base}." if base else "")
     )
+
+
+def _presented(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """The table as text; settings keep all their decimals, seconds have one."""
+    exact = {name: frame[name].map(_plain) for name in plan.names}
+    exact |= {
+        name: frame[name].map(lambda x: shown.text(x, 1)) for name in ("seconds", "in passes")
+    }
+    return shown.presented(frame.assign(**exact))
+
+
+def _plain(value: Any) -> str:
+    """A setting as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    if isinstance(value, float) and not isinstance(value, bool):
+        return f"{value:g}"
+    return shown.text(value)
 
 
 def _link(plan: Plan, name: str) -> str:
