@@ -16,21 +16,20 @@ from tasnb.store.files import atomic_write
 
 PREAMBLE = r"""
 \usepackage[utf8]{inputenc}
-\usepackage[T1]{fontenc}
-\usepackage{textcomp,amsmath,amssymb}
 \usepackage{booktabs,longtable,graphicx,xcolor}
 """.strip()
+_PAPERS = re.compile(r"Table (\d+): (.*)")
 LONG = 40  # rows; longer tables may break across pages
 
 _SYMBOLS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", '"': r"\textquotedbl{}", "|": r"\textbar{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", '"': "''", "|": r"\textbar{}",
     "[": "{[}", "]": "{]}",  # after \\, a bracket would be its optional argument
     "−": r"\ensuremath{-}", "×": r"\ensuremath{\times}", "±": r"\ensuremath{\pm}",
     "≥": r"\ensuremath{\geq}", "≤": r"\ensuremath{\leq}", "→": r"\ensuremath{\rightarrow}",
     "α": r"\ensuremath{\alpha}", "λ": r"\ensuremath{\lambda}", "–": "--", "’": "'",
-    "“": "``", "”": "''", "…": r"\ldots{}", "·": r"\textperiodcentered{}",
+    "“": "``", "”": "''", "…": r"\ldots{}", "·": r"\ensuremath{\cdot}",
 }  # fmt: skip
 _SPECIAL = re.compile("|".join(map(re.escape, _SYMBOLS)))
 _RESULT = re.compile(r"(\*\*)?(-?\d+\.\d+)?(?(1)\*\*) ?(\(\d+\.\d+\))?")
@@ -60,7 +59,7 @@ def table(shown: pd.DataFrame, name: str, note: str) -> str:
         name: Of its file; ``tab:<name>`` is its label.
         note: Put into the caption after the title.
     """
-    heading = title(Path(name))
+    heading = _PAPERS.sub(_of_paper, title(Path(name)))
     caption = (escaped(f"{heading}. {note}"), escaped(heading))
     styled = shown.style.hide(axis="index").format(cell)
     styled = styled.format_index(lambda label: escaped(str(label)), axis="columns")
@@ -73,6 +72,12 @@ def table(shown: pd.DataFrame, name: str, note: str) -> str:
         environment="longtable" if long else "table",
     )
     return text if long else _fitting(text)
+
+
+def _of_paper(match: re.Match[str]) -> str:
+    """The number of one of the paper's tables at the end, since LaTeX numbers them anew."""
+    number, words = match.groups()
+    return f"{words[:1].upper()}{words[1:]} (the paper's Table {number})"
 
 
 def _fitting(text: str) -> str:

@@ -52,7 +52,9 @@ def test_a_table_has_booktabs_bold_grey_and_a_caption(tmp_path):
     assert re.findall(r"\\textbf\{(.*?)\}", row) == ["45.00", "45.00"]
     assert re.findall(r"\\textcolor\{gray\}\{\((.*?)\)\}", row) == ["39.84", "41.08"]
     caption = next(line for line in text.splitlines() if line.startswith(r"\caption"))
-    assert caption.startswith(r"\caption[Table 1: every method on the RefCOCO family]{Table 1: ")
+    assert caption.startswith(
+        r"\caption[Every method on the RefCOCO family (the paper's Table 1)]{E"
+    )
     assert "Profile embedded, recipe released" in caption
     assert (
         r"Changed from the profile: encoders = open\_clip:embedded/clip-vit; alpha = 0.2."
