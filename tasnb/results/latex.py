@@ -22,7 +22,7 @@ _PAPERS = re.compile(r"Table (\d+): (.*)")
 LONG = 40  # rows; longer tables may break across pages
 
 _SYMBOLS = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\ensuremath{\mathdollar}", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", '"': "''", "|": r"\textbar{}",
     "[": "{[}", "]": "{]}",  # after \\, a bracket would be its optional argument
