@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasnb.drawing.charts import reach
 from tasnb.drawing.figures import INK
 
 
@@ -76,7 +77,7 @@ def _dots(
     ax: Axes, rows: pd.DataFrame, where: pd.Series, k: int, label: str, sideways: bool
 ) -> None:
     """Values with their intervals at some places, in the k-th colour."""
-    error = [rows["value"] - rows["CI low"], rows["CI high"] - rows["value"]]
+    error = reach(rows["value"], rows["CI low"], rows["CI high"])
     style = {"fmt": "o", "ms": 4.5, "lw": 1.4, "color": f"C{k}", "label": label}
     if sideways:
         ax.errorbar(rows["value"], where, xerr=error, **style)

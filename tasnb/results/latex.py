@@ -22,7 +22,8 @@ _PAPERS = re.compile(r"Table (\d+): (.*)")
 LONG = 40  # rows; longer tables may break across pages
 
 _SYMBOLS = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\ensuremath{\mathdollar}", "#": r"\#", "_": r"\_",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "$": r"\ensuremath{\mathdollar}",  # \$ would need a further font
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", '"': "''", "|": r"\textbar{}",
     "[": "{[}", "]": "{]}",  # after \\, a bracket would be its optional argument
@@ -31,13 +32,14 @@ _SYMBOLS = {
     "α": r"\ensuremath{\alpha}", "λ": r"\ensuremath{\lambda}", "–": "--", "’": "'",
     "“": "``", "”": "''", "…": r"\ldots{}", "·": r"\ensuremath{\cdot}",
 }  # fmt: skip
+_UNKNOWN = re.compile("[^\x00-\u017f]")  # pdflatex knows no letters but Latin ones
 _SPECIAL = re.compile("|".join(map(re.escape, _SYMBOLS)))
 _RESULT = re.compile(r"(\*\*)?(-?\d+\.\d+)?(?(1)\*\*) ?(\(\d+\.\d+\))?")
 
 
 def escaped(text: str) -> str:
-    """Plain text as LaTeX."""
-    return _SPECIAL.sub(lambda match: _SYMBOLS[match[0]], text)
+    """Plain text as LaTeX; "?" stands for characters that pdflatex cannot set."""
+    return _UNKNOWN.sub("?", _SPECIAL.sub(lambda match: _SYMBOLS[match[0]], text))
 
 
 def cell(text: str) -> str:

@@ -16,7 +16,7 @@ from tasnb.profiles import title as dataset_title
 from tasnb.settings import ROOT, Settings
 from tasnb.workbook import headline, html, records
 
-KEY_FIGURES = ("05_ahead", "04_overview")
+KEY_FIGURES = ("05_ahead", "04_overview", "05_causes", "05_successes")
 """Figures shown in the summary, if a run has them."""
 
 _MANY = 15  # larger tables are collapsed
@@ -38,7 +38,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     earlier = record.get("earlier", {})
     parts = {
         "summary": ("Summary", _summary(out)),
-        "table1": ("Table 1", _table1(out)),
+        "table1": ("Table 1, mIoU (%)", _table1(out)),
         **_notebooks(out, earlier),
         "sentences": ("Sentences", _sentences(out)),
         "settings": ("Settings", _settings(settings)),
@@ -59,6 +59,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     main = headline.headline(out)
     content = (
         "<h1>TAS: zero-shot referring image segmentation</h1>"
+        + f'<p class="about">{escape(_ran(settings))}</p>'
         + (f'<p class="headline">{escape(main)}</p>' if main else "")
         + _about(settings, record)
         + _warning(earlier)
@@ -78,11 +79,19 @@ def _other_recipe(settings: Settings) -> str:
     return "" if settings.recipe == "published" else f"recipe {settings.recipe}"
 
 
-def _about(settings: Settings, record: Mapping[str, Any]) -> str:
-    """A description of the run: data, models, changed settings, time and versions."""
+def _ran(settings: Settings) -> str:
+    """What was run, in a line."""
     datasets = ", ".join(dataset_title(dataset) for dataset in settings.datasets)
     splits = ", ".join(settings.splits) or "all splits"
     images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
+    return (
+        f"Profile {settings.profile}, recipe {settings.recipe}. "
+        f"Data: {datasets} ({splits}, {images})."
+    )
+
+
+def _about(settings: Settings, record: Mapping[str, Any]) -> str:
+    """A description of the run: data, models, changed settings, time and versions."""
     models = (settings.proposal_network, settings.captioner, *settings.encoders)
     changed = "; ".join(f"{name} = {_plain(value)}" for name, value in settings.changed.items())
     versions = record["versions"]
@@ -90,8 +99,6 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
     used = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
     finished = str(record["finished"]).replace("T", " ", 1)
     lines = [
-        f"Profile {settings.profile}, recipe {settings.recipe}.",
-        f"Data: {datasets} ({splits}, {images}).",
         f"Models: {', '.join(models)}.",
         f"Settings changed from the profile: {changed or 'none'}.",
         f"Finished at {finished} after {record['seconds']:.0f} s"
@@ -133,9 +140,9 @@ def _summary(out: Path) -> str:
         for number, words in headline.numbers(out)
     )
     figures = [out / "figures" / f"{name}.png" for name in KEY_FIGURES]
-    return (f'<div class="numbers">{tiles}</div>' if tiles else "") + _figures(
-        file for file in figures if file.is_file()
-    )
+    drawn = _figures(file for file in figures if file.is_file())
+    drawn = drawn.replace('class="figures"', 'class="figures four"', 1)
+    return (f'<div class="numbers">{tiles}</div>' if tiles else "") + drawn
 
 
 def _table1(out: Path) -> str:
@@ -144,7 +151,10 @@ def _table1(out: Path) -> str:
     if not file.is_file():
         return ""
     lines = file.read_text(encoding="utf-8").splitlines()
-    text = "\n".join(line for line in lines if not line.startswith("| oIoU "))
+    lines = [line for line in lines if not line.startswith("| oIoU ")]
+    if lines[0].startswith("| metric |"):  # the same in all rows
+        lines = [re.sub(r"^\|[^|]*\|", "|", line) for line in lines]
+    text = "\n".join(lines)
     return f'<div class="scroll">{_markdown(text)}</div>'
 
 

@@ -92,7 +92,7 @@ def test_long_tables_break_across_pages(tmp_path):
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
 def test_all_tables_compile(tmp_path):
     """Also with every character that is special in LaTeX, in captions, headings and cells."""
-    odd = '\\ & % $ # _ { } ~ ^ < > " | [x] − × ± ≥ ≤ → α λ – ’ “ ” … ·'
+    odd = '\\ & % $ # _ { } ~ ^ < > " | [x] − × ± ≥ ≤ → α λ – ’ “ ” … · é ł 猫'
     settings = make_settings(out=str(tmp_path), encoders=[VIT])
     shown.save(table1(), "table1", settings)
     shown.save(

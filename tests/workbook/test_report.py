@@ -67,6 +67,7 @@ def test_everything_is_there_and_folded(out):
     ]
     first = page.find(id="table1")
     assert "34.50" in first.text and "31.00" not in first.text and "A note." in first.text
+    assert [cell.text for cell in first.select("th")] == ["encoder", "method", "RefScenes val"]
     book = folded["notebook-05_full_eval"]
     assert book.summary.text == "5 · The full evaluation"
     assert [h.text for h in book.select("h3")] == [TABLES["table1"], TABLES["table2_extra"]]
