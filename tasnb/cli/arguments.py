@@ -72,47 +72,6 @@ Opening TorchScript executes code from the file, so convert only files whose ori
 other files that this program loads contain numbers only."""
 
 
-_COMPARE = """\
-Compares runs with the first of them: what differs in settings, code, data and versions; every table
-side by side; paired differences on the sentences that both cover, with intervals and tests; and the
-sentences whose choice changed. Writes a page, CSV files and Markdown to a new folder."""
-
-_COMPARE_EXAMPLES = """\
-examples:
-  python -m tasnb compare runs/embedded runs/alpha02
-  python -m tasnb compare runs/sweeps/alpha/*/ --out /tmp/alphas"""
-
-_SWEEP = """\
-Runs several variants of the settings, each as a run of its own, in an order in which variants share
-stored results. Writes one table and a picture of mIoU, with a page. Variants that are up to date
-are skipped; an interrupted sweep resumes where it stopped."""
-
-_SWEEP_EXAMPLES = """\
-examples:
-  python -m tasnb sweep -p alpha 0 0.1 0.2                    three runs of notebook 05
-  python -m tasnb sweep -p alpha 0 0.1 -p lam 0.3 0.7 1       six runs: every combination
-  python -m tasnb sweep -p encoders open_clip:embedded/clip-rn albef:embedded/albef --limit 20
-  python -m tasnb sweep -p alpha 0 0.1 -p backend dask        a single value is for all variants
-  python -m tasnb sweep variants.toml                         a grid, or named variants
-
-variants.toml contains [grid] with lists of values, or [variants.NAME] with values; optionally
-[base] with settings of all variants, and notebooks = ["05"]."""
-
-_OVERVIEW = """\
-Lists all runs below a folder in its index.html, with dates, settings, images, sentences and main
-results. For runs/, every run does this by itself."""
-
-_EXPORT = """\
-Packs tables, figures, per-sentence results, settings and digests of a run into a zip file. --check
-verifies such a file on any machine: all digests, and whether Tables 1 and 2 follow from the
-results."""
-
-_EXPORT_EXAMPLES = """\
-examples:
-  python -m tasnb export runs/embedded --to embedded.zip
-  python -m tasnb export --check embedded.zip"""
-
-
 class _Parser(argparse.ArgumentParser):
     """Reports errors in one line, without the usage text."""
 
@@ -176,39 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(call=commands.run)
 
-    sweep = command("sweep", "run several variants of the settings", _SWEEP, _SWEEP_EXAMPLES)
-    add = sweep.add_argument
-    add("file", metavar="FILE.toml", nargs="?", help="describes the variants")
-    add(
-        "-p",
-        dest="parameters",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a setting and its values, of which every combination is run; may be repeated",
-    )
-    _add_choices(add, "where to write the runs and the table (default: runs/sweeps/...)", "05")
-    add("--force", action="store_true", help="run everything, even if it is up to date")
-    add("--plan", action="store_true", help="list the variants in their order; run nothing")
-    sweep.set_defaults(call=reruns.sweep)
-
-    compare = command("compare", "compare runs", _COMPARE, _COMPARE_EXAMPLES)
-    add = compare.add_argument
-    add("runs", metavar="RUN", nargs="+", help="folders of runs; the first is the reference")
-    add("--out", metavar="DIR", help="a new folder (default: in runs/comparisons)")
-    compare.set_defaults(call=reruns.compare)
-
-    overview = command("overview", "list all runs below a folder", _OVERVIEW)
-    overview.add_argument("folder", metavar="DIR", nargs="?", help="(default: runs)")
-    overview.set_defaults(call=reruns.overview)
-
-    export = command("export", "pack a run, or verify a packed one", _EXPORT, _EXPORT_EXAMPLES)
-    add = export.add_argument
-    add("run", metavar="RUN", nargs="?", help="the folder of a run")
-    add("--to", metavar="FILE.zip", help="a new file")
-    add("--check", metavar="FILE", help="verify a file that was exported")
-    export.set_defaults(call=reruns.export)
+    reruns.declare(command, _add_choices)
 
     segment = command(
         "segment", "segment the object that an expression refers to", _SEGMENT, _SEGMENT_EXAMPLES

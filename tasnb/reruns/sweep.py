@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tasnb.reruns import pairs
 from tasnb.reruns.finished import RECORD, Finished, in_table_1, open_run
 from tasnb.reruns.plan import SWEEP, Plan, Variant
 from tasnb.results import shown
-from tasnb.settings import InputError
+from tasnb.settings import ROOT, InputError
 from tasnb.store.files import atomic_write
 from tasnb.workbook import html, runner
 from tasnb.workbook.parameters import settings_of
@@ -75,11 +76,14 @@ def write(plan: Plan, failed: dict[str, str]) -> Path:
         picture = html.figure("figures/sweep.png", "mIoU of TAS for every variant")
     linked = text.assign(variant=[_link(plan, name) for name in text["variant"]])
     problems = "".join(f"<li>{escape(f'{n}: {why}')}</li>" for n, why in failed.items())
+    place = plan.out.relative_to(ROOT) if plan.out.is_relative_to(ROOT) else plan.out
+    runs = [str(place / variant.name) for variant in plan.variants]
     body = (
         f"<h1>TAS: sweep over {escape(', '.join(plan.names))}</h1>"
         + (f'<div class="stale"><b>Failed.</b><ul>{problems}</ul></div>' if problems else "")
         + f"{picture}{html.table(linked, made=['variant'])}"
-        f'<p>{escape(note)}</p><p class="files"><a href="sweep.csv">csv</a> · '
+        f"<p>{escape(note)}</p><p>To see which sentences changed: <code>python -m tasnb compare "
+        f'{escape(shlex.join(runs[:2]))}</code></p><p class="files"><a href="sweep.csv">csv</a> · '
         '<a href="sweep.md">md</a></p>'
     )
     page = plan.out / "index.html"
