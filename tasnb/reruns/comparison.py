@@ -106,7 +106,7 @@ def _parts(
     method, metric = pairs.HEADLINE
     main = rows[(rows["method"] == method) & (rows["metric"] == metric)]
     figures.save(charts.differences(main, runs[0].name), "differences", folder)
-    overall = main.drop_duplicates(["run", "encoder"])  # all of Table 1, or the only column
+    overall = main.drop_duplicates(["run", "encoder"])  # over Table 1, or the only column
     side = []
     for name, frame in tables.items():
         frame.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.4f")

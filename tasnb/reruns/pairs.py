@@ -13,7 +13,7 @@ from tasnb.method.metrics import difference, evaluate
 from tasnb.reruns.finished import Finished, in_table_1, title
 from tasnb.settings import InputError
 
-ALL = "all of Table 1"
+ALL = "shared columns of Table 1"
 SENTENCE = ["image", "sentence", "truth_area", "place"]
 """What identifies a sentence of a column in any run, whatever its number: the image with its
 digest, the text, the size of the ground truth, and the place among sentences alike in these."""
@@ -221,7 +221,7 @@ def summary(
     said = []
     mine = rows[(rows["method"] == method) & (rows["metric"] == metric)]
     for (run, encoder), own in mine.groupby(["run", "encoder"], sort=False):
-        row = own.iloc[0]  # all columns of Table 1, or the only one
+        row = own.iloc[0]  # over all columns of Table 1, or the only one
         low, high = row["CI low"], row["CI high"]
         where = "" if row["column"] == ALL else f" on {row['column']}"
         moved = changes[(changes["run"] == run) & (changes["encoder"] == encoder)]
