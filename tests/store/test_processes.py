@@ -25,8 +25,11 @@ def numbers(root: Path, workers: int | None = 2) -> Stage:
 
 
 def squares(
-    bad: str = "", error: type[Exception] = ZeroDivisionError, deadly: str = "", seconds=0.0
-):
+    bad: str = "",
+    error: type[Exception] = ZeroDivisionError,
+    deadly: str = "",
+    seconds: float = 0.0,
+) -> Work:
     """Work that stores the process by which it was done."""
     here = os.getpid()
 
