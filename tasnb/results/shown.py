@@ -14,7 +14,14 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from tasnb import profiles
-from tasnb.results.tables import BY_RECIPE, COLUMNS, ENCODERS, METHODS, counterpart
+from tasnb.results.tables import (
+    BY_RECIPE,
+    COLUMNS,
+    ENCODERS,
+    METHODS,
+    READINGS,
+    counterpart,
+)
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
@@ -157,8 +164,9 @@ def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
     }.get(table, ())
     beside = f"Other models in this table: {', '.join(others)}." if others else ""
     if settings.both_recipes and table in ("table1", "table2"):
-        other = next(recipe for recipe in BY_RECIPE if recipe != settings.recipe)
-        beside = f"{BY_RECIPE[other]} is TAS with the other recipe. {beside}".strip()
+        other = " and ".join(BY_RECIPE[recipe] for recipe in READINGS if recipe != settings.recipe)
+        is_, recipe = ("are", "other recipes") if " and " in other else ("is", "the other recipe")
+        beside = f"{other} {is_} TAS with {recipe}. {beside}".strip()
     doubts = MISPRINTS.get(table, "") if of_paper else ""
     return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
 
