@@ -20,6 +20,9 @@ from tasnb.settings import Settings, short
 
 COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
 
+BOX = "box P@0.5"
+"""Metric that only the table ``newer`` has."""
+
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
 BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.RECIPES}
