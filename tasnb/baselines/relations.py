@@ -135,7 +135,7 @@ def _entity(head: Token, chunks: Mapping[int, Span], start: int) -> Entity | Non
         for token in chunks[other.i]:
             if any(inside.is_ancestor(token) for inside in own):
                 words |= {word.i for word in (token, *token.ancestors) if word.i >= start}
-    text = " ".join(head.doc[i].text for i in sorted(words))
+    text = "".join(head.doc[i].text_with_ws for i in sorted(words)).strip()
     superlatives = [_named(group, SUPERLATIVES) for group in found.groups]
     return Entity(text, tuple(relations), tuple(filter(None, superlatives)))
 
