@@ -9,7 +9,7 @@ probability s for the expression are candidates. Among them, the best 0.4 r + 0.
   other nouns of the expression (or s_i s_j R_ij over the candidates if there are none), where R_ij
   compares centres or sizes; without a word for a relation, the sum of s_i.
 * Position and coherence: A is GEM's map of the noun phrase, scaled to [0, 1], multiplied by a ramp
-  for "left", "right" or "middle", and divided by its mean. C is (2 - b) times its mean in the mask
+  for "left", "right" and so on, and divided by its mean. C is (2 - b) times its mean in the mask
   minus b times its mean outside, where b is 1.8 (1.95 for larger things, 1.5 for smaller ones).
 
 Defects of the authors' code that are mended here:
@@ -22,7 +22,8 @@ Defects of the authors' code that are mended here:
 * A mask that covers the whole picture has no outside, and its C is NaN. Here that mean is 0.
 
 Scaling to [0, 1], ramp and mean are applied to A on its own grid, before it is enlarged to the
-picture. Boxes become masks, as in ``relations``.
+picture. Boxes become masks, as in ``relations``, and the noun phrase is the subject that the rest of
+this package finds, as in Global-Local.
 """
 
 from __future__ import annotations
