@@ -22,8 +22,8 @@ Defects of the authors' code that are mended here:
 * A mask that covers the whole picture has no outside, and its C is NaN. Here that mean is 0.
 
 Scaling to [0, 1], ramp and mean are applied to A on its own grid, before it is enlarged to the
-picture. Boxes become masks, as in ``relations``, and the noun phrase is the subject that the rest of
-this package finds, as in Global-Local.
+picture. Boxes become masks, as in ``relations``, and the noun phrase is the subject that
+`tasnb.method.subjects` finds, as in Global-Local here.
 """
 
 from __future__ import annotations
