@@ -280,7 +280,11 @@ def _settings(settings: Settings) -> str:
 
 
 def _times(record: Mapping[str, Any]) -> str:
-    """Seconds of each notebook when it was run, and of which in stages and in passes."""
+    """Seconds of each notebook when it was run, of which in stages, and those in passes.
+
+    Passes are summed over all processes; divided by the seconds, they say how many cores were busy
+    with networks on average.
+    """
     parts = ("seconds", "stages", "passes")
     notebooks = record.get("notebooks", {})
     rows = [
@@ -289,12 +293,12 @@ def _times(record: Mapping[str, Any]) -> str:
     ]
     if len(rows) > 1 and all(own.keys() >= set(parts) for _, own in rows):
         rows.append(("all", {part: sum(own[part] for _, own in rows) for part in parts}))
-    head = ("notebook", "seconds", "in stages", "in passes through networks", "% in passes")
+    head = ("notebook", "seconds", "in stages", "in passes through networks", "cores in passes")
     lines = [
         (
             name,
             *(f"{own[part]:.1f}" if part in own else "" for part in parts),
-            f"{100 * own['passes'] / own['seconds']:.0f}" if "passes" in own else "",
+            f"{own['passes'] / own['seconds']:.2f}" if "passes" in own else "",
         )
         for name, own in rows
     ]
