@@ -51,12 +51,12 @@ def is_no_person(thing: Object) -> bool:
 
 
 PARTS = {
-    "val": Part(10_000, 42, None, anything),
-    "testA": Part(20_000, 42, 1.0, is_person),
-    "testB": Part(30_000, 42, 0.0, is_no_person),
-    "gval": Part(40_000, 42, None, anything),
-    "gtest": Part(50_000, 42, None, anything),
-    "phrase": Part(60_000, 42, None, anything),
+    "val": Part(10_000, 80, None, anything),
+    "testA": Part(20_000, 80, 1.0, is_person),
+    "testB": Part(30_000, 80, 0.0, is_no_person),
+    "gval": Part(40_000, 84, None, anything),
+    "gtest": Part(50_000, 84, None, anything),
+    "phrase": Part(60_000, 80, None, anything),
 }
 # dataset, split_by, split, parts. As in the real datasets, RefCOCO and RefCOCO+ share images and
 # splits, and Google's partition of RefCOCOg divides objects, not images.

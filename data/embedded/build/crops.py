@@ -77,11 +77,20 @@ class Pool:
         folder: The folder.
         scenes: Use this many of them.
         bars: Share of the crops that are rectangular, padded to a square with black bars.
+        margin: Least margin of the other crops, relative to the object's longer side.
+        varied: Whether light, sharpness and compression vary.
     """
 
-    def __init__(self, folder: Path, scenes: int, bars: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scenes: int,
+        bars: float = 0.0,
+        margin: float = 0.0,
+        varied: bool = True,
+    ) -> None:
         lines = (folder / "scenes.jsonl").read_text().splitlines()[:scenes]
-        self.folder, self.bars = folder, bars
+        self.folder, self.bars, self.margin, self.varied = folder, bars, margin, varied
         self.scenes: list[dict] = [json.loads(line) for line in lines]
 
     def _image(self, scene: dict) -> Image:
@@ -108,22 +117,24 @@ class Pool:
             crop = barred(image, tuple(box), rng.uniform(0, 0.15), small)
         else:
             shift = tuple(rng.normal(0, 0.06, 2))
-            crop = square(image, tuple(box), rng.uniform(0, 0.34), small, shift)
-        return resized(changed(crop, rng), size)
+            crop = square(image, tuple(box), rng.uniform(self.margin, 0.34), small, shift)
+        return resized(changed(crop, rng, self.varied), size)
 
     def wholes(
         self, count: int, size: int, rng: np.random.Generator
     ) -> tuple[Image, list[list[dict]]]:
         """Whole scenes (count, size, size, 3) and their objects."""
         picks = [self.scenes[pick] for pick in rng.integers(0, len(self.scenes), count)]
-        images = [changed(resized(self._image(scene), size), rng) for scene in picks]
+        images = [changed(resized(self._image(scene), size), rng, self.varied) for scene in picks]
         return np.stack(images), [scene["objects"] for scene in picks]
 
 
-def changed(image: Image, rng: np.random.Generator) -> Image:
-    """A version of a crop: mirrored, lighter or darker, blurred, or compressed."""
+def changed(image: Image, rng: np.random.Generator, varied: bool = True) -> Image:
+    """A version of a crop: mirrored and, if ``varied``, lighter, darker, blurred or compressed."""
     if rng.random() < 0.5:
         image = np.ascontiguousarray(image[:, ::-1])
+    if not varied:
+        return image
     if rng.random() < 0.5:
         gain, shift = rng.uniform(0.85, 1.15), rng.uniform(-10, 10, 3)
         table = np.clip(np.arange(256)[:, None] * gain + shift, 0, 255).astype(np.uint8)

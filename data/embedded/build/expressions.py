@@ -133,10 +133,11 @@ class Writer:
         g, table = self.geometry, VOCABULARY["relations"]
         apart = g.x[:, None] - g.x[None]
         margin, reach = VOCABULARY["places"]["margin"] * g.width, table["reach"] * g.width
+        close = table["gap"] * g.width
         below = g.layer[:, None] < g.layer[None]
         touch = (g.covered >= 10).astype(int) + (g.gap <= 9)
         yes_maybe = {
-            "near": (g.gap <= table["gap"] * g.width, g.gap <= 2 * table["gap"] * g.width),
+            "near": (g.gap <= close - 0.5, g.gap <= 2 * close + 0.5),  # whoever measures the gap
             "left_of": ((apart <= -margin) & (apart >= -reach), apart < 0),
             "right_of": ((apart >= margin) & (apart <= reach), apart > 0),
             "behind": (below & (touch == 2), below & (touch > 0)),

@@ -195,7 +195,7 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
     optimizer = training.Optimizers(model, args.rate, decay=0.1)
     state_path = args.out / "state.pt"
     spent, step = training.load_state(state_path, model=model, optimizer=optimizer)
-    pool = crops.Pool(args.pool, args.scenes)
+    pool = crops.Pool(args.pool, args.scenes, margin=args.margin, varied=not args.unvaried)
     bank = Bank(pool.scenes)
     rng = np.random.default_rng(args.seed + step)
     history: list[tuple[float, float, float]] = []
@@ -241,6 +241,10 @@ def main() -> None:
     parser.add_argument("--tower", choices=TOWERS, required=True)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--freeze", action="store_true", help="keep the text tower as it is")
+    parser.add_argument("--margin", type=float, default=0.0, help="least margin of the crops")
+    parser.add_argument(
+        "--unvaried", action="store_true", help="keep light, sharpness and compression as they are"
+    )
     args = training.parsed(parser)
     clip = Clip(args.out, args.tower, args.freeze)
     model = clip.model
