@@ -1,0 +1,95 @@
+"""What words of place cost each mask: soft, so that no mask is excluded for good.
+
+Everything is measured on boxes in units of the image: x and y run from 0 at the left and top to 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasnb.method.places.cues import Cue
+
+Floats = npt.NDArray[np.floating]
+
+# Side -> (axis, whether it is the end at 1).
+ENDS = {"left": (0, False), "right": (0, True), "top": (1, False), "bottom": (1, True)}
+SHARP = 2.0  # how strongly other cues thin out the masks that are counted
+LARGER = 0.2  # by how much a side prefers large masks, whose centres are farther from the edge
+
+
+class Layout(NamedTuple):
+    """Boxes in units of the image.
+
+    Attributes:
+        low, high: Left top and right bottom corners, (M, 2).
+        size: Square roots of the areas, (M,).
+    """
+
+    low: Floats
+    high: Floats
+    size: Floats
+
+    @property
+    def center(self) -> Floats:
+        return (self.low + self.high) / 2
+
+
+def layout(boxes: Floats, size: tuple[int, int]) -> Layout:
+    """The layout of boxes.
+
+    Args:
+        boxes: x, y, width, height in pixels, (M, 4).
+        size: Height and width of the image in pixels.
+    """
+    scale = np.array(size[::-1], float)
+    low, extent = boxes[:, :2] / scale, boxes[:, 2:] / scale
+    return Layout(low, low + extent, np.sqrt(extent.prod(1)))
+
+
+def cost(cues: tuple[Cue, ...], where: Layout, likely: Floats) -> Floats:
+    """The sum of what each cue costs each mask, (M,); 0 to about 1 each, the lower the better.
+
+    Args:
+        likely: How likely each mask is by everything else, from 0 to 1, (M,). Only masks that are
+            likely count in an order, as in "second from the left".
+    """
+    total = np.zeros(len(likely))
+    for cue in cues:
+        if not cue.rank:
+            total = total + _cost(cue.kind, where)
+    # "second from the left in the bottom row" is counted among those at the bottom
+    among = likely * np.exp(-SHARP * (total - total.min())) if len(total) else likely
+    for cue in cues:
+        if cue.rank:
+            total = total + np.abs(ahead(cue.kind, where, among) - (cue.rank - 1))
+    return total
+
+
+def _cost(kind: str, where: Layout) -> Floats:
+    if kind in ENDS:
+        axis, far = ENDS[kind]
+        edge, center = (where.high if far else where.low)[:, axis], where.center[:, axis]
+        along = (edge + center) / 2  # its near edge and its centre
+        return (1 - along if far else along) - LARGER * where.size
+    if kind == "middle":
+        off = np.abs(where.center - 0.5)
+        return off[:, 0] + off[:, 1] / 4
+    return {
+        "front": 1 - where.high[:, 1],
+        "back": where.high[:, 1],
+        "big": 1 - where.size,
+        "small": where.size,
+    }[kind]
+
+
+def ahead(kind: str, where: Layout, likely: Floats) -> Floats:
+    """How many likely masks are nearer to a side than each mask, (M,)."""
+    if kind in ("front", "back"):
+        along = where.high[:, 1] * (-1 if kind == "front" else 1)
+    else:
+        axis, far = ENDS[kind]
+        along = where.center[:, axis] * (-1 if far else 1)
+    return (along[None] < along[:, None]) @ likely
