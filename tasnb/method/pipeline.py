@@ -7,7 +7,7 @@ what they return; here their results are combined into one table with a row per 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
+from tasnb.method.places import Placing
 from tasnb.method.stages import Stages
 from tasnb.models import parsers
 from tasnb.profiles import RECIPES
@@ -24,6 +25,17 @@ from tasnb.store.files import atomic_write
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
+
+
+class Seen:
+    """The masks of an image as an encoder sees them: in one form or in two (``mask_views``)."""
+
+    def __init__(self, views: Sequence[scores.Floats]) -> None:
+        self.views = views
+
+    def mean(self, score: Callable[..., scores.Floats], *others: Any) -> scores.Floats:
+        """The mean of a score of masks over the forms."""
+        return np.mean([score(view, *others) for view in self.views], 0)
 
 
 class Pipeline(Stages):
@@ -134,36 +146,81 @@ class Pipeline(Stages):
             split: From ``split()``, or any object of the same form.
             encoder: The model that provides E_v and E_t.
             caption_input, clip_input: How images are masked for the captioner and for the encoder,
-                "blur" or "crop"; None: as in the settings.
+                "blur" or "crop", or for the encoder "both"; None: as in the settings.
             table: ``unscored(split)``, if it has been computed already.
         """
         images = split.images
         table = table or self.unscored(split)
         masks = self.refined(images)
         said = self.captions(images, caption_input)["caption"].to_numpy()
-        _, crops = self.mask_embeddings(images, encoder, clip_input)
-        sentences = self._with_negatives(table.sentences, self.image_captions(images))
+        views = self.mask_views(images, encoder, clip_input)
+        maps = self.coherence(images, encoder) if self.settings.coherence else None
+        alpha, lam = self.settings.alpha, self.settings.lambda_of(split.dataset)
+        by_masks = self.settings.negative_rule == "masks"
+        if by_masks:
+            nothing = [[] for _ in table.sentences.index]
+            sentences = table.sentences.assign(caption="", negatives=nothing, own_negative=False)
+        else:
+            sentences = self._with_negatives(table.sentences, self.image_captions(images))
         prompts = {t: language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
-        vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts.values()], encoder)
+        placing = Placing(self.settings, sentences["sentence"])
+        nouns = self._nouns(sentences)
+        texts = [*sentences["sentence"], *said, *prompts.values(), *placing.prompts.values()]
+        texts += [*nouns.values(), *(map(language.prompted, said) if by_masks else ())]
+        vectors = self.text_embeddings(texts, encoder)
         rows_of = masks.groupby("image").indices
         pairs = table.pairs
         first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # its first pair
-        found = {name: np.zeros(len(pairs)) for name in "VPN"}
+        names = "VPN" + "C" * (maps is not None) + "G" * bool(placing)
+        found = {name: np.zeros(len(pairs)) for name in names}
         caption = np.full(len(pairs), "", object)
         for image, group in sentences.groupby("image", sort=False):
             rows = rows_of.get(image, np.zeros(0, int))
+            if not len(rows):
+                continue
             asked = np.stack([vectors[text] for text in group["sentence"]])
-            phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
-            negative = np.array([[s.count(t) for t in phrases] for s in group["negatives"]])
-            negative = negative.reshape(len(group), len(phrases))
-            mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
-            captions_ = np.stack([vectors[c] for c in said[rows]]) if len(rows) else asked[:0]
+            if nouns:
+                own = np.stack([vectors[nouns.get(text, text)] for text in group["sentence"]])
+                asked = scores.mixed(asked, own, self.settings.noun_share)
+            captions_ = np.stack([vectors[c] for c in said[rows]])
+            seen = Seen([view[rows] for view in views])
+            v, p = seen.mean(scores.v_score, asked), scores.p_score(captions_, asked)
+            if by_masks:
+                apart = proposals.apart(masks.iloc[rows])
+                told = np.stack([vectors[language.prompted(c)] for c in said[rows]])
+                unlike = np.clip(1 - p, 0, None)
+                n = seen.mean(scores.n_score_of_masks, told, unlike, apart)
+            else:
+                phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
+                negative = np.array([[s.count(t) for t in phrases] for s in group["negatives"]])
+                negative = negative.reshape(len(group), len(phrases))
+                mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
+                n = seen.mean(scores.n_score, mined, negative)
+            own = {"V": v, "P": p, "N": n}
+            if maps is not None:
+                own["C"] = self.settings.coherence * asked @ maps[rows].T
+            if placing:
+                total = scores.total_score(v, p, n, alpha, lam) + own.get("C", 0.0)
+                others = {}
+                for text in placing.prompts.keys() & set(group["sentence"]):
+                    noun = vectors[placing.prompts[text]][None]
+                    named = seen.mean(scores.v_score, noun) + alpha * scores.p_score(
+                        captions_, noun
+                    )
+                    others[text] = scores.chances(named[0], self.settings.temperature)
+                own["G"] = placing.score(group["sentence"], masks.iloc[rows], total, others)
             where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
-            found["V"][where] = scores.v_score(crops[rows], asked)
-            found["P"][where] = scores.p_score(captions_, asked)
-            found["N"][where] = scores.n_score(crops[rows], mined, negative)
+            for name, values in own.items():
+                found[name][where] = values
             caption[where] = said[rows]
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
+
+    def _nouns(self, sentences: pd.DataFrame) -> dict[str, str]:
+        """Sentence -> the prompt for its subject, where it has one; none if they do not count."""
+        if not self.settings.noun_share:
+            return {}
+        named = sentences[sentences["head"] != ""]
+        return dict(zip(named["sentence"], map(language.prompted, named["subject"]), strict=True))
 
     def choices(self, dataset: str, split: str) -> scores.ScoreTable:
         """``unscored`` for one column of the tables, kept in memory."""
@@ -196,6 +253,8 @@ class Pipeline(Stages):
         pairs = pd.DataFrame({**found, **{name: masks[name].to_numpy()[rows] for name in same}})
         pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
         orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
+        if self.settings.rectifier_rule == "places":  # nothing is excluded
+            return scores.ScoreTable(sentences, pairs.assign(in_region=True))
         pairs["in_region"] = rectifier.in_region_grouped(
             pairs.assign(orientation=orientation), "sentence", self.settings.rectifier_rule
         )

@@ -149,6 +149,8 @@ class Stages:
             Rows (image, mask_id), and unit vectors (M, D) in the same order.
         """
         form = form or self.settings.clip_input
+        if form == "both":
+            raise ValueError("there are no embeddings of both views together: see mask_views")
 
         def work(keys: list[str]) -> dict[str, Any]:
             rows, pictures = self._masked(images, keys, form)
@@ -166,6 +168,14 @@ class Stages:
         stage.compute(images, work, self.settings.shard_size, title)
         vectors, _ = stage.read(images, "vectors")
         return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
+
+    def mask_views(
+        self, images: Images, encoder: str, form: str | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """The vectors of ``mask_embeddings`` in each form that is seen, two for "both"."""
+        form = form or self.settings.clip_input
+        forms = ("crop", "blur") if form == "both" else (form,)
+        return [self.mask_embeddings(images, encoder, one)[1] for one in forms]
 
     def on_masks(self, form: str | None = None) -> list[str]:
         """The settings on which the refined masks depend, or with a form, their masked images."""

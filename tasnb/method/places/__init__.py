@@ -16,14 +16,21 @@ import numpy.typing as npt
 
 from tasnb.method import language
 from tasnb.method.places.cues import read
-from tasnb.method.places.priors import cost, layout
-from tasnb.method.places.relations import related
+from tasnb.method.places.layout import layout
+from tasnb.method.places.placing import Placing
+from tasnb.method.places.priors import Weights, prior
 from tasnb.method.places.vocabulary import PRONOUNS
 from tasnb.models.parsers import load_wordnet
 from tasnb.settings import ROOT
 
+__all__ = ["Placing", "read", "score"]
+
 Floats = npt.NDArray[np.floating]
-NOUN, RELATED, SIZE = 3.0, 0.8, 0.1
+
+
+# --- For measuring on annotated objects -----------------------------------------------------------
+
+NOUN, MEASURED = 3.0, Weights(cues=1.0, size=0.1, relation=0.8)
 
 
 def score(
@@ -32,8 +39,9 @@ def score(
     size: tuple[int, int],
     likely: Floats,
     names: Sequence[str] = (),
+    weights: Weights = MEASURED,
 ) -> Floats:
-    """A score of each object from how likely it is and where it is, (M,), for measuring.
+    """A score of each annotated object of an image, (M,).
 
     Args:
         boxes: x, y, width, height in pixels, (M, 4).
@@ -41,12 +49,10 @@ def score(
         likely: How likely each object is by everything but its place, from 0 to 1, (M,).
         names: What each object is called, so that the second noun of a relation is found.
     """
-    reading, where = read(sentence), layout(boxes, size)
-    total = NOUN * likely - cost(reading.cues, where, likely) + SIZE * where.size
+    reading, others = read(sentence), None
     if reading.relation and len(names):
         others = np.array([_is_called(reading.relation.other, name) for name in names], float)
-        total = total + RELATED * related(reading.relation.kind, where, others)
-    return total
+    return NOUN * likely + prior(reading, layout(boxes, size), likely, others, weights)
 
 
 score.wants_names = True  # type: ignore[attr-defined]

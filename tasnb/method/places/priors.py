@@ -1,7 +1,4 @@
-"""What words of place cost each mask: soft, so that no mask is excluded for good.
-
-Everything is measured on boxes in units of the image: x and y run from 0 at the left and top to 1.
-"""
+"""What place adds to the score of each mask: soft, so that no mask is excluded for good."""
 
 from __future__ import annotations
 
@@ -10,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.method.places.cues import Cue
+from tasnb.method.places.cues import Cue, Reading
+from tasnb.method.places.layout import Layout
+from tasnb.method.places.relations import related
 
 Floats = npt.NDArray[np.floating]
 
@@ -20,33 +19,36 @@ SHARP = 2.0  # how strongly other cues thin out the masks that are counted
 LARGER = 0.2  # by how much a side prefers large masks, whose centres are farther from the edge
 
 
-class Layout(NamedTuple):
-    """Boxes in units of the image.
+class Weights(NamedTuple):
+    """How much each part of the prior counts; 0 leaves it out.
 
     Attributes:
-        low, high: Left top and right bottom corners, (M, 2).
-        size: Square roots of the areas, (M,).
+        cues: Sides, order and sizes that the expression names.
+        size: People mention what is large.
+        relation: Whether a mask is next to (behind, on, ...) what the second noun names.
     """
 
-    low: Floats
-    high: Floats
-    size: Floats
-
-    @property
-    def center(self) -> Floats:
-        return (self.low + self.high) / 2
+    cues: float
+    size: float
+    relation: float
 
 
-def layout(boxes: Floats, size: tuple[int, int]) -> Layout:
-    """The layout of boxes.
+def prior(
+    reading: Reading, where: Layout, likely: Floats, others: Floats | None, weights: Weights
+) -> Floats:
+    """What place and size add to the score of each mask, (M,).
 
     Args:
-        boxes: x, y, width, height in pixels, (M, 4).
-        size: Height and width of the image in pixels.
+        likely: How likely each mask is by everything but its place, from 0 to 1, (M,).
+        others: The chance that each mask shows the second noun of the reading's relation, (M,);
+            None if that is unknown.
     """
-    scale = np.array(size[::-1], float)
-    low, extent = boxes[:, :2] / scale, boxes[:, 2:] / scale
-    return Layout(low, low + extent, np.sqrt(extent.prod(1)))
+    total = weights.size * where.size
+    if weights.cues:
+        total = total - weights.cues * cost(reading.cues, where, likely)
+    if weights.relation and reading.relation and others is not None:
+        total = total + weights.relation * related(reading.relation.kind, where, others)
+    return total
 
 
 def cost(cues: tuple[Cue, ...], where: Layout, likely: Floats) -> Floats:

@@ -1,11 +1,11 @@
-"""How well pairs of masks stand in a relation: "next to", "behind", "on", "left of"."""
+"""How well two masks stand in a relation: "next to", "behind", "on", "left of"."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from tasnb.method.places.priors import Layout
+from tasnb.method.places.layout import Layout
 
 Floats = npt.NDArray[np.floating]
 
