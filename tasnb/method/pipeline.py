@@ -7,7 +7,7 @@ what they return; here their results are combined into one table with a row per 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,25 +17,15 @@ import pandas as pd
 from tasnb.datasets.splits import Split, column_name, columns, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
 from tasnb.method.places import Placing
-from tasnb.method.stages import Stages
+from tasnb.method.shown import Shown
+from tasnb.method.stages import Images, Stages
 from tasnb.models import parsers
-from tasnb.profiles import RECIPES
+from tasnb.profiles import other_reading
 from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
 
 if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
-
-
-class Seen:
-    """The masks of an image as an encoder sees them: in one form or in two (``mask_views``)."""
-
-    def __init__(self, views: Sequence[scores.Floats]) -> None:
-        self.views = views
-
-    def mean(self, score: Callable[..., scores.Floats], *others: Any) -> scores.Floats:
-        """The mean of a score of masks over the forms."""
-        return np.mean([score(view, *others) for view in self.views], 0)
 
 
 class Pipeline(Stages):
@@ -94,8 +84,8 @@ class Pipeline(Stages):
 
     @cached_property
     def by_other_recipe(self) -> Pipeline:
-        """The same pipeline with the other of the two recipes (``settings.both_recipes``)."""
-        (other,) = RECIPES.keys() - {self.settings.recipe}
+        """The same pipeline by the other reading of the paper (``settings.both_recipes``)."""
+        other = other_reading(self.settings.recipe)
         return self.variant(**self.settings.in_recipe(other).model_dump())
 
     def split(self, dataset: str, split: str) -> Split:
@@ -149,73 +139,46 @@ class Pipeline(Stages):
                 "blur" or "crop", or for the encoder "both"; None: as in the settings.
             table: ``unscored(split)``, if it has been computed already.
         """
-        images = split.images
+        images, settings = split.images, self.settings
         table = table or self.unscored(split)
         masks = self.refined(images)
         said = self.captions(images, caption_input)["caption"].to_numpy()
         views = self.mask_views(images, encoder, clip_input)
-        maps = self.coherence(images, encoder) if self.settings.coherence else None
-        alpha, lam = self.settings.alpha, self.settings.lambda_of(split.dataset)
-        by_masks = self.settings.negative_rule == "masks"
-        if by_masks:
-            nothing = [[] for _ in table.sentences.index]
-            sentences = table.sentences.assign(caption="", negatives=nothing, own_negative=False)
-        else:
-            sentences = self._with_negatives(table.sentences, self.image_captions(images))
-        prompts = {t: language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
-        placing = Placing(self.settings, sentences["sentence"])
-        nouns = self._nouns(sentences)
-        texts = [*sentences["sentence"], *said, *prompts.values(), *placing.prompts.values()]
-        texts += [*nouns.values(), *(map(language.prompted, said) if by_masks else ())]
-        vectors = self.text_embeddings(texts, encoder)
+        maps = self.coherence(images, encoder) if settings.coherence else None
+        sentences = self._with_negatives(table.sentences, images)
+        placing = Placing(settings, sentences["sentence"])
+        subjects = self._subjects(sentences)
+        prompts = {language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
+        prompts |= {*subjects.values(), *placing.prompts}
+        if settings.negative_rule == "masks":
+            prompts |= set(map(language.prompted, said))
+        vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts], encoder)
         rows_of = masks.groupby("image").indices
         pairs = table.pairs
         first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # its first pair
-        names = "VPN" + "C" * (maps is not None) + "G" * bool(placing)
+        names = "VPN" + "C" * bool(settings.coherence) + "G" * bool(placing)
         found = {name: np.zeros(len(pairs)) for name in names}
         caption = np.full(len(pairs), "", object)
         for image, group in sentences.groupby("image", sort=False):
             rows = rows_of.get(image, np.zeros(0, int))
             if not len(rows):
                 continue
-            asked = np.stack([vectors[text] for text in group["sentence"]])
-            if nouns:
-                own = np.stack([vectors[nouns.get(text, text)] for text in group["sentence"]])
-                asked = scores.mixed(asked, own, self.settings.noun_share)
-            captions_ = np.stack([vectors[c] for c in said[rows]])
-            seen = Seen([view[rows] for view in views])
-            v, p = seen.mean(scores.v_score, asked), scores.p_score(captions_, asked)
-            if by_masks:
-                apart = proposals.apart(masks.iloc[rows])
-                told = np.stack([vectors[language.prompted(c)] for c in said[rows]])
-                unlike = np.clip(1 - p, 0, None)
-                n = seen.mean(scores.n_score_of_masks, told, unlike, apart)
-            else:
-                phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
-                negative = np.array([[s.count(t) for t in phrases] for s in group["negatives"]])
-                negative = negative.reshape(len(group), len(phrases))
-                mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
-                n = seen.mean(scores.n_score, mined, negative)
-            own = {"V": v, "P": p, "N": n}
+            seen = [view[rows] for view in views]
+            shown = Shown(settings, masks.iloc[rows], seen, said[rows], vectors)
+            asked = shown.expressions(group["sentence"], subjects)
+            own = shown.scores(asked, group["negatives"])
             if maps is not None:
-                own["C"] = self.settings.coherence * asked @ maps[rows].T
+                own["C"] = settings.coherence * asked @ maps[rows].T
             if placing:
-                total = scores.total_score(v, p, n, alpha, lam) + own.get("C", 0.0)
-                others = {}
-                for text in placing.prompts.keys() & set(group["sentence"]):
-                    noun = vectors[placing.prompts[text]][None]
-                    named = seen.mean(scores.v_score, noun) + alpha * scores.p_score(
-                        captions_, noun
-                    )
-                    others[text] = scores.chances(named[0], self.settings.temperature)
-                own["G"] = placing.score(group["sentence"], masks.iloc[rows], total, others)
+                lam = settings.lambda_of(split.dataset)
+                own["G"] = shown.placed(placing, group["sentence"], own, lam)
             where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
             for name, values in own.items():
                 found[name][where] = values
             caption[where] = said[rows]
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
 
-    def _nouns(self, sentences: pd.DataFrame) -> dict[str, str]:
+    def _subjects(self, sentences: pd.DataFrame) -> dict[str, str]:
         """Sentence -> the prompt for its subject, where it has one; none if they do not count."""
         if not self.settings.noun_share:
             return {}
@@ -260,8 +223,15 @@ class Pipeline(Stages):
         )
         return scores.ScoreTable(sentences, pairs)
 
-    def _with_negatives(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
-        """Adds the caption of each sentence's image and its negative phrases (T_n of Eq. 4)."""
+    def _with_negatives(self, sentences: pd.DataFrame, images: Images) -> pd.DataFrame:
+        """Adds the caption of each sentence's image and its negative phrases (T_n of Eq. 4).
+
+        Both are empty if the captions of the masks take the place of the image's.
+        """
+        if self.settings.negative_rule == "masks":
+            nothing: list[list[str]] = [[] for _ in sentences.index]
+            return sentences.assign(caption="", negatives=nothing, own_negative=False)
+        overall = self.image_captions(images)
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
         wordnet = self._wordnet

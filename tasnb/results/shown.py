@@ -157,7 +157,7 @@ def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
     }.get(table, ())
     beside = f"Other models in this table: {', '.join(others)}." if others else ""
     if settings.both_recipes and table in ("table1", "table2"):
-        other = next(recipe for recipe in BY_RECIPE if recipe != settings.recipe)
+        other = profiles.other_reading(settings.recipe)
         beside = f"{BY_RECIPE[other]} is TAS with the other recipe. {beside}".strip()
     doubts = MISPRINTS.get(table, "") if of_paper else ""
     return " ".join(filter(None, [also, doubts, provenance(settings), beside]))

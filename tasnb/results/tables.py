@@ -22,7 +22,7 @@ COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", 
 
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
-BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.RECIPES}
+BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.READINGS}
 """Recipe -> name of its TAS row in a run with the other recipe (``both_recipes``)."""
 METHODS = (
     *("Text-only", "CLIP Surgery", "Score Map", "Grad-CAM", "Region Token"),
@@ -167,7 +167,7 @@ def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list
     if "Global-Local" in there:
         there.append(FREESOLO)
     if settings.both_recipes:
-        there += [row for recipe, row in BY_RECIPE.items() if recipe != settings.recipe]
+        there.append(BY_RECIPE[profiles.other_reading(settings.recipe)])
     rows = [m for m in METHODS if m in there]
     if encoder != settings.encoders[-1]:
         rows.remove(

@@ -49,9 +49,9 @@ def score(
         likely: How likely each object is by everything but its place, from 0 to 1, (M,).
         names: What each object is called, so that the second noun of a relation is found.
     """
-    reading, others = read(sentence), None
-    if reading.relation and len(names):
-        others = np.array([_is_called(reading.relation.other, name) for name in names], float)
+    reading, others = read(sentence), {}
+    for _, noun in reading.relations if len(names) else ():
+        others[noun] = np.array([_is_called(noun, name) for name in names], float)
     return NOUN * likely + prior(reading, layout(boxes, size), likely, others, weights)
 
 

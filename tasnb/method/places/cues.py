@@ -59,14 +59,14 @@ class Reading(NamedTuple):
     """What an expression says about place."""
 
     cues: tuple[Cue, ...] = ()
-    relation: Relation | None = None
+    relations: tuple[Relation, ...] = ()
 
 
 @lru_cache(maxsize=100_000)
 def read(expression: str) -> Reading:
     """The words of place in an expression that describe its subject."""
     words = words_of(expression)
-    relation, taken = _relation(words)
+    relations, taken = _relations(words)
     cues = []
     for i, word in enumerate(words):
         if word in RANKS and i not in taken and (counted := _counted(words, i)):
@@ -76,11 +76,11 @@ def read(expression: str) -> Reading:
     for i, word in enumerate(words):
         if word in CUES and i not in taken and _is_place(words, i):
             cues.append(Cue(CUES[word]))
-    if relation and relation.kind in ALSO:  # the left of two things is mostly at the left
-        cues.append(Cue(ALSO[relation.kind]))
+    # what is left of another thing is mostly at the left of the picture as well
+    cues += [Cue(ALSO[relation.kind]) for relation in relations if relation.kind in ALSO]
     said = {cue.kind for cue in cues}
     unclear = set().union(*(pair for pair in OPPOSITES if pair <= said))
-    return Reading(tuple(dict.fromkeys(c for c in cues if c.kind not in unclear)), relation)
+    return Reading(tuple(dict.fromkeys(c for c in cues if c.kind not in unclear)), tuple(relations))
 
 
 def words_of(expression: str) -> list[str]:
@@ -107,17 +107,18 @@ _LONGEST = max(len(phrase.split()) for phrase in RELATIONS)
 # --- Relations ------------------------------------------------------------------------------------
 
 
-def _relation(words: list[str]) -> tuple[Relation | None, set[int]]:
-    """The first relation to a second noun, and the numbers of the words that tell it."""
+def _relations(words: list[str]) -> tuple[list[Relation], set[int]]:
+    """The relations to other nouns, and the numbers of the words that tell them."""
+    found, taken = [], set()
     for i in range(1, len(words)):
-        for length in range(_LONGEST, 0, -1):
+        for length in range(_LONGEST, 0, -1) if i not in taken else ():
             kind = RELATIONS.get(" ".join(words[i : i + length]))
-            if kind is None:
-                continue
-            other, end = _second_noun(words, i + length)
+            other, end = _second_noun(words, i + length) if kind else ("", i)
             if other:
-                return Relation(kind, other), set(range(i, end))
-    return None, set()
+                found.append(Relation(kind, other))
+                taken |= set(range(i, end))
+                break
+    return found, taken
 
 
 def _second_noun(words: list[str], start: int) -> tuple[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,7 @@ Floats = npt.NDArray[np.floating]
 
 
 class Placing:
-    """What the settings ask to be read from some sentences about place; false if nothing.
-
-    Attributes:
-        prompts: Sentence -> the text to embed for the second noun of its relation, if it has one.
-    """
+    """What the settings ask to be read from some sentences about place; false if nothing."""
 
     def __init__(self, settings: Settings, sentences: Iterable[str]) -> None:
         by_cues = settings.rectifier_rule == "places"
@@ -33,20 +29,22 @@ class Placing:
             settings.relation_weight,
         )
         self.temperature = settings.temperature
-        self.prompts: dict[str, str] = {}
-        for sentence in sentences if self.weights.relation else ():
-            if relation := read(sentence).relation:
-                self.prompts[sentence] = prompted(relation.other)
+        self.prompts = set(map(prompted, self.nouns_of(sentences)))
 
     def __bool__(self) -> bool:
         return any(self.weights)
+
+    def nouns_of(self, sentences: Iterable[str]) -> list[str]:
+        """The second nouns of the relations in some sentences; none if relations do not count."""
+        asked = sentences if self.weights.relation else ()
+        return sorted({noun for text in asked for _, noun in read(text).relations})
 
     def score(
         self,
         sentences: Sequence[str],
         masks: pd.DataFrame,
         totals: Floats,
-        others: dict[str, Floats],
+        others: Mapping[str, Floats],
     ) -> Floats:
         """What place adds to the score of each mask of an image, (S, M).
 
@@ -54,11 +52,11 @@ class Placing:
             sentences: About this image, (S,).
             masks: One row per mask: x, y, w, h, height and width of the image (pixels), (M,).
             totals: S by everything but place, (S, M); which masks are likely follows from it.
-            others: Sentence -> the chance that each mask shows its second noun, (M,).
+            others: Second noun -> the chance that each mask shows it, (M,).
         """
         size = int(masks["height"].iloc[0]), int(masks["width"].iloc[0])
         where = layout(masks[["x", "y", "w", "h"]].to_numpy(float), size)
         likely = likelihood(totals, self.temperature)
         rows = zip(sentences, likely, strict=True)
-        priors = [prior(read(t), where, own, others.get(t), self.weights) for t, own in rows]
+        priors = [prior(read(text), where, own, others, self.weights) for text, own in rows]
         return np.stack(priors)

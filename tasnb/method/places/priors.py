@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,20 +35,25 @@ class Weights(NamedTuple):
 
 
 def prior(
-    reading: Reading, where: Layout, likely: Floats, others: Floats | None, weights: Weights
+    reading: Reading,
+    where: Layout,
+    likely: Floats,
+    others: Mapping[str, Floats],
+    weights: Weights,
 ) -> Floats:
     """What place and size add to the score of each mask, (M,).
 
     Args:
         likely: How likely each mask is by everything but its place, from 0 to 1, (M,).
-        others: The chance that each mask shows the second noun of the reading's relation, (M,);
-            None if that is unknown.
+        others: Second noun of a relation -> the chance that each mask shows it, (M,); a relation to
+            a noun that is not there is left out.
     """
     total = weights.size * where.size
     if weights.cues:
         total = total - weights.cues * cost(reading.cues, where, likely)
-    if weights.relation and reading.relation and others is not None:
-        total = total + weights.relation * related(reading.relation.kind, where, others)
+    for kind, noun in reading.relations if weights.relation else ():
+        if noun in others:
+            total = total + weights.relation * related(kind, where, others[noun])
     return total
 
 
