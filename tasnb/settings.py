@@ -147,7 +147,7 @@ class Settings(BaseModel):
     size_prior: Weight = 0.0  # of the root of a box's share of the image
     relation_weight: Weight = 0.0  # of relations to a second noun
     coherence: Weight = 0.0  # of a heat map's mean inside a mask less its mean outside
-    temperature: Positive = 0.05  # of S, by which masks are likely to be what is named
+    temperature: Positive = 0.05  # of the softmax of V that tells which masks are likely
 
     batch_size: Count = 64  # images, texts or points of SAM; fewer points on large images
     compile: bool = False  # the image encoders of SAM and BLIP-2, by torch.compile

@@ -170,8 +170,7 @@ class Pipeline(Stages):
             if maps is not None:
                 own["C"] = settings.coherence * asked @ maps[rows].T
             if placing:
-                lam = settings.lambda_of(split.dataset)
-                own["G"] = shown.placed(placing, group["sentence"], own, lam)
+                own["G"] = shown.placed(placing, group["sentence"], own["V"])
             where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
             for name, values in own.items():
                 found[name][where] = values

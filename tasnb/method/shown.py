@@ -66,27 +66,23 @@ class Shown:
         mined = self._embedded(map(language.PROMPT.format, phrases)) if phrases else asked[:0]
         return {"V": v, "P": p, "N": self._mean(scores.n_score, mined, counts)}
 
-    def placed(
-        self, placing: Placing, sentences: Iterable[str], own: Mapping[str, Floats], lam: float
-    ) -> Floats:
+    def placed(self, placing: Placing, sentences: Iterable[str], seen: Floats) -> Floats:
         """What place adds to the score of every mask, (S, M).
+
+        It does not depend on alpha and lambda, so that both can be varied afterwards.
 
         Args:
             placing: Has read the sentences.
-            own: V, P, N and perhaps C of every mask, each (S, M).
-            lam: The weight of N.
+            seen: V of every mask, by which masks are likely, (S, M).
         """
-        sentences, alpha = list(sentences), self.settings.alpha
-        total = scores.total_score(own["V"], own["P"], own["N"], alpha, lam) + own.get("C", 0.0)
+        sentences = list(sentences)
         nouns = placing.nouns_of(sentences)
         others: dict[str, Floats] = {}
         if nouns:
-            named = self._embedded(map(language.prompted, nouns))
-            said = scores.p_score(self._embedded(self.captions), named)
-            alike = self._mean(scores.v_score, named) + alpha * said
-            chances = scores.chances(alike, self.settings.temperature)
+            named = self._mean(scores.v_score, self._embedded(map(language.prompted, nouns)))
+            chances = scores.chances(named, self.settings.temperature)
             others = dict(zip(nouns, chances, strict=True))
-        return placing.score(sentences, self.masks, total, others)
+        return placing.score(sentences, self.masks, seen, others)
 
     def _embedded(self, texts: Iterable[str]) -> Floats:
         return np.stack([self.vectors[text] for text in texts])

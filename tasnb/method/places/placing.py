@@ -43,7 +43,7 @@ class Placing:
         self,
         sentences: Sequence[str],
         masks: pd.DataFrame,
-        totals: Floats,
+        seen: Floats,
         others: Mapping[str, Floats],
     ) -> Floats:
         """What place adds to the score of each mask of an image, (S, M).
@@ -51,12 +51,12 @@ class Placing:
         Args:
             sentences: About this image, (S,).
             masks: One row per mask: x, y, w, h, height and width of the image (pixels), (M,).
-            totals: S by everything but place, (S, M); which masks are likely follows from it.
+            seen: V of every mask, by which masks are likely, (S, M).
             others: Second noun -> the chance that each mask shows it, (M,).
         """
         size = int(masks["height"].iloc[0]), int(masks["width"].iloc[0])
         where = layout(masks[["x", "y", "w", "h"]].to_numpy(float), size)
-        likely = likelihood(totals, self.temperature)
+        likely = likelihood(seen, self.temperature)
         rows = zip(sentences, likely, strict=True)
         priors = [prior(read(text), where, own, others, self.weights) for text, own in rows]
         return np.stack(priors)
