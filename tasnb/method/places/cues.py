@@ -83,6 +83,12 @@ def read(expression: str) -> Reading:
     return Reading(tuple(dict.fromkeys(c for c in cues if c.kind not in unclear)), tuple(relations))
 
 
+def in_words(reading: Reading) -> str:
+    """A reading for people: "left 2, front, near: dog"; "" for none."""
+    cues = [f"{cue.kind} {cue.rank}" if cue.rank else cue.kind for cue in reading.cues]
+    return ", ".join([*cues, *(f"{kind}: {noun}" for kind, noun in reading.relations)])
+
+
 def words_of(expression: str) -> list[str]:
     """The words of an expression, and its commas: four words in "topleft botom-right"."""
     words = re.findall(r"[a-z0-9']+|,", GLUED.sub(r"\1 \2", CLITIC.sub("'", expression.lower())))
