@@ -31,7 +31,9 @@ from tasnb.method.places.vocabulary import (
     RANKS,
     RELATIONS,
     SIDES,
+    TO,
     VIEWER,
+    WEARING,
 )
 from tasnb.method.words import BODY, CLITIC, COLOURS, LIMBS, PEOPLE, PLACE_NOUNS, WORN
 
@@ -163,7 +165,7 @@ def _is_place(words: list[str], i: int) -> bool:
     last, next_ = "".join(before[-1:]), "".join(after[:1])
     kind = CUES[word]
     if kind in ("left", "right"):
-        led = before[-2:-1] if last in ("to", "the") else before[-1:]
+        led = [w for w in before if w not in TO][-1:]
         if FACING.intersection(led) or last in OTHERS or last.endswith("'s"):
             return False
         if word == "right" and next_ in JUST and last not in ("on", "far", "the"):
@@ -174,7 +176,8 @@ def _is_place(words: list[str], i: int) -> bool:
     if word == "back":
         return last not in BACKED and next_ != "of"
     if kind in ("front", "back"):
-        return next_ not in DEGREED or bool(VIEWER.intersection(after[:2]))
+        following = [w for w in after if w not in ARTICLES][:1]
+        return not DEGREED.intersection(following) or bool(VIEWER.intersection(after[:3]))
     if kind in ("big", "small"):
         return next_ not in BODY | WORN
     return True
@@ -185,4 +188,5 @@ def _is_garment(before: list[str], word: str) -> bool:
     last = "".join(before[-1:])
     if word != "top" or last not in TOP_OF:
         return False
-    return bool(PEOPLE.intersection(before)) or last not in FRUIT_OR_FURNITURE | COLOURS
+    is_worn = bool((PEOPLE | WEARING).intersection(before))
+    return is_worn or last not in FRUIT_OR_FURNITURE | COLOURS

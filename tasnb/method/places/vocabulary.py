@@ -53,10 +53,14 @@ OTHER_WORDS = word_set("closet")  # is no misspelling of "closest"
 # --- Words next to a cue that give it another sense -----------------------------------------------
 
 FACING = DIRECTED | word_set("swinging throwing hitting")
+TO = word_set("to the")  # "turned *to the* left"
+WEARING = word_set("in wearing wears")  # "*in* a red top"
 # "his back", "back to us", "turned back"; but "the man in the back".
 BACKED = OTHERS | word_set("turned facing with to")
 # After these, "far", "close" and "near" say more of the word that follows, unless it is the viewer.
-DEGREED = word_set("left right top bottom upper lower corner side end away to from up by")
+DEGREED = word_set(
+    "left right top bottom upper lower corner side end edge border away to from up by"
+)
 VIEWER = word_set("us me you camera viewer screen")
 # After "right" in the sense of "just": "right next to him".
 JUST = NEARNESS | word_set("in on")
