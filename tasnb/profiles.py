@@ -156,14 +156,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Recipe -> the settings that it changes; it takes precedence over the profile."""
 
-READINGS = ("published", "released")
-"""The recipes that read the paper; ``both_recipes`` shows both."""
-
-
-def other_reading(recipe: str) -> str:
-    """The reading of the paper to show beside a recipe."""
-    return next(name for name in READINGS if name != recipe)
-
 
 def title(dataset: str, among: Iterable[str] = ()) -> str:
     """The name of a dataset in tables: "RefScenes+", or the folder of a user's own dataset.

@@ -1,10 +1,10 @@
-"""Activation maps of CLIP: Grad-CAM, Score Map and CLIP Surgery (section 4.3, Table 1).
+"""Activation maps of CLIP: Grad-CAM, Score Map and CLIP Surgery (section 4.3, Table 1), and GEM.
 
 A map gives, for every location of the image, how well an expression matches there. A mask's score
 is the mean of the map inside the mask, after upsampling it to the size of the image. Upsampling and
 averaging are both linear, so together they are one small weight vector per mask
-(``mean_in_masks``). For the two methods whose map is also linear in the text, it is enough to store
-one vector per mask, whatever the expressions.
+(``mean_in_masks``). For the methods whose map is also linear in the text, it is enough to store one
+vector per mask, whatever the expressions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from tasnb.baselines.towers import (
@@ -75,6 +76,51 @@ def clip_surgery(visual: Tower, pixels: Tensor) -> Tensor:
         if block is not blocks[-1]:
             tokens = through(block, tokens, queries, keys, values)
     return _places(F.normalize(embedded(visual, path), dim=-1))
+
+
+def gem(visual: VisionTransformer, pixels: Tensor) -> Tensor:
+    """The embedding of each location under GEM's self-self attention, unit vectors (B, h, w, D).
+
+    From Bousselham et al. 2024, "Grounding Everything: Emerging Localization Properties in
+    Vision-Language Transformers", section 3. As in CLIP Surgery, a second path without feed-forward
+    layers runs next to the original one through the last half of the blocks. It accumulates the
+    mean of three attentions on the values: of queries with queries, of keys with keys, and of
+    values with values (``_by_likeness``). The map of a text is its cosine similarity with these
+    vectors; that GEM scales each map to [0, 1] does not change which mask has the largest mean.
+    """
+    blocks = visual.transformer.resblocks
+    tokens = patch_tokens(visual, pixels)
+    half = max(1, len(blocks) // 2)  # six of twelve
+    for block in blocks[:-half]:
+        tokens = through(block, tokens)
+    path = tokens
+    for block in blocks[-half:]:
+        normed = block.ln_1(tokens)
+        heads = heads_of(block, normed)
+        size = heads[0].shape[-1]
+        sharpness = normed.norm(dim=-1).mean(-1)[:, None, None, None] * size**-0.5
+        seen = [_by_likeness(one, sharpness) @ heads[2] for one in heads]
+        path = path + out_of_heads(block, torch.stack(seen).mean(0))
+        if block is not blocks[-1]:
+            tokens = through(block, tokens, *heads)
+    return _places(F.normalize(embedded(visual, path), dim=-1))
+
+
+def _by_likeness(heads: Tensor, sharpness: Tensor) -> Tensor:
+    """GEM's attention weights of tokens among themselves, (B, heads, N, N).
+
+    The tokens are drawn to those like them once, as in clustering, before the weights are taken.
+
+    Args:
+        heads: Queries, keys or values, (B, heads, N, d).
+        sharpness: The inverse temperature of the softmax, from the mean length of the tokens,
+            (B, 1, 1, 1).
+    """
+    for _ in range(2):
+        heads = F.normalize(heads, dim=-1)
+        weights = (heads @ heads.transpose(-2, -1) * sharpness).softmax(-1)
+        heads = weights @ heads
+    return weights
 
 
 def grad_cam(visual: Tower, pixels: Tensor, texts: Tensor) -> Tensor:

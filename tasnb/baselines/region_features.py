@@ -1,7 +1,8 @@
-"""Region features from CLIP's image tower: Region Token and Global-Local (section 4.3)."""
+"""Region features from CLIP's image tower: those of Region Token, Global-Local and HybridGL."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,6 +21,7 @@ from tasnb.baselines.towers import (
     feed_forward,
     first_through,
     heads_of,
+    input_size,
     normalised,
     out_of_heads,
     patch_tokens,
@@ -31,6 +33,8 @@ from tasnb.models.devices import device_of
 
 UPSAMPLE = 2  # patches overlap by half: a 14 x 14 grid with a ViT-B/32
 CLOSED = -100.0  # added to the attention logits of masked-out pairs
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+BLUR = 15  # pixels; HybridGL's Gaussian kernel outside the mask
 SHORT_SIDE = 800  # pixels; Global-Local first scales every image to it
 
 
@@ -171,8 +175,7 @@ def local_pixels(
     pixels = torch.from_numpy(image.copy()).to(device_of(visual)).permute(2, 0, 1)[None] / 255
     pixels = normalised(pixels, IMAGENET_MEAN, IMAGENET_STD)
     fill = pixels.new_tensor(IMAGENET_MEAN)[None, :, None, None]
-    size = visual.image_size if isinstance(visual, ModifiedResNet) else visual.image_size[0]
-    crops = []
+    size, crops = input_size(visual), []
     for mask in masks:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -211,3 +214,69 @@ def mixed_texts(visual: Tower, sentences: Tensor, phrases: Tensor) -> Tensor:
     if isinstance(visual, ModifiedResNet):
         return (F.normalize(sentences, dim=-1) + F.normalize(phrases, dim=-1)) / 2
     return F.normalize((sentences + phrases) / 2, dim=-1)
+
+
+def fused_features(
+    visual: VisionTransformer, whole: Tensor, alone: Tensor, masks: Tensor
+) -> Tensor:
+    """HybridGL's features: a view of the mask alone, joined by one of the whole image, (M, D).
+
+    Before each of the last quarter of the blocks, twice the tokens of the whole image, whose
+    patches are multiplied by the mask, are added to those of the mask alone. The whole image's
+    tokens then pass the block as well; their class token sees only patches that the mask touches.
+    This is the direction "G2L" of the authors' code, its default.
+
+    Args:
+        whole, alone: Both views of each mask, (M, 3, S, S), from ``fused_pixels``.
+        masks: (M, h, w) of any size. They are resized to the grid bilinearly, so they are soft.
+
+    Returns:
+        (M, D), not normalised.
+    """
+    blocks = visual.transformer.resblocks
+    first = len(blocks) - max(1, len(blocks) // 4)  # the last three of twelve
+    both = patch_tokens(visual, torch.cat([whole, alone]))
+    for block in blocks[:first]:
+        both = through(block, both)
+    whole, alone = both.chunk(2)
+    grid = round((both.shape[1] - 1) ** 0.5)
+    soft = _soft(masks.to(both.device), grid, grid).flatten(1)
+    seen = torch.ones(len(soft), 1, grid**2 + 1, grid**2 + 1, dtype=torch.bool, device=both.device)
+    seen[:, 0, 0, 1:] = soft > 0
+    for block in blocks[first:]:
+        alone = alone + 2 * torch.cat([whole[:, :1], whole[:, 1:] * soft[..., None]], 1)
+        if block is blocks[-1]:
+            break
+        alone = through(block, alone)
+        attended = F.scaled_dot_product_attention(
+            *heads_of(block, block.ln_1(whole)), attn_mask=seen
+        )
+        whole = feed_forward(block, whole + out_of_heads(block, attended))
+    return embedded(visual, first_through(blocks[-1], alone))
+
+
+def fused_pixels(
+    visual: VisionTransformer, image: npt.NDArray[np.uint8], masks: npt.NDArray[np.bool_]
+) -> tuple[Tensor, Tensor]:
+    """HybridGL's views of every mask, (M, 3, S, S): blurred outside it, and filled outside it.
+
+    Both show the full picture, normalised with ImageNet's statistics and then squashed without
+    antialiasing. The fill is CLIP's mean colour, but in normalised units, as in the authors' code.
+
+    Args:
+        masks: (M, H, W).
+    """
+    square = side(visual)
+    rows, down = _between(image.shape[0], square)
+    columns, across = _between(image.shape[1], square)
+    device = device_of(visual)
+
+    def read(pixels: npt.NDArray[np.uint8]) -> Tensor:
+        corners = torch.from_numpy(pixels[rows][:, columns]).to(device).permute(2, 0, 1)[None]
+        return normalised(corners / 255, IMAGENET_MEAN, IMAGENET_STD).permute(0, 2, 3, 1)
+
+    own, blurred = read(image), read(cv2.GaussianBlur(image, (BLUR, BLUR), 0))
+    inside = torch.from_numpy(masks[:, rows][:, :, columns]).to(device)[..., None]
+    views = [torch.where(inside, own, behind) for behind in (blurred, own.new_tensor(CLIP_MEAN))]
+    whole, alone = (_of_corners(view, down, across).permute(0, 3, 1, 2) for view in views)
+    return whole, alone

@@ -1,55 +1,37 @@
-"""The baselines of Table 1 (section 4.3), each as a score per sentence and mask.
+"""The baselines of Table 1 (section 4.3) and newer methods, each as a score per sentence and mask.
 
 All of them choose among the same refined proposals as TAS, without the rectifier. The networks run
 once per image, and one vector per mask is stored; its inner product with a sentence's vector is the
-score. Only Grad-CAM, whose map depends on the sentence, takes a gradient for every sentence.
+score. Only Grad-CAM, whose map depends on the sentence, takes a gradient for every sentence. The
+newer methods are in ``NEWER``, and the table of the same name compares them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasnb.baselines.cam_scores import grad_cam_scores
+from tasnb.baselines.hybridgl import GEM_PROMPT, hybridgl_scores
+from tasnb.baselines.relations import relation_scores
+from tasnb.baselines.stored import Asked, Floats, Masks, Pixels, mask_vectors, products
+from tasnb.baselines.views import view_scores
 from tasnb.datasets.splits import Split
 from tasnb.method.language import PROMPT
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.proposals import decode
 from tasnb.method.scores import ScoreTable
 from tasnb.models.devices import to_numpy
 from tasnb.models.encoders import load_encoder
 from tasnb.profiles import is_long
-from tasnb.settings import InputError, Settings, short
-from tasnb.store.shards import Stage
+from tasnb.settings import InputError, Settings
 
 if TYPE_CHECKING:
     from tasnb.baselines.towers import Tower
-
-Floats = npt.NDArray[np.floating]
-Pixels = npt.NDArray[np.uint8]
-Masks = npt.NDArray[np.bool_]
-
-VERSION = 2
-"""Of all methods, part of the fingerprint of what they store. Version 1 computed the same in other
-steps, so that the last bits differ."""
-
-
-class Asked(NamedTuple):
-    """What a method is to score: the sentences of a dataset, with one encoder."""
-
-    pipeline: Pipeline
-    dataset: str
-    encoder: str
-    sentences: pd.DataFrame
-
-    def texts(self, column: str = "sentence", normalize: bool = True) -> Floats:
-        """Text embeddings E_t of a column of the sentences, (S, D)."""
-        wanted = self.sentences[column]
-        vectors = self.pipeline.text_embeddings(wanted, self.encoder, normalize)
-        return np.stack([vectors[text] for text in wanted])
 
 
 def scores(
@@ -58,24 +40,22 @@ def scores(
     """A method's score for every pair of ``table``, in the order of the pairs.
 
     Args:
-        method: One of ``methods_of(encoder, ...)``.
+        method: One of ``methods_of(encoder, ...)`` or ``newer_of(encoder, ...)``.
         table: From ``pipeline.scored`` for the same split and encoder.
 
     Raises:
         InputError: The method does not work on this encoder's image tower.
     """
-    sentence = table.pairs["sentence"].to_numpy()
-    if not len(sentence):
+    if not len(table.pairs):
         return np.zeros(0)
-    mask_id = table.pairs["mask_id"].to_numpy()
+    if method in NEWER:
+        return NEWER[method](pipeline, split, encoder, table)
     if METHODS[method] is None:
-        return _grad_cam(pipeline, split, encoder, table.sentences, sentence, mask_id)
+        return grad_cam_scores(pipeline, split, encoder, table)
     against = METHODS[method][1]
     rows, stored = features(pipeline, method, split, encoder)
-    images = table.sentences["image"].to_numpy()[sentence]
-    mask = pd.MultiIndex.from_frame(rows).get_indexer(pd.MultiIndex.from_arrays([images, mask_id]))
     texts, masks = against(Asked(pipeline, split.dataset, encoder, table.sentences), stored)
-    return np.einsum("pd,pd->p", masks[mask], texts[sentence])
+    return products(table, rows, masks, texts)
 
 
 def methods_of(encoder: str, settings: Settings) -> tuple[str, ...]:
@@ -83,13 +63,22 @@ def methods_of(encoder: str, settings: Settings) -> tuple[str, ...]:
 
     Empty for encoders without a CLIP image tower.
     """
+    return _supported(METHODS, encoder, settings)
+
+
+def newer_of(encoder: str, settings: Settings) -> tuple[str, ...]:
+    """The methods of ``NEWER`` that support an encoder's image tower."""
+    return _supported(NEWER, encoder, settings)
+
+
+def _supported(names: Iterable[str], encoder: str, settings: Settings) -> tuple[str, ...]:
     from tasnb.baselines.towers import is_resnet, tower_of
 
     try:
         resnet = is_resnet(tower_of(load_encoder(encoder, settings)))
     except InputError:
         return ()
-    return tuple(name for name in METHODS if name != "Region Token" or not resnet)
+    return tuple(name for name in names if name not in ONLY_VIT or not resnet)
 
 
 def features(
@@ -98,41 +87,9 @@ def features(
     """Rows (image, mask_id) of the refined masks, and the method's vector for each, (M, D).
 
     Args:
-        method: Any but Grad-CAM.
+        method: One of ``METHODS`` but Grad-CAM.
     """
-    from tasnb.baselines.towers import tower_of
-
-    def work(keys: list[str]) -> dict:
-        import torch
-
-        tower = tower_of(load_encoder(encoder, pipeline.settings))
-        masks, vectors = _refined(pipeline, split, keys), []
-        for image, rows in masks.groupby("image", sort=False):
-            with torch.inference_mode():
-                pixels = pipeline.pixels(split.images, str(image))
-                vectors.append(METHODS[method][0](tower, pixels, decode(rows)))
-        stored = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
-        frame = masks[["image", "mask_id"]].rename(columns={"image": "key"})
-        return {"rows": frame, "vectors": (stored, list(frame["key"]))}
-
-    stage = _stage(pipeline, method, encoder)
-    title = f"{method}, {short(encoder)} (images)"
-    stage.compute(split.images, work, pipeline.settings.shard_size, title)
-    stored, _ = stage.read(split.images, "vectors")
-    return stage.read(split.images, "rows").rename(columns={"key": "image"}), stored
-
-
-def _stage(pipeline: Pipeline, method: str, encoder: str) -> Stage:
-    """The stored results of a method on the refined masks."""
-    name = method.lower().replace(" ", "-")
-    return pipeline.stage(
-        name, pipeline.on_masks(), pipeline.proposal_stage, encoder, version=VERSION
-    )
-
-
-def _refined(pipeline: Pipeline, split: Split, images: Iterable[str]) -> pd.DataFrame:
-    """The refined masks of some images, image by image."""
-    return pipeline.refined({image: split.images[image] for image in images})
+    return mask_vectors(pipeline, method, split, encoder, METHODS[method][0])
 
 
 # --- Activation maps: the mean of a map inside a mask ---------------------------------------------
@@ -151,6 +108,20 @@ def _clip_surgery(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     from tasnb.baselines.towers import to_pixels
 
     return _means(to_numpy(clip_surgery(tower, to_pixels(tower, image))[0]), masks)
+
+
+def _gem_scores(pipeline: Pipeline, split: Split, encoder: str, table: ScoreTable) -> Floats:
+    """The mean of the map of "a photo of a ..." in each mask."""
+    rows, masks = mask_vectors(pipeline, "GEM", split, encoder, _gem)
+    prompts = table.sentences[["sentence"]].map(GEM_PROMPT.format)
+    return products(table, rows, masks, Asked(pipeline, split.dataset, encoder, prompts).texts())
+
+
+def _gem(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
+    from tasnb.baselines.activation_maps import gem
+    from tasnb.baselines.towers import to_pixels
+
+    return _means(to_numpy(gem(tower, to_pixels(tower, image))[0]), masks)
 
 
 def _means(places: npt.NDArray[np.float32], masks: Masks) -> npt.NDArray[np.float32]:
@@ -189,59 +160,6 @@ def _without_the_empty_text(asked: Asked, stored: Floats) -> tuple[Floats, Float
     """CLIP Surgery subtracts the embedding of the empty text from that of every text."""
     empty = asked.pipeline.text_embeddings([""], asked.encoder)[""]
     return asked.texts() - empty, stored
-
-
-def _grad_cam(
-    pipeline: Pipeline,
-    split: Split,
-    encoder: str,
-    sentences: pd.DataFrame,
-    sentence: npt.NDArray[np.int64],
-    mask_id: npt.NDArray[np.int64],
-) -> Floats:
-    """Scores of pairs (row of ``sentences``, mask); maps are upsampled bicubically.
-
-    The sentence is lower-cased and put into "a photo of ...", as in earlier work that scores
-    regions with Grad-CAM.
-    """
-    texts = sentences["sentence"].str.lower().map(PROMPT.format)
-    keys = (sentences["image"] + "\n" + texts).to_numpy()
-    text_of = dict(zip(keys, texts, strict=True))
-
-    def work(some: list[str]) -> dict:
-        import torch
-
-        from tasnb.baselines.activation_maps import grad_cam, mean_in_masks
-        from tasnb.baselines.towers import to_pixels, tower_of
-
-        tower = tower_of(load_encoder(encoder, pipeline.settings))
-        vectors = pipeline.text_embeddings([text_of[key] for key in some], encoder)
-        asked: dict[str, list[str]] = {}
-        for key in some:
-            asked.setdefault(key.partition("\n")[0], []).append(key)
-        own, ids, means = [np.zeros(0, object)], [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-        for image, masks in _refined(pipeline, split, asked).groupby("image", sort=False):
-            about = asked[str(image)]
-            pixels = to_pixels(tower, pipeline.pixels(split.images, str(image)))
-            texts = torch.from_numpy(np.stack([vectors[text_of[key]] for key in about]))
-            maps = to_numpy(grad_cam(tower, pixels, texts))
-            inside = mean_in_masks(decode(masks), *maps.shape[1:], "bicubic")
-            means.append((maps.reshape(len(maps), -1) @ inside.T).ravel())  # (texts, masks)
-            own.append(np.repeat(np.array(about, object), len(masks)))
-            ids.append(np.tile(masks["mask_id"], len(about)))
-        rows = {"key": own, "mask_id": ids, "score": means}
-        return {"scores": pd.DataFrame({name: np.concatenate(v) for name, v in rows.items()})}
-
-    stage = _stage(pipeline, "Grad-CAM", encoder)
-    wanted = sorted(text_of)
-    if stage.missing(wanted):
-        pipeline.text_embeddings(texts, encoder)  # of all shards together, in full batches
-    title = f"Grad-CAM, {short(encoder)} (sentences)"
-    stage.compute(wanted, work, 16 * pipeline.settings.shard_size, title)
-    found = stage.read(wanted, "scores")
-    index = pd.MultiIndex.from_frame(found[["key", "mask_id"]])
-    place = index.get_indexer(pd.MultiIndex.from_arrays([keys[sentence], mask_id]))
-    return found["score"].to_numpy()[place]
 
 
 # --- Similarity: features of regions against texts ------------------------------------------------
@@ -296,3 +214,16 @@ METHODS: dict[str, tuple[Callable, Callable] | None] = {
 }
 """Method -> a function for the vectors it stores per mask, and one that prepares texts and vectors
 for the inner product."""
+
+NEWER: dict[str, Callable[[Pipeline, Split, str, ScoreTable], Floats]] = {
+    "GEM": _gem_scores,
+    "Red circle": partial(view_scores, views=("circle",)),
+    "Blur": partial(view_scores, views=("blur",)),
+    "Crop + blur": partial(view_scores, views=("box", "blur")),
+    "ReCLIP relations": relation_scores,
+    "HybridGL": hybridgl_scores,
+}
+"""Methods that are not in the paper -> a function for their scores, as in ``scores``."""
+
+ONLY_VIT = ("Region Token", "GEM", "HybridGL")
+"""Methods that need the blocks of a ViT."""

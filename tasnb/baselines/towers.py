@@ -54,11 +54,15 @@ def is_resnet(visual: Tower) -> bool:
     return isinstance(visual, ModifiedResNet)
 
 
+def input_size(visual: Tower) -> int:
+    """Side in pixels of the images that the tower was trained on."""
+    return visual.image_size if isinstance(visual, ModifiedResNet) else visual.image_size[0]
+
+
 def side(visual: Tower) -> int:
     """Side in pixels of the tower's input: its own size, or larger where ``GRID`` requires it."""
-    if isinstance(visual, ModifiedResNet):
-        return max(visual.image_size, 32 * GRID)
-    return max(visual.image_size[0], visual.patch_size[0] * GRID)
+    stride = 32 if isinstance(visual, ModifiedResNet) else visual.patch_size[0]
+    return max(input_size(visual), stride * GRID)
 
 
 def to_pixels(visual: Tower, image: npt.NDArray[np.uint8], imagenet: bool = False) -> Tensor:

@@ -20,7 +20,6 @@ from tasnb.method.places import Placing
 from tasnb.method.shown import Shown
 from tasnb.method.stages import Images, Stages
 from tasnb.models import parsers
-from tasnb.profiles import other_reading
 from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
 
@@ -36,6 +35,7 @@ class Pipeline(Stages):
         self.is_variant = False  # made by ``variant``
         self._splits: dict[tuple[str, str], Split] = {}
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
+        self._in_recipe: dict[str, Pipeline] = {}
         self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # filled by tables.outcome
 
     def variant(self, **changes: Any) -> Pipeline:
@@ -82,11 +82,14 @@ class Pipeline(Stages):
         """The same pipeline with the captions of ``settings.other_captioner`` (Table 6)."""
         return self.variant(captioner=self.settings.other_captioner)
 
-    @cached_property
-    def by_other_recipe(self) -> Pipeline:
-        """The same pipeline by the other reading of the paper (``settings.both_recipes``)."""
-        other = other_reading(self.settings.recipe)
-        return self.variant(**self.settings.in_recipe(other).model_dump())
+    def in_recipe(self, recipe: str) -> Pipeline:
+        """The same pipeline with another recipe, kept in memory; itself with its own."""
+        if recipe == self.settings.recipe:
+            return self
+        if recipe not in self._in_recipe:
+            changed = self.settings.in_recipe(recipe).model_dump()
+            self._in_recipe[recipe] = self.variant(**changed)
+        return self._in_recipe[recipe]
 
     def split(self, dataset: str, split: str) -> Split:
         """The sentences, images and ground truth of one column of the tables."""

@@ -192,10 +192,9 @@ def extended(
         Choices that were no gain on development scenes are not part of ``extended``; for them,
         ``last`` is the gain over ``extended``.
     """
-    settings, recipe = pipeline.settings, RECIPES["extended"]
-    names = list(among or [c for c in columns(settings) if not is_phrases(c[0])])
-    plain = pipeline.variant(**settings.in_recipe("published").model_dump())
-    whole = pipeline.variant(**settings.in_recipe("extended").model_dump())
+    recipe = RECIPES["extended"]
+    names = list(among or [c for c in columns(pipeline.settings) if not is_phrases(c[0])])
+    plain, whole = pipeline.in_recipe("published"), pipeline.in_recipe("extended")
     before, after = (_pooled(run, encoder, names) for run in (plain, whole))
     found = [("extended", before, after, before, after)]
     for choice, fields in CHOICES.items():

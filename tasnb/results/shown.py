@@ -14,7 +14,15 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from tasnb import profiles
-from tasnb.results.tables import BY_RECIPE, COLUMNS, ENCODERS, METHODS, counterpart
+from tasnb.results.tables import (
+    BOX,
+    BY_RECIPE,
+    COLUMNS,
+    ENCODERS,
+    METHODS,
+    READINGS,
+    counterpart,
+)
 from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
@@ -30,12 +38,16 @@ MISPRINTS = {
 ABSENT = {
     "table1": "This run has no split of Table 1, only phrase datasets.",
     "table1_extra": "This run has no split of Table 1, or no encoder with additional rows.",
+    "newer": "This run has no split of Table 1, only phrase datasets.",
     **dict.fromkeys(
         ("table2", "table2_extra"),
         "This run has no split of Table 2, neither PhraseCut nor its stand-in PhraseScenes.",
     ),
 }
 """Table -> text shown instead of it if it has no rows."""
+
+METRICS = ("oIoU", "mIoU", BOX)
+"""Metrics in the paper's layout; the others are only in the csv files."""
 
 WIDE = 8  # tables with more columns are set in small print
 
@@ -84,7 +96,7 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
         frame: With the columns ``tables.COLUMNS``.
         best: Whether to set our best result for each split and metric in bold.
     """
-    frame = frame[frame["metric"].isin(["oIoU", "mIoU"])].copy()
+    frame = frame[frame["metric"].isin(METRICS)].copy()
     if frame.empty:
         return pd.DataFrame()
     frame["column"] = _titles(frame["dataset"]) + " " + frame["split"]
@@ -101,7 +113,7 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
     index = ["encoder", "method"] if one else ["metric", "encoder", "method"]
     measured = frame.groupby("encoder")["value"].count().to_dict()
     orders: dict[str, Callable[[str], Any]] = {
-        "metric": ("oIoU", "mIoU").index,
+        "metric": METRICS.index,
         # The paper's order, then others in the given order; rows that are only cited come last.
         "encoder": lambda e: (not measured[e], e != "", ENCODERS.index(counterpart(e))),
         "method": lambda m: METHODS.index(m) if m in METHODS else -1,
@@ -149,7 +161,8 @@ def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
     of_paper = [d for d in settings.datasets if profiles.counterpart(d)] if beside_paper else []
     theirs = all(profiles.title(d) == profiles.counterpart(d) for d in of_paper)
     where = "" if theirs else ", obtained on other data"
-    also = f"Results of the paper in parentheses{where}." if of_paper else ""
+    whose = "Published results" if table == "newer" else "Results of the paper"
+    also = f"{whose} in parentheses{where}." if of_paper else ""
     others = {
         "table1": [settings.other_network],
         "table6": [settings.other_captioner],
@@ -157,8 +170,9 @@ def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
     }.get(table, ())
     beside = f"Other models in this table: {', '.join(others)}." if others else ""
     if settings.both_recipes and table in ("table1", "table2"):
-        other = profiles.other_reading(settings.recipe)
-        beside = f"{BY_RECIPE[other]} is TAS with the other recipe. {beside}".strip()
+        other = " and ".join(BY_RECIPE[recipe] for recipe in READINGS if recipe != settings.recipe)
+        is_, recipe = ("are", "other recipes") if " and " in other else ("is", "the other recipe")
+        beside = f"{other} {is_} TAS with {recipe}. {beside}".strip()
     doubts = MISPRINTS.get(table, "") if of_paper else ""
     return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
 

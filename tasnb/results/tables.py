@@ -20,10 +20,15 @@ from tasnb.settings import Settings, short
 
 COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
 
+BOX = "box P@0.5"
+"""Metric that only the table ``newer`` has."""
+
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
-BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.READINGS}
-"""Recipe -> name of its TAS row in a run with the other recipe (``both_recipes``)."""
+BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.RECIPES}
+"""Recipe -> name of its TAS row in a run with another recipe."""
+READINGS = ("published", "released")
+"""The two recipes that Tables 1 and 2 show next to each other (``both_recipes``)."""
 METHODS = (
     *("Text-only", "CLIP Surgery", "Score Map", "Grad-CAM", "Region Token"),
     *(FREESOLO, "Global-Local", "CLIP-only", "TAS", *BY_RECIPE.values()),
@@ -73,11 +78,12 @@ def outcome(
     """
     if method == FREESOLO:
         return outcome(pipeline.on_other_network, "Global-Local", encoder, dataset, split)
-    if method in BY_RECIPE.values():
-        return outcome(pipeline.by_other_recipe, "TAS", encoder, dataset, split)
+    for recipe, name in BY_RECIPE.items():
+        if method == name:
+            return outcome(pipeline.in_recipe(recipe), "TAS", encoder, dataset, split)
     key = (method, encoder, dataset, split)
     if key not in pipeline.outcomes:
-        if method in scoring.METHODS:
+        if method in scoring.METHODS or method in scoring.NEWER:
             data, scored = pipeline.split(dataset, split), pipeline.choices(dataset, split)
             score = scoring.scores(pipeline, method, data, encoder, scored)
             pick = scored.choose(score, rectify=False)
@@ -167,7 +173,7 @@ def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list
     if "Global-Local" in there:
         there.append(FREESOLO)
     if settings.both_recipes:
-        there.append(BY_RECIPE[profiles.other_reading(settings.recipe)])
+        there += [BY_RECIPE[recipe] for recipe in READINGS if recipe != settings.recipe]
     rows = [m for m in METHODS if m in there]
     if encoder != settings.encoders[-1]:
         rows.remove(

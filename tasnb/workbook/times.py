@@ -100,8 +100,8 @@ def _time_passes(passes: Timer, loaded: Any) -> None:
         from tasnb.baselines import activation_maps, region_features
 
         for module, names in (
-            (activation_maps, ("score_map", "clip_surgery", "grad_cam")),
-            (region_features, ("region_tokens", "global_features")),
+            (activation_maps, ("score_map", "clip_surgery", "gem", "grad_cam")),
+            (region_features, ("region_tokens", "global_features", "fused_features")),
         ):
             for name in names:
                 passes.wrap(module, name)

@@ -43,6 +43,7 @@ TABLES = {
     "intervals": "All results of Tables 1 and 2 with 95 % confidence intervals",
     "kinds": "CLIP-only and TAS by kind of expression and size of target",
     "negatives": "Negatives per sentence, and targets among their own negatives",
+    "newer": "Newer methods on the same proposals (first images of each split)",
     "no_target": "All sentences, including those without a target",
     "networks": "TAS with the proposals of three networks",
     "proposal_networks": "Proposals of three networks and their upper bounds",

@@ -214,7 +214,12 @@ def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: An
             towers.encode(tower, region_features.local_pixels(tower, IMAGE, MASKS)),
         ]
         if not towers.is_resnet(tower):
-            found.append(region_features.region_tokens(tower, pixels, masks))
+            views = region_features.fused_pixels(tower, IMAGE, MASKS)
+            found += [
+                region_features.region_tokens(tower, pixels, masks),
+                activation_maps.gem(tower, pixels),
+                region_features.fused_features(tower, *views, masks),
+            ]
     assert {tensor.device.type for tensor in found} == {"cuda"}
 
 
