@@ -173,6 +173,7 @@ CHOICES = {
 """A choice of the recipe ``extended`` -> its settings."""
 NOT_CHOSEN: dict[str, dict[str, Any]] = {
     "N from the captions of the other masks": {"negative_rule": "masks"},
+    "coherence of a heat map with the mask": {"coherence": 0.1},
 }
 """Choices that were no gain on development scenes -> their settings."""
 

@@ -25,7 +25,8 @@ from small_towers import (
 )
 from torch import Tensor, nn
 
-from tasnb.baselines import activation_maps, region_features, towers
+from tasnb.baselines import region_features
+from tasnb.models.clip import activation_maps, towers
 
 
 @pytest.fixture(scope="module", params=VISION)
