@@ -157,7 +157,7 @@ class Settings(BaseModel):
     data: Folder = Path("data")
 
     # Where shards are computed (tasnb.store.backends); results do not depend on it.
-    backend: Literal["serial", "dask"] = "serial"
+    backend: Literal["serial", "processes", "dask"] = "serial"
     scheduler: str = ""  # of a running cluster, as tcp://host:8786; "": start local workers
     workers: Count | None = None  # local; None (or 0): one per GPU, or else one per core
 

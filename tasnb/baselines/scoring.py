@@ -132,12 +132,17 @@ def _means(places: npt.NDArray[np.float32], masks: Masks) -> npt.NDArray[np.floa
 
 
 def maps(pipeline: Pipeline, encoder: str, image: Pixels, expression: str) -> dict[str, Floats]:
-    """The three activation maps (h, w) of an expression on an image, for display."""
+    """The three activation maps (h, w) of an expression on an image, for display.
+
+    None for encoders without a CLIP image tower.
+    """
     import torch
 
     from tasnb.models.clip.activation_maps import clip_surgery, grad_cam, score_map
     from tasnb.models.clip.towers import to_pixels, tower_of
 
+    if not methods_of(encoder, pipeline.settings):
+        return {}
     loaded = load_encoder(encoder, pipeline.settings)
     tower = tower_of(loaded)
     prompt = PROMPT.format(expression.lower())

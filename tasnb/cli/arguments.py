@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tasnb import __version__
-from tasnb.cli import commands
+from tasnb.cli import commands, reruns
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import InputError
 
@@ -92,6 +92,19 @@ def _add_recipe(add: Callable[..., object]) -> None:
     add("--recipe", metavar="R", help=f"reading of the method: {', '.join(RECIPES)}")
 
 
+def _add_choices(add: Callable[..., object], out: str, notebooks: str) -> None:
+    """The options of ``run`` and ``sweep`` for what is run, and where."""
+    add("--profile", metavar="P", help=f"models and data: {', '.join(PROFILES)}")
+    _add_recipe(add)
+    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
+    add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
+    what = f"which notebooks (default: {notebooks})"
+    add("--notebooks", type=_names, metavar="01,05", default=[], help=what)
+    add("--out", metavar="DIR", help=out)
+    add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
+    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m tasnb",
@@ -115,20 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", "run the notebooks and write tables, figures and a report", _RUN, _RUN_EXAMPLES
     )
     add = run.add_argument
-    add("--profile", metavar="P", help=f"models and data: {', '.join(PROFILES)}")
-    _add_recipe(add)
-    add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
-    add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
-    add(
-        "--notebooks",
-        type=_names,
-        metavar="01,05",
-        default=[],
-        help="which notebooks (default: all)",
-    )
-    add("--out", metavar="DIR", help="where to write the report (default: runs/<profile>)")
-    add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
-    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
+    _add_choices(add, "where to write the report (default: runs/<profile>)", "all")
     _add_parameters(add, "a notebook parameter or any setting; may be repeated")
     add("--force", action="store_true", help="run everything, even if it is up to date")
     add("--check", action="store_true", help="say what has changed since the run; run nothing")
@@ -138,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         help="write NN_name.prepared.ipynb with the parameters filled in, without running it",
     )
     run.set_defaults(call=commands.run)
+
+    reruns.declare(command, _add_choices)
 
     segment = command(
         "segment", "segment the object that an expression refers to", _SEGMENT, _SEGMENT_EXAMPLES

@@ -15,11 +15,8 @@ from tasnb.settings import InputError
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    from tasnb.cli.doctor import check_named
-    from tasnb.workbook import runner
-    from tasnb.workbook.parameters import from_text, settings_of
-
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that have options of their own in ``run`` and ``sweep``, if they are given."""
     overrides: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in ("profile", "recipe", "splits")
@@ -35,6 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
         ]
     if arguments.limit is not None:
         overrides["limit"] = _whole("--limit", arguments.limit, ", 0 for all")
+    return overrides
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tasnb.cli.doctor import check_named
+    from tasnb.reruns import overview
+    from tasnb.workbook import runner
+    from tasnb.workbook.parameters import from_text, settings_of
+
+    overrides = given(arguments)
     notebooks = runner.select(arguments.notebooks)
     overrides.update(from_text(notebooks, dict(arguments.parameters)))
 
@@ -52,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     if table.is_file():
         print(f"\n{table.read_text(encoding='utf-8').strip()}\n")
     print(f"report: {done}")
+    if page := overview.renew(done.parent):
+        print(f"all runs: {page}")
     return 0
 
 

@@ -26,6 +26,15 @@ def _names(frame: pd.DataFrame, between: str = " ") -> pd.Series:
     return frame["dataset"].map(profiles.title) + between + frame["split"]
 
 
+def reach(value: pd.Series, low: pd.Series, high: pd.Series) -> list[pd.Series]:
+    """The lengths of an interval's arms to the left and right of the value, for ``errorbar``.
+
+    A percentile interval may lie beside its value: by rounding, as on a single image, or because
+    few images differ. Then that arm has no length.
+    """
+    return [(value - low).clip(lower=0), (high - value).clip(lower=0)]
+
+
 def best_iou(frame: pd.DataFrame) -> Figure:
     """The IoU of the best proposal, and how it depends on the size of the target.
 
@@ -103,7 +112,7 @@ def ahead(frame: pd.DataFrame, method: str) -> Figure:
         mine = rows[rows["encoder"] == encoder]
         where = np.arange(len(mine)) + 0.22 * (k - (len(encoders) - 1) / 2)
         value = mine["gain of TAS"]
-        error = [value - mine["CI low"], mine["CI high"] - value]
+        error = reach(value, mine["CI low"], mine["CI high"])
         ax.errorbar(value, where, xerr=error, fmt="o", color=(TAS, CLIP)[k % 2], label=encoder)
     ax.axvline(0, color=INK, lw=1)
     ax.set(yticks=range(len(columns)), yticklabels=columns, ylim=(len(columns) - 0.5, -0.5))
@@ -268,7 +277,7 @@ def differences(frame: pd.DataFrame) -> Figure:
     colours = [CLIP] * (len(rows) - 1) + [TAS]
     where = range(len(rows))
     ax.barh(where, rows["gain"], color=colours, height=0.55)
-    error = [rows["gain"] - rows["low"], rows["high"] - rows["gain"]]
+    error = reach(rows["gain"], rows["low"], rows["high"])
     ax.errorbar(rows["gain"], where, xerr=error, fmt="none", color=INK, lw=1)
     ax.axvline(0, color=INK, lw=1)
     ax.set(yticks=where, yticklabels=rows["recipe"], ylim=(len(rows) - 0.5, -0.5))

@@ -295,8 +295,11 @@ def activation_maps(
 
     Args:
         maps: Encoder -> method -> map (h, w). Each is scaled to its own range of values, and
-            enlarged in the same way as for the scores.
+            enlarged in the same way as for the scores. Encoders without maps are left out.
     """
+    maps = {encoder: found for encoder, found in maps.items() if found}
+    if not maps:
+        return nothing()
     columns = max(map(len, maps.values()))
     figure, axes = _grid(len(maps), columns + 1)
     height, width = image.shape[:2]

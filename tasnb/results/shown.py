@@ -14,6 +14,7 @@ from IPython.display import Markdown
 from pandas.io.formats.style import Styler
 
 from tasnb import profiles
+from tasnb.results import latex
 from tasnb.results.tables import (
     BOX,
     BY_RECIPE,
@@ -221,9 +222,9 @@ def save(
     digits: int = 2,
     best: bool = True,
 ) -> Styler | Markdown:
-    """Writes ``tables/<name>`` below ``settings.out`` as csv, parquet and Markdown.
+    """Writes ``tables/<name>`` below ``settings.out`` as csv, parquet, Markdown and LaTeX.
 
-    ``note`` is always added below the Markdown table.
+    ``note`` is always added below the Markdown table, and to the caption in LaTeX.
 
     Args:
         settings: Those of the pipeline that made the frame, including changes by ``few`` or
@@ -250,4 +251,5 @@ def save(
         frame.to_parquet(path, index=False)
     with atomic_write(folder / f"{name}.md") as path:
         path.write_text(f"{table}\n{below}\n", encoding="utf-8")
+    latex.save(shown, name, below, folder)
     return Markdown(f"*{absent}*") if shown.empty else view(shown, note=below)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -47,6 +48,40 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder could not be created, or is not a folder
             temporary.unlink(missing_ok=True)
+
+
+def check_new(path: Path, option: str) -> None:
+    """Raises an InputError if a file or folder exists, which is not to be overwritten.
+
+    Empty folders count as new.
+
+    Args:
+        option: The option that names it, such as "--out".
+    """
+    if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise InputError(f"{option} {path} exists: remove it, or choose another name")
+
+
+@contextmanager
+def new_folder(path: Path, option: str = "--out") -> Iterator[Path]:
+    """Yields a temporary folder next to `path`, and renames it to `path` at the end.
+
+    If the body fails, the temporary folder is removed and `path` is not created.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder, or cannot be written.
+    """
+    check_new(path, option)
+    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot write {path}: {reason}; choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,17 @@ Work = Callable[[list[str]], Mapping[str, Part]]
 Finished = Generator[tuple[list[str], str], None, None]
 """Yields keys that have been processed, and their error: "" if they are stored."""
 
-Backend = Callable[["Stage", Work, Sequence[list[str]]], Finished]
-"""Computes and stores shards of a stage, each a list of keys."""
+
+class Backend(Protocol):
+    """Computes and stores shards of a stage, each a list of keys.
+
+    Attributes:
+        concurrent: Whether several threads of this process may use it at the same time.
+    """
+
+    concurrent: bool
+
+    def __call__(self, stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished: ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,7 @@ class Stage:
         missing = self.missing(keys)
         if not missing:
             return
-        if self._backend:
+        if self._backend and self._backend.concurrent:
             self._compute(missing, work, shard_size, desc)
             return
         with ONE_THREAD:
@@ -161,7 +170,7 @@ class Stage:
             with (
                 # leave=None: a bar below another one is removed when it is full
                 tqdm(total=len(missing), desc=desc or self.name, unit="", leave=None) as bar,
-                closing((self._backend or _serial)(self, work, shards)) as finished,
+                closing((self._backend or serial)(self, work, shards)) as finished,
             ):
                 for shard, error in finished:
                     failed |= dict.fromkeys(shard, error) if error else {}
@@ -324,7 +333,7 @@ class Stage:
         return pyarrow.parquet.read_table(file)
 
 
-def _serial(stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
+def serial(stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
     """Computes one shard after the other in this process; the first error ends the run."""
     for keys in shards:
         stage.compute_shard(keys, work)

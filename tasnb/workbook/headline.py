@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+VERDICTS = ("held", "not held", "undecided")
 _CLAIM = re.compile(r"TAS beats CLIP-only with (\S+)")
 _NUMBER = r"([+-]?\d+(?:\.\d+)?)"
 _POINTS = re.compile(rf"{_NUMBER} \[{_NUMBER}, {_NUMBER}\] points of mIoU")
@@ -51,27 +52,56 @@ def headline(out: Path) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def numbers(out: Path) -> list[tuple[str, str]]:
-    """Key numbers with their descriptions: mean mIoU and number of sentences."""
-    table = _read(out, "table1")
-    if not {"method", "encoder", "metric", "value", "n", "dataset", "split"} <= set(table):
-        return []
-    found = []
-    table = table[(table["metric"] == "mIoU") & table["value"].notna()]
-    table = table.assign(encoder=table["encoder"].fillna(""))
+def verdicts(out: Path) -> dict[str, int]:
+    """How many of the paper's claims are held, not held and undecided; {} if none is known."""
+    claims = _read(out, "claims")
+    if "verdict" not in claims or claims.empty:
+        return {}
+    return {word: int((claims["verdict"] == word).sum()) for word in VERDICTS}
+
+
+def means(out: Path) -> dict[str, pd.Series]:
+    """Encoder -> mean mIoU of each method over the columns of Table 1 (%), if TAS is among them."""
+    table = _table1(out)
+    found = {}
     for encoder, rows in table[table["encoder"] != ""].groupby("encoder", sort=False):
-        means = rows.groupby("method")["value"].mean()
-        if {"TAS", "CLIP-only"} <= set(means.index):
-            best = means.drop("TAS").idxmax()
-            words = f"mean mIoU of TAS with {encoder}; CLIP-only: {means['CLIP-only']:.1f}"
-            if best != "CLIP-only":
-                words += f", best other method ({best}): {means[best]:.1f}"
-            found.append((f"{means['TAS']:.1f} %", words))
-    columns = table.drop_duplicates(["dataset", "split"])
+        own = rows.groupby("method")["value"].mean()
+        if {"TAS", "CLIP-only"} <= set(own.index):
+            found[str(encoder)] = own
+    return found
+
+
+def numbers(out: Path) -> list[tuple[str, str]]:
+    """Key numbers with their descriptions: mIoU, gains, the claims, and number of sentences."""
+    found, ahead = [], {gain.encoder: gain for gain in gains(out)}
+    for encoder, own in means(out).items():
+        best = own.drop("TAS").idxmax()
+        words = f"mean mIoU of TAS with {encoder}; CLIP-only: {own['CLIP-only']:.1f}"
+        if best != "CLIP-only":
+            words += f", best other method ({best}): {own[best]:.1f}"
+        found.append((f"{own['TAS']:.1f} %", words))
+        if gain := ahead.get(encoder):
+            words = f"points of mIoU over CLIP-only with {encoder}, all sentences together; "
+            words += f"95 % confidence interval {gain.low:+.1f} to {gain.high:+.1f}"
+            found.append((f"{gain.value:+.1f}", words))
+    if counts := verdicts(out):
+        words = f"of {sum(counts.values())} claims of the paper: {', '.join(counts)}"
+        found.append((" · ".join(map(str, counts.values())), words))
+    columns = _table1(out).drop_duplicates(["dataset", "split"])
     if len(columns):
         words = f"sentences in {len(columns)} columns of Table 1"
         found.append((f"{int(columns['n'].sum()):,}", words))
     return found
+
+
+def _table1(out: Path) -> pd.DataFrame:
+    """The measured mIoU of Table 1; no rows if a run has none."""
+    names = ["method", "encoder", "metric", "value", "n", "dataset", "split"]
+    table = _read(out, "table1")
+    if not set(names) <= set(table):
+        return pd.DataFrame(columns=names)
+    table = table[(table["metric"] == "mIoU") & table["value"].notna()]
+    return table.assign(encoder=table["encoder"].fillna(""))
 
 
 def _sentence(gain: Gain) -> str:

@@ -11,29 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tasnb.drawing.titles import title
 from tasnb.profiles import title as dataset_title
 from tasnb.settings import ROOT, Settings
-from tasnb.store.files import atomic_write
-from tasnb.workbook import headline, records
-from tasnb.workbook.titles import title
+from tasnb.workbook import headline, html, records
 
-KEY_FIGURES = ("05_ahead", "04_overview")
+KEY_FIGURES = ("05_ahead", "04_overview", "05_causes", "05_successes")
 """Figures shown in the summary, if a run has them."""
 
 _MANY = 15  # larger tables are collapsed
-_STYLE = Path(__file__).with_name("report.css")
 _NOTHING = "<p>No notebooks have been run.</p>"
-_OPEN = """\
-"use strict";
-const open = () => {
-  const name = decodeURIComponent(location.hash.slice(1));
-  const target = name && document.getElementById(name);
-  for (let box = target; box; box = box.parentElement) if ("open" in box) box.open = true;
-  if (target) target.scrollIntoView();
-};
-addEventListener("hashchange", open);
-open();
-"""  # a link to a collapsed part opens it
 
 
 def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
@@ -51,7 +38,7 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     earlier = record.get("earlier", {})
     parts = {
         "summary": ("Summary", _summary(out)),
-        "table1": ("Table 1", _table1(out)),
+        "table1": ("Table 1, mIoU (%)", _table1(out)),
         **_notebooks(out, earlier),
         "sentences": ("Sentences", _sentences(out)),
         "settings": ("Settings", _settings(settings)),
@@ -70,20 +57,16 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed.items())
     name = ", ".join(filter(None, [settings.profile, _other_recipe(settings), changed]))
     main = headline.headline(out)
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>TAS: {escape(name)}</title>"
-        f"<style>{_STYLE.read_text(encoding='utf-8')}</style></head><body>"
-        f"<h1>TAS: zero-shot referring image segmentation</h1>"
+    content = (
+        "<h1>TAS: zero-shot referring image segmentation</h1>"
+        + f'<p class="about">{escape(_ran(settings))}</p>'
         + (f'<p class="headline">{escape(main)}</p>' if main else "")
         + _about(settings, record)
         + _warning(earlier)
-        + f"<nav>{links}</nav>{body}<script>{_OPEN}</script></body></html>\n"
+        + f"<nav>{links}</nav>{body}"
     )
     index = out / "index.html"
-    with atomic_write(index) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    html.write_page(index, f"TAS: {name}", content)
     return index
 
 
@@ -96,11 +79,19 @@ def _other_recipe(settings: Settings) -> str:
     return "" if settings.recipe == "published" else f"recipe {settings.recipe}"
 
 
-def _about(settings: Settings, record: Mapping[str, Any]) -> str:
-    """A description of the run: data, models, changed settings, time and versions."""
+def _ran(settings: Settings) -> str:
+    """What was run, in a line."""
     datasets = ", ".join(dataset_title(dataset) for dataset in settings.datasets)
     splits = ", ".join(settings.splits) or "all splits"
     images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
+    return (
+        f"Profile {settings.profile}, recipe {settings.recipe}. "
+        f"Data: {datasets} ({splits}, {images})."
+    )
+
+
+def _about(settings: Settings, record: Mapping[str, Any]) -> str:
+    """A description of the run: data, models, changed settings, time and versions."""
     models = (settings.proposal_network, settings.captioner, *settings.encoders)
     changed = "; ".join(f"{name} = {_plain(value)}" for name, value in settings.changed.items())
     versions = record["versions"]
@@ -108,8 +99,6 @@ def _about(settings: Settings, record: Mapping[str, Any]) -> str:
     used = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
     finished = str(record["finished"]).replace("T", " ", 1)
     lines = [
-        f"Profile {settings.profile}, recipe {settings.recipe}.",
-        f"Data: {datasets} ({splits}, {images}).",
         f"Models: {', '.join(models)}.",
         f"Settings changed from the profile: {changed or 'none'}.",
         f"Finished at {finished} after {record['seconds']:.0f} s"
@@ -151,9 +140,9 @@ def _summary(out: Path) -> str:
         for number, words in headline.numbers(out)
     )
     figures = [out / "figures" / f"{name}.png" for name in KEY_FIGURES]
-    return (f'<div class="numbers">{tiles}</div>' if tiles else "") + _figures(
-        file for file in figures if file.is_file()
-    )
+    drawn = _figures(file for file in figures if file.is_file())
+    drawn = drawn.replace('class="figures"', 'class="figures four"', 1)
+    return (f'<div class="numbers">{tiles}</div>' if tiles else "") + drawn
 
 
 def _table1(out: Path) -> str:
@@ -162,7 +151,10 @@ def _table1(out: Path) -> str:
     if not file.is_file():
         return ""
     lines = file.read_text(encoding="utf-8").splitlines()
-    text = "\n".join(line for line in lines if not line.startswith("| oIoU "))
+    lines = [line for line in lines if not line.startswith("| oIoU ")]
+    if lines[0].startswith("| metric |"):  # the same in all rows
+        lines = [re.sub(r"^\|[^|]*\|", "|", line) for line in lines]
+    text = "\n".join(lines)
     return f'<div class="scroll">{_markdown(text)}</div>'
 
 
@@ -240,9 +232,10 @@ def _markdown(text: str) -> str:
 def _table(csv: Path) -> str:
     """A table from its .md, which has the paper's layout, or else from its .csv."""
     markdown = csv.with_suffix(".md")
+    kinds = {"md": markdown, "tex": csv.with_suffix(".tex")}
     links = [_link(csv, "csv")]
+    links += [_link(file, name) for name, file in kinds.items() if file.is_file()]
     if markdown.is_file():
-        links.append(_link(markdown, "md"))
         content = _markdown(markdown.read_text(encoding="utf-8"))
     else:
         import pandas as pd
@@ -287,7 +280,11 @@ def _settings(settings: Settings) -> str:
 
 
 def _times(record: Mapping[str, Any]) -> str:
-    """Seconds of each notebook when it was run, and of which in stages and in passes."""
+    """Seconds of each notebook when it was run, of which in stages, and those in passes.
+
+    Passes are summed over all processes; divided by the seconds, they say how many cores were busy
+    with networks on average.
+    """
     parts = ("seconds", "stages", "passes")
     notebooks = record.get("notebooks", {})
     rows = [
@@ -296,12 +293,12 @@ def _times(record: Mapping[str, Any]) -> str:
     ]
     if len(rows) > 1 and all(own.keys() >= set(parts) for _, own in rows):
         rows.append(("all", {part: sum(own[part] for _, own in rows) for part in parts}))
-    head = ("notebook", "seconds", "in stages", "in passes through networks", "% in passes")
+    head = ("notebook", "seconds", "in stages", "in passes through networks", "cores in passes")
     lines = [
         (
             name,
             *(f"{own[part]:.1f}" if part in own else "" for part in parts),
-            f"{100 * own['passes'] / own['seconds']:.0f}" if "passes" in own else "",
+            f"{own['passes'] / own['seconds']:.2f}" if "passes" in own else "",
         )
         for name, own in rows
     ]

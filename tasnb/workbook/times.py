@@ -14,10 +14,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from tasnb.models import devices, parsers
+from tasnb.store import processes
 from tasnb.store.shards import Stage
 
 HANDLE = "TASNB_TIMES"
@@ -27,7 +28,7 @@ HANDLE = "TASNB_TIMES"
 class Timer:
     """Seconds spent in functions of one kind; calls of one inside another count once.
 
-    Only the main thread counts, which runs the cells. Processes of a Dask cluster do not.
+    Only the main thread counts, which runs the cells. Workers of a Dask cluster do not count.
     """
 
     def __init__(self) -> None:
@@ -72,8 +73,27 @@ def watch() -> None:
     handle = os.environ.pop(HANDLE, None)
     if handle is None:
         return
-    stages, passes = Timer(), Timer()
+    stages, passes = Timer(), _passes()
     stages.wrap(Stage, "_compute")
+    processes.probe = seconds_in_passes
+
+    def write() -> None:
+        among = passes.seconds + sum(processes.probed)
+        content = {"stages": round(stages.seconds, 2), "passes": round(among, 2)}
+        os.write(int(handle), json.dumps(content).encode())
+
+    atexit.register(write)
+
+
+def seconds_in_passes() -> float:
+    """Seconds that this process has spent in passes since it was first asked."""
+    return _passes().seconds
+
+
+@lru_cache(maxsize=1)
+def _passes() -> Timer:
+    """The timer of all passes in this process, which counts from the first call on."""
+    passes = Timer()
     devices.built.append(lambda model: _time_passes(passes, model))
     load = parsers.load_parser
 
@@ -84,12 +104,7 @@ def watch() -> None:
         return parser
 
     parsers.load_parser = load_parser
-
-    def write() -> None:
-        content = {"stages": round(stages.seconds, 2), "passes": round(passes.seconds, 2)}
-        os.write(int(handle), json.dumps(content).encode())
-
-    atexit.register(write)
+    return passes
 
 
 def _time_passes(passes: Timer, loaded: Any) -> None:

@@ -175,6 +175,8 @@ def test_another_kind_of_encoder_has_none_and_says_why(pipeline: Pipeline) -> No
     class Other:
         """An encoder that is not an open_clip model."""
 
+    image = np.zeros((24, 32, 3), np.uint8)
+    assert scoring.maps(pipeline, "albef:embedded/albef", image, "a cat") == {}
     with pytest.raises(InputError, match="ResNet or a plain ViT"):
         towers.tower_of(Other())
 

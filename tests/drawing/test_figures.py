@@ -103,3 +103,13 @@ def test_every_map_is_enlarged_to_the_image() -> None:
     overlays = [ax.images[1].get_array().shape for ax in figure.axes if len(ax.images) > 1]
     assert overlays == [(30, 40)] * 4
     plt.close(figure)
+
+
+def test_encoders_without_maps_are_left_out() -> None:
+    image, truth = np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), bool)
+    figure = figures.activation_maps(image, "a cat", truth, {"rn": {"A": np.eye(7)}, "albef": {}})
+    assert len([ax for ax in figure.axes if ax.images]) == 2
+    plt.close(figure)
+    figure = figures.activation_maps(image, "a cat", truth, {"albef": {}})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["nothing to show"]
+    plt.close(figure)

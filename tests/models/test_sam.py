@@ -41,7 +41,7 @@ PIXELS = IMAGE[..., 0].size
     ],
 )
 def test_the_masks_are_the_authors(sam: Sam, options: dict[str, Any]) -> None:
-    """The masks of one point at a time, of two points, and of all together."""
+    """The masks one at a time, seven at a time, and all together."""
     options = {"points_per_side": 4, **options}
     wanted = SamAutomaticMaskGenerator(sam, **options).generate(IMAGE)
     assert len(wanted) > 3 or options["pred_iou_thresh"] == 1.0
@@ -69,14 +69,14 @@ def test_only_so_many_pixels_are_enlarged_at_a_time(
 
     monkeypatch.setattr(sam, "postprocess_masks", noted)
     MaskGenerator(sam, 7 * PIXELS, points_per_side=4, pred_iou_thresh=0.0).generate(IMAGE)
-    assert max(enlarged) == 6 * PIXELS and sum(enlarged) == 48 * PIXELS
+    assert max(enlarged) == 7 * PIXELS and sum(enlarged) == 48 * PIXELS
 
 
 @pytest.mark.slow
 def test_fewer_are_enlarged_where_memory_does_not_suffice(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real error of torch on the CPU for more than three masks."""
+    """With the real error of torch on the CPU for more than one mask."""
     whole = sam.postprocess_masks
 
     def refused(masks: torch.Tensor, *more: Any) -> torch.Tensor:

@@ -144,7 +144,8 @@ def test_saved_tables(tmp_path: Path) -> None:
     frame, settings = main_table([("refscenes", "val")]), make_settings(out=str(tmp_path))
     found = shown.save(frame, "table1", settings, more="Made up.")
     folder = tmp_path / "tables"
-    assert sorted(p.name for p in folder.iterdir()) == ["table1.csv", "table1.md", "table1.parquet"]
+    ends = ("csv", "md", "parquet", "tex")
+    assert sorted(p.name for p in folder.iterdir()) == [f"table1.{end}" for end in ends]
     read = pd.read_csv(folder / "table1.csv", keep_default_na=False, na_values={"paper": [""]})
     assert list(read.columns) == tables.COLUMNS and len(read) == len(frame)
     assert read["value"].tolist() == pytest.approx(frame["value"].tolist(), abs=5e-5)
@@ -215,7 +216,7 @@ def test_every_setting_is_either_a_place_or_listed() -> None:
     other = {
         bool: lambda v: not v, int: lambda v: v + 2, float: lambda v: v / 2 + 0.01,
         str: lambda v: {"blur": "crop", "crop": "blur", "full": "half", "published": "released",
-                        "serial": "dask"}.get(v, f"open_clip:{v or 'x'}"),
+                        "processes": "dask"}.get(v, f"open_clip:{v or 'x'}"),
     }  # fmt: skip
     for name in Settings.model_fields:
         value = getattr(make_settings(), name)

@@ -19,8 +19,9 @@ import pytest
 from tasnb.method.pipeline import Pipeline
 from tasnb.results import tables
 from tasnb.settings import InputError, make_settings
-from tasnb.store import backends, clients
+from tasnb.store import backends, clients, tasks
 from tasnb.store.backends import Dask, backend_of
+from tasnb.store.processes import Processes
 from tasnb.store.shards import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +76,7 @@ def calls(log: Path) -> list[list[str]]:
 
 
 def test_no_result_depends_on_the_backend(tmp_path):
-    one = pipeline(tmp_path)
+    one = pipeline(tmp_path, backend="serial")
     other = pipeline(tmp_path, backend="dask", scheduler="tcp://127.0.0.1:1", workers=3)
     assert one.proposal_stage.folder == other.proposal_stage.folder
     assert one.store.backend is None and other.store.backend == Dask("tcp://127.0.0.1:1", 3)
@@ -105,7 +106,8 @@ def test_dask_is_optional(monkeypatch):
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'`pip install "tasnb\[dask\]"`'):
         backend_of(make_settings(backend="dask"))
-    assert backend_of(make_settings()) is None
+    assert backend_of(make_settings(backend="serial")) is None
+    assert backend_of(make_settings(workers=3)) == Processes(3)
 
 
 def test_serial_runs_import_no_dask(tmp_path):
@@ -130,12 +132,12 @@ def test_unreachable_scheduler(tmp_path, monkeypatch, address):
 
 
 def test_a_worker_that_does_not_see_the_store(tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "DELAY", 0.0)
-    monkeypatch.setattr(backends, "use_threads", lambda threads: None)
-    kind, text = backends._task(["0"], (str(tmp_path / "store" / ".work-1"), "0" * 64), 1)
+    for module in (backends, tasks):
+        monkeypatch.setattr(module, "DELAY", 0.0)
+    kind, text = tasks.compute(["0"], (str(tmp_path / "store" / ".work-1"), "0" * 64))
     assert kind == "input" and "must be on a disk that all workers share" in text
     (tmp_path / ".work-1").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    kind, text = backends._task(["0"], (str(tmp_path / ".work-1"), "0" * 64), 1)
+    kind, text = tasks.compute(["0"], (str(tmp_path / ".work-1"), "0" * 64))
     assert kind == "input" and "was modified" in text
     with pytest.raises(InputError, match=r"^workers report results in .* that are not there"):
         backends._wait_for(numbers(tmp_path), ["0"])

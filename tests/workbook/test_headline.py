@@ -7,7 +7,7 @@ import pytest
 
 from tasnb.method.metrics import Difference
 from tasnb.results.comparison import _points
-from tasnb.workbook.headline import Gain, gains, headline, numbers
+from tasnb.workbook.headline import Gain, gains, headline, numbers, verdicts
 
 
 @pytest.fixture
@@ -76,7 +76,17 @@ def test_numbers_are_means_over_columns(out):
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=names).assign(dataset="d")
     frame.to_csv(out / "tables/table1.csv", index=False)
+    first = ("45.0 %", "mean mIoU of TAS with vit; CLIP-only: 35.5, best other method (Maps): 60.5")
+    last = ("1,500", "sentences in 2 columns of Table 1")
+    assert numbers(out) == [first, last] and verdicts(out) == {}
+    claims(out, vit=(Difference(-1.26, -2.2, 0.4, 0.01), "ahead in 2 of 9 columns"))
+    gain = (
+        "points of mIoU over CLIP-only with vit, all sentences together; 95 % confidence interval "
+    )
     assert numbers(out) == [
-        ("45.0 %", "mean mIoU of TAS with vit; CLIP-only: 35.5, best other method (Maps): 60.5"),
-        ("1,500", "sentences in 2 columns of Table 1"),
+        first,
+        ("-1.3", f"{gain}-2.2 to +0.4"),
+        ("0 · 0 · 2", "of 2 claims of the paper: held, not held, undecided"),
+        last,
     ]
+    assert verdicts(out) == {"held": 0, "not held": 0, "undecided": 2}

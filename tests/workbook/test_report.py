@@ -9,9 +9,9 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from tasnb.drawing.titles import FIGURES, TABLES
 from tasnb.settings import ROOT, make_settings
 from tasnb.workbook.report import write_index
-from tasnb.workbook.titles import FIGURES, TABLES
 
 DIGEST = "ab" * 32
 RECORD = {"finished": "2023-12-06T10:00:00+00:00", "seconds": 61.2, "versions": {"torch": "2.14.1"}}
@@ -67,6 +67,7 @@ def test_everything_is_there_and_folded(out):
     ]
     first = page.find(id="table1")
     assert "34.50" in first.text and "31.00" not in first.text and "A note." in first.text
+    assert [cell.text for cell in first.select("th")] == ["encoder", "method", "RefScenes val"]
     book = folded["notebook-05_full_eval"]
     assert book.summary.text == "5 · The full evaluation"
     assert [h.text for h in book.select("h3")] == [TABLES["table1"], TABLES["table2_extra"]]

@@ -1,0 +1,224 @@
+"""``python -m tasnb compare``: writes a comparison of runs as a page, CSV files and Markdown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+
+from tasnb.drawing import figures
+from tasnb.drawing import runs as charts
+from tasnb.drawing.titles import title as title_of
+from tasnb.reruns import differences, pairs
+from tasnb.reruns.finished import Finished, open_runs
+from tasnb.results import shown
+from tasnb.settings import ROOT, InputError
+from tasnb.store.files import check_new, new_folder
+from tasnb.workbook import html
+
+SHOWN = 40  # changed sentences listed on the page; the CSV file has all
+NOTE = (
+    "Differences are those of the run minus the first one, in points, on the sentences that both "
+    "cover. Intervals are bootstraps over images (95 %); p is that of a paired permutation test "
+    "over images. Neither is corrected for the number of comparisons: of twenty columns without "
+    "any real difference, about one has p < 0.05."
+)
+
+
+def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, list[str]]:
+    """Compares runs with the first of them.
+
+    Writes ``index.html``, ``comparison.md``, ``differences.csv``, ``paired.csv``, ``changed.csv``,
+    ``tables/<name>.csv`` and a figure.
+
+    Args:
+        folders: Of two or more runs.
+        out: A new folder; "" for one in runs/comparisons, named after the runs.
+
+    Returns:
+        The page, and its main statements.
+
+    Raises:
+        InputError: A folder is not that of a finished run, two runs have no sentences in common, or
+            ``out`` exists.
+    """
+    if len(folders) < 2:
+        raise InputError("compare needs at least two runs")
+    runs = open_runs(folders)
+    name = "-".join(run.name.replace("/", "-") for run in runs)[:100]
+    target = Path(out).expanduser() if out else ROOT / "runs" / "comparisons" / name
+    check_new(target, "--out")
+    found = pairs.all_pairs(runs)
+    rows, changes = pairs.paired(found), pairs.changed(found)
+    total = pairs.shared_sentences(found)
+    warnings = differences.coverage(runs, total)
+    said = pairs.summary(rows, changes, runs[0].name, total)
+    tables = {
+        name: differences.side_by_side(runs, name)
+        for name in dict.fromkeys(name for run in runs for name in run.tables)
+        if sum(name in run.tables for run in runs) > 1
+    }
+    with new_folder(target) as folder:
+        parts = _parts(runs, rows, changes, tables, target.absolute(), folder)
+        lines = "".join(f"<li>{escape(line)}</li>" for line in said)
+        head = f'<ul class="headline">{lines}</ul>'
+        warned = "".join(f"<li>{escape(line)}</li>" for line in warnings)
+        links = "".join(f'<a href="#{key}">{text}</a> ' for key, (text, _) in parts.items())
+        body = "".join(
+            f'<section id="{key}"><h2>{text}</h2>{content}</section>'
+            for key, (text, content) in parts.items()
+        )
+        page = (
+            "<h1>TAS: comparison of runs</h1>"
+            + (f'<div class="stale"><ul>{warned}</ul></div>' if warned else "")
+            + f"{head}<nav>{links}</nav>{body}"
+        )
+        names = " and ".join(run.name for run in runs)
+        html.write_page(folder / "index.html", f"TAS: comparison of {names}", page)
+        text = [f"# Comparison of {names}", *(f"**{line}**" for line in warnings), *said]
+        text += _markdown(runs, rows, changes, tables)
+        (folder / "comparison.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    return target / "index.html", [*warnings, *said]
+
+
+def _parts(
+    runs: Sequence[Finished],
+    rows: pd.DataFrame,
+    changes: pd.DataFrame,
+    tables: dict[str, pd.DataFrame],
+    target: Path,
+    folder: Path,
+) -> dict[str, tuple[str, str]]:
+    """The sections of the page; also writes the CSV files and the figure."""
+    (folder / "tables").mkdir()
+    origins = differences.origins(runs)
+    for name, frame in (("differences", origins), ("paired", rows)):
+        frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
+    links = [name for name in changes if name.endswith(" page")]
+    linked = changes.assign(
+        **{name: [_relative(page, target) for page in changes[name]] for name in links}
+    )
+    linked.to_csv(folder / "changed.csv", index=False, float_format="%.4f")
+    method, metric = pairs.HEADLINE
+    main = rows[(rows["method"] == method) & (rows["metric"] == metric)]
+    figures.save(charts.differences(main, runs[0].name), "differences", folder)
+    overall = main.drop_duplicates(["run", "encoder"])  # over Table 1, or the only column
+    side = []
+    for name, frame in tables.items():
+        frame.to_csv(folder / "tables" / f"{name}.csv", index=False, float_format="%.4f")
+        link = f'<p class="files"><a href="tables/{quote(name)}.csv">csv</a></p>'
+        heading = f"{title_of(Path(name))} ({len(frame)} rows)"
+        side.append(html.folded(heading, html.table(shown.presented(frame)) + link))
+    first = runs[0].name
+    return {
+        "runs": ("The runs", html.table(_about(runs, target), made=["run"])),
+        "differs": (
+            "What differs",
+            html.table(origins) + _file("differences.csv")
+            if len(origins)
+            else "<p>Nothing: settings, code, data, weights and versions are the same.</p>",
+        ),
+        "paired": (
+            f"Differences from {escape(first)}",
+            html.figure("figures/differences.png", f"Differences of TAS from {first} by column")
+            + html.table(_named(overall.drop(columns=["method", "metric"]), first))
+            + f"<p>{escape(NOTE)}</p>"
+            + html.folded(
+                f"All methods and metrics ({len(rows)} rows)", html.table(_named(rows, first))
+            )
+            + _file("paired.csv"),
+        ),
+        "changed": ("Sentences whose choice changed", _changed(linked, rows, first)),
+        "tables": ("Tables side by side", "".join(side)),
+    }  # fmt: skip
+
+
+def _named(rows: pd.DataFrame, first: str) -> pd.DataFrame:
+    """Rows of ``pairs.paired`` as text, with the name of the first run as a heading."""
+    renamed = rows.rename(columns={"first": first, "second": "the run"})
+    return shown.presented(renamed)
+
+
+def _file(name: str) -> str:
+    return f'<p class="files"><a href="{name}">csv</a></p>'
+
+
+def _relative(page: str, target: Path) -> str:
+    """The address of a page of a run as seen from the comparison."""
+    if not page:
+        return ""
+    path, _, row = page.rpartition("#")
+    return f"{quote(os.path.relpath(path, target))}#{row}"
+
+
+def _about(runs: Sequence[Finished], target: Path) -> pd.DataFrame:
+    rows = []
+    for run in runs:
+        index = run.folder / "index.html"
+        link = escape(run.name)
+        if index.is_file():
+            link = f'<a href="{quote(os.path.relpath(index, target))}">{link}</a>'
+        finished = str(run.record["finished"]).replace("T", " ", 1)
+        settings = run.settings
+        images, sentences = run.size()
+        rows.append((link, finished, settings["profile"], settings["recipe"],
+                     ", ".join(run.encoders), f"{images:,}", f"{sentences:,}"))  # fmt: skip
+    names = ["run", "finished", "profile", "recipe", "encoders", "images", "sentences"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _changed(linked: pd.DataFrame, rows: pd.DataFrame, first: str) -> str:
+    """How many choices changed, and the sentences with the largest changes."""
+    if linked.empty:
+        return "<p>None: the runs choose the same masks.</p>"
+    groups = linked.groupby(["run", "encoder"], sort=False)["gain"]
+    counts = groups.agg(
+        sentences="size",
+        higher=lambda gain: (gain > 0).sum(),
+        lower=lambda gain: (gain < 0).sum(),
+        equal=lambda gain: (gain == 0).sum(),
+    ).reset_index()
+    order = rows[["run", "encoder"]].drop_duplicates()
+    counts = order.merge(counts).rename(
+        columns={"higher": "IoU higher", "lower": "IoU lower", "equal": "IoU equal"}
+    )
+    top = linked.head(SHOWN)
+    text = shown.presented(top.drop(columns=["first page", "second page"]))
+    for name, called in (("first", first), ("second", "the run")):
+        cells = [
+            f'<a href="{escape(page)}">{iou}</a>' if page else iou
+            for iou, page in zip(text[name], top[f"{name} page"], strict=True)
+        ]
+        text[name] = cells
+        text = text.rename(columns={name: f"IoU, {called}"})
+    made = [name for name in text if name.startswith("IoU, ")]
+    more = (
+        f"the {SHOWN} largest changes of {len(linked):,}" if len(linked) > SHOWN else "all of them"
+    )
+    return (
+        html.table(shown.presented(counts))
+        + f"<p>The table lists {more}; each IoU is a link to the picture with the chosen mask.</p>"
+        + html.table(text, made)
+        + _file("changed.csv")
+    )
+
+
+def _markdown(
+    runs: Sequence[Finished],
+    rows: pd.DataFrame,
+    changes: pd.DataFrame,
+    tables: dict[str, pd.DataFrame],
+) -> list[str]:
+    """The sections of comparison.md."""
+    listed = changes.drop(columns=["first page", "second page"]).head(SHOWN)
+    text = ["## What differs", shown.to_markdown(differences.origins(runs))]
+    text += [f"## Differences from {runs[0].name}", NOTE]
+    text += [shown.to_markdown(_named(rows, runs[0].name))]
+    text += ["## Sentences whose choice changed", shown.to_markdown(shown.presented(listed))]
+    for name, frame in tables.items():
+        text += [f"## {title_of(Path(name))}", shown.to_markdown(shown.presented(frame))]
+    return text

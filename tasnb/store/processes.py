@@ -1,0 +1,110 @@
+"""Computes shards in other processes of this machine, each with one thread.
+
+Small networks are not faster with two threads, but twice as fast in two processes. Starting these
+takes seconds, so short work stays in this process.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tasnb.settings import InputError
+from tasnb.store.shards import Finished, Stage, Work, serial
+from tasnb.store.tasks import Handed, compute, handed_over
+
+MOST = 8  # processes by default, each of which takes up to a gigabyte of memory
+STARTING = 6.0  # seconds that it takes to start processes and to load what they need
+
+probe: Callable[[], float] | None = None
+"""Counts something in a process, such as seconds in networks. If this is set, processes call it
+before and after each shard."""
+
+probed: list[float] = []
+"""What ``probe`` counted in other processes, by shard."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Computes the first shard here, and the others in processes if that is likely to save time.
+
+    As in this process, the first error ends the computation. Shards of a process that dies are
+    computed here.
+
+    Attributes:
+        workers: Number of processes; None: one per core, at most ``MOST``.
+    """
+
+    workers: int | None = None
+    concurrent = False
+
+    def __call__(self, stage: Stage, work: Work, shards: Sequence[list[str]]) -> Finished:
+        import joblib
+
+        began = time.perf_counter()
+        yield from serial(stage, work, shards[:1])
+        left = list(shards[1:])
+        workers = min(self.workers or min(joblib.cpu_count(), MOST), len(left))
+        saved = (time.perf_counter() - began) * len(left) * (1 - 1 / max(workers, 1))
+        if workers < 2 or saved < STARTING or _has_gpu():
+            yield from serial(stage, work, left)
+            return
+        pool = joblib.Parallel(
+            workers, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
+        )
+        try:
+            with (
+                handed_over(stage, work) as handed,
+                joblib.parallel_config("loky", inner_max_num_threads=1),
+            ):
+                tasks = (joblib.delayed(_compute)(keys, handed, probe) for keys in left)
+                with _quietly_closing(pool(tasks)) as finished:
+                    for keys, kind, text, counted in finished:
+                        if kind == "input":
+                            raise InputError(text)
+                        if kind == "failed":  # again, for the error itself
+                            yield from serial(stage, work, [keys])
+                            continue
+                        probed.append(counted)
+                        yield keys, ""
+        except BrokenProcessPool:
+            warnings.warn(
+                f"{stage.name}: a process died, perhaps for lack of memory; the rest is computed "
+                "without it, and -p workers takes fewer",
+                stacklevel=2,
+            )
+            lost = set(stage.missing([key for keys in left for key in keys]))
+            yield from serial(stage, work, [keys for keys in left if lost.intersection(keys)])
+
+
+@contextmanager
+def _quietly_closing(results: Generator) -> Iterator[Generator]:
+    """Closes what joblib returns, without its warning about results that nobody waited for."""
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results.close()
+
+
+def _compute(
+    keys: list[str], handed: Handed, counter: Callable[[], float] | None
+) -> tuple[list[str], str, str, float]:
+    """In a process: the shard's keys, the status and error of ``tasks.compute``, and the count."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes
+    before = counter() if counter else 0.0
+    kind, text = compute(keys, handed)
+    return keys, kind, text, counter() - before if counter else 0.0
+
+
+def _has_gpu() -> bool:
+    """Whether networks run on a GPU, which several processes would only share."""
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,100 @@
+"""Sentences that runs share are compared in pairs, whatever their order and numbers."""
+
+from __future__ import annotations
+
+import pytest
+from finished_runs import make_run
+
+from tasnb.reruns import pairs
+from tasnb.reruns.finished import open_runs
+from tasnb.settings import InputError
+
+COLUMN = "refscenes-val"
+CATS = [(f"image {k}", "the cat", 1, 50, 100) for k in range(12)]
+
+
+def better(choices, by=20):
+    return [(image, text, 2, inter + by, union) for image, text, _, inter, union in choices]
+
+
+def test_a_difference_on_every_column_and_over_table_1(tmp_path):
+    dogs = [(image, "the dog", 1, 10, 100) for image, *_ in CATS]
+    first = {COLUMN: CATS, "refscenes-testA": dogs, "phrasescenes-test": dogs}
+    second = {**first, COLUMN: better(CATS)}
+    runs = open_runs([make_run(tmp_path / n, r) for n, r in (("a", first), ("b", second))])
+    found = pairs.all_pairs(runs)
+    rows = pairs.paired(found).set_index(["method", "metric", "column"])
+    both = rows.loc["TAS", "mIoU", pairs.ALL]
+    assert (both["first"], both["second"], both["sentences"]) == (30, 40, 24)
+    assert both["difference"] == pytest.approx(10) and both["CI low"] > 9 and both["p"] < 0.01
+    assert rows.loc["TAS", "mIoU", "RefScenes val"]["difference"] == pytest.approx(20)
+    assert rows.loc["TAS", "mIoU", "PhraseScenes test"]["difference"] == 0
+    assert (rows.loc["CLIP-only"]["difference"] == 0).all()
+    changes = pairs.changed(found)
+    assert len(changes) == 12 and set(changes["column"]) == {"RefScenes val"}
+    total = pairs.shared_sentences(found)
+    assert total == {"b": 36}
+    (said,) = pairs.summary(pairs.paired(found), changes, "a", total)
+    assert said.startswith("With clip-vit, TAS of b is 10.0 points of mIoU above a (95 % conf")
+    assert said.endswith("; the choice differs for 12 of 36 sentences.")
+    found = pairs.all_pairs(runs[::-1])
+    (said,) = pairs.summary(pairs.paired(found), pairs.changed(found), "b", {"a": 36})
+    assert "10.0 points of mIoU below b" in said
+
+
+def test_no_change_is_said_in_words(tmp_path):
+    runs = open_runs([make_run(tmp_path / name, {COLUMN: CATS}) for name in "ab"])
+    found = pairs.all_pairs(runs)
+    changes = pairs.changed(found)
+    assert changes.empty
+    assert pairs.summary(pairs.paired(found), changes, "a", {"b": 12}) == [
+        "b and a choose the same masks with clip-vit."
+    ]
+
+
+def test_sentences_are_matched_by_content_and_linked_by_their_own_numbers(tmp_path):
+    """The second run has them in another order, has more, and one with another ground truth."""
+    twice = [("i", "a cat", 1, 10, 100), ("i", "a cat", 1, 30, 100), ("i", "a dog", 1, 50, 100)]
+    other = [("j", "a cat", 1, 99, 100), *better(twice[2:]), *twice[:2]]
+    runs = open_runs([make_run(tmp_path / n, {COLUMN: r}) for n, r in (("a", twice), ("b", other))])
+    (pair,) = pairs.all_pairs(runs)
+    assert pair.rows["sentence"].tolist() == ["a cat", "a cat", "a dog"]
+    assert pair.rows["TAS IoU 1"].tolist() == [0.1, 0.3, 0.5]
+    assert pair.rows["TAS IoU 2"].tolist() == [0.1, 0.3, 0.7]
+    (change,) = pairs.changed([pair]).to_dict("records")
+    assert change["sentence"] == "a dog" and change["gain"] == pytest.approx(0.2)
+    assert change["first page"] == f"{tmp_path}/a/results/{COLUMN}-clip-vit.html#s2"
+    assert change["second page"] == f"{tmp_path}/b/results/{COLUMN}-clip-vit.html#s1"
+    (tmp_path / "b/results" / f"{COLUMN}-clip-vit.html").unlink()
+    assert pairs.changed([pair])["second page"].tolist() == [""]
+
+
+def test_masks_of_the_same_overlap_are_told_apart_only_among_the_same_proposals(tmp_path):
+    two = [("i", "a cat", 1, 0, 100), ("i", "a dog", 1, 40, 100)]
+    moved = [("i", "a cat", 2, 0, 100), ("i", "a dog", 1, 40, 100)]
+    runs = open_runs([make_run(tmp_path / n, {COLUMN: r}) for n, r in (("a", two), ("b", moved))])
+    (pair,) = pairs.all_pairs(runs)
+    assert pair.same_masks and pair.changed("TAS").tolist() == [True, False]
+    # with other proposals, mask 1 is another mask
+    renumbered = [("i", "a cat", 1, 0, 100), ("i", "a dog", 1, 45, 100)]
+    runs[1:] = open_runs([make_run(tmp_path / "c", {COLUMN: renumbered})])
+    (pair,) = pairs.all_pairs(runs)
+    assert not pair.same_masks and pair.changed("TAS").tolist() == [False, True]
+
+
+def test_runs_with_different_encoders_are_compared_by_their_last(tmp_path):
+    one = make_run(tmp_path / "a", {COLUMN: CATS})
+    two = make_run(tmp_path / "b", {COLUMN: better(CATS)}, encoder="albef:embedded/albef")
+    (pair,) = pairs.all_pairs(open_runs([one, two]))
+    assert pair.encoder == "clip-vit → albef" and len(pair.rows) == 12
+
+
+def test_runs_without_common_sentences(tmp_path):
+    one = make_run(tmp_path / "a", {COLUMN: CATS})
+    for name, results, message in (
+        ("b", {"refscenes-testA": CATS}, "a and b have no sentences in common"),
+        ("c", {COLUMN: [("k", "the cat", 1, 1, 2)]}, "a and c have no sentences in common"),
+        ("d", {}, "has no results per sentence: run notebook 05"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pairs.all_pairs(open_runs([one, make_run(tmp_path / name, results)]))
