@@ -1,7 +1,8 @@
 """The known datasets, profiles and recipes.
 
 A profile selects models and data: the embedded ones, the paper's, or small public models. A recipe
-selects a reading of the method: the paper's text, or the authors' released code where it differs.
+selects a reading of the method: the paper's text, or the authors' released code where it differs;
+or what goes beyond the paper.
 """
 
 from __future__ import annotations
@@ -140,6 +141,18 @@ RECIPES: dict[str, dict[str, Any]] = {
         "negative_rule": "released",
         "rectifier_rule": "released",
         "lam_g": 0.7,
+    },
+    # Beyond the paper, without training: each choice is a setting of its own. The weights are round
+    # numbers, fixed on development scenes and, for places, on RefCOCO's validation expressions.
+    "extended": {
+        "rectifier_rule": "places",
+        "places_weight": 0.3,
+        "relation_weight": 0.2,
+        "size_prior": 0.1,
+        "clip_input": "both",
+        "noun_share": 0.5,
+        "lam": 0.3,
+        "lam_g": 0.3,
     },
 }
 """Recipe -> the settings that it changes; it takes precedence over the profile."""

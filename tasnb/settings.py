@@ -76,6 +76,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Area = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rule = Literal["published", "released"]
 
 PLACES = ("store", "out", "data", "backend", "scheduler", "workers", "shard_size")
@@ -122,7 +123,7 @@ class Settings(BaseModel):
 
     # Masked images (Eq. 1) and captions (section 3.3).
     caption_input: Literal["blur", "crop"] = "blur"
-    clip_input: Literal["blur", "crop"] = "crop"
+    clip_input: Literal["blur", "crop", "both"] = "crop"  # both: the mean of the two scores
     blur_kernel: Count = 75
     crop_rule: Rule = "published"  # of the box; "released" omits its last row and column
     num_beams: Count = 5
@@ -135,9 +136,18 @@ class Settings(BaseModel):
     lam: Weight = 0.7
     lam_g: Weight = 1.0  # lambda on RefCOCOg and its counterpart
 
-    # Synonyms (section 3.3) and orientation (3.4) as in the paper or in ``tasnb.method.released``.
-    negative_rule: Rule = "published"
-    rectifier_rule: Rule = "published"
+    # Synonyms (section 3.3) and orientation (3.4) as in the paper or in ``tasnb.method.released``;
+    # or, beyond the paper, N from the captions of the other masks, and places as a soft prior.
+    negative_rule: Literal["published", "released", "masks"] = "published"
+    rectifier_rule: Literal["published", "released", "places"] = "published"
+
+    # Beyond the paper, for the recipe "extended": further terms of S; 0: off.
+    noun_share: Share = 0.0  # of the prompted subject's embedding in the expression's
+    places_weight: Weight = 0.3  # of ``tasnb.method.places``, if the rectifier's rule is "places"
+    size_prior: Weight = 0.0  # of the root of a box's share of the image
+    relation_weight: Weight = 0.0  # of relations to a second noun
+    coherence: Weight = 0.0  # of a heat map's mean inside a mask less its mean outside
+    temperature: Positive = 0.05  # of the softmax of V that tells which masks are likely
 
     batch_size: Count = 64  # images, texts or points of SAM; fewer points on large images
     compile: bool = False  # the image encoders of SAM and BLIP-2, by torch.compile

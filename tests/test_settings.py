@@ -184,7 +184,8 @@ def test_frozen():
         ),
         (
             {"recipe": "publish"},
-            "unknown recipe 'publish': did you mean 'published'? choose from published, released",
+            "unknown recipe 'publish': did you mean 'published'? choose from published, released, "
+            "extended",
         ),
         (
             {"datasets": ["refscene+"]},

@@ -34,8 +34,8 @@ def grad_cam_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
     def work(some: list[str]) -> dict:
         import torch
 
-        from tasnb.baselines.activation_maps import grad_cam, mean_in_masks
-        from tasnb.baselines.towers import to_pixels, tower_of
+        from tasnb.models.clip.activation_maps import grad_cam, mean_in_masks
+        from tasnb.models.clip.towers import to_pixels, tower_of
 
         tower = tower_of(load_encoder(encoder, pipeline.settings))
         vectors = pipeline.text_embeddings([text_of[key] for key in some], encoder)

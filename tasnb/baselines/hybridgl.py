@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
-    from tasnb.baselines.towers import Tower
+    from tasnb.models.clip.towers import Tower
 
 CANDIDATES, OTHERS = 3, 6
 RELATION_SHARE, COHERENCE_SHARE = 0.4, 0.6
@@ -246,7 +246,7 @@ def _features(
         Rows (image, mask_id); for each, its feature and the weights inside and outside the mask,
         (M, D + 2 g^2); and GEM's map of each image, (images, g^2, D).
     """
-    from tasnb.baselines.towers import tower_of
+    from tasnb.models.clip.towers import tower_of
 
     def work(keys: list[str]) -> dict:
         import torch
@@ -275,8 +275,8 @@ def _features(
 
 def _map(tower: Tower, image: Pixels) -> npt.NDArray[np.float32]:
     """GEM's map of an image, flat, (g^2, D)."""
-    from tasnb.baselines.activation_maps import gem
-    from tasnb.baselines.towers import to_pixels
+    from tasnb.models.clip.activation_maps import gem
+    from tasnb.models.clip.towers import to_pixels
 
     return to_numpy(gem(tower, to_pixels(tower, image))[0].flatten(0, 1))
 
@@ -285,8 +285,8 @@ def _of_masks(tower: Tower, image: Pixels, masks: Masks, grid: int) -> npt.NDArr
     """The feature of each mask, and the weights of a map of grid x grid inside and outside it."""
     import torch
 
-    from tasnb.baselines.activation_maps import mean_in_masks
     from tasnb.baselines.region_features import fused_features, fused_pixels
+    from tasnb.models.clip.activation_maps import mean_in_masks
 
     blurred, alone = fused_pixels(tower, image, masks)
     features = to_numpy(fused_features(tower, blurred, alone, torch.from_numpy(masks)))

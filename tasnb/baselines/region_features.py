@@ -12,7 +12,7 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch import Tensor
 
-from tasnb.baselines.towers import (
+from tasnb.models.clip.towers import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Tower,

@@ -31,7 +31,7 @@ from tasnb.profiles import is_long
 from tasnb.settings import InputError, Settings
 
 if TYPE_CHECKING:
-    from tasnb.baselines.towers import Tower
+    from tasnb.models.clip.towers import Tower
 
 
 def scores(
@@ -72,7 +72,7 @@ def newer_of(encoder: str, settings: Settings) -> tuple[str, ...]:
 
 
 def _supported(names: Iterable[str], encoder: str, settings: Settings) -> tuple[str, ...]:
-    from tasnb.baselines.towers import is_resnet, tower_of
+    from tasnb.models.clip.towers import is_resnet, tower_of
 
     try:
         resnet = is_resnet(tower_of(load_encoder(encoder, settings)))
@@ -96,16 +96,16 @@ def features(
 
 
 def _score_map(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
-    from tasnb.baselines.activation_maps import score_map
-    from tasnb.baselines.towers import to_pixels
+    from tasnb.models.clip.activation_maps import score_map
+    from tasnb.models.clip.towers import to_pixels
 
     # ImageNet's normalisation, as in MaskCLIP's own code.
     return _means(to_numpy(score_map(tower, to_pixels(tower, image, imagenet=True))[0]), masks)
 
 
 def _clip_surgery(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
-    from tasnb.baselines.activation_maps import clip_surgery
-    from tasnb.baselines.towers import to_pixels
+    from tasnb.models.clip.activation_maps import clip_surgery
+    from tasnb.models.clip.towers import to_pixels
 
     return _means(to_numpy(clip_surgery(tower, to_pixels(tower, image))[0]), masks)
 
@@ -118,15 +118,15 @@ def _gem_scores(pipeline: Pipeline, split: Split, encoder: str, table: ScoreTabl
 
 
 def _gem(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.float32]:
-    from tasnb.baselines.activation_maps import gem
-    from tasnb.baselines.towers import to_pixels
+    from tasnb.models.clip.activation_maps import gem
+    from tasnb.models.clip.towers import to_pixels
 
     return _means(to_numpy(gem(tower, to_pixels(tower, image))[0]), masks)
 
 
 def _means(places: npt.NDArray[np.float32], masks: Masks) -> npt.NDArray[np.float32]:
     """Mean inside each mask, (M, D), of a map of vectors (h, w, D) upsampled to the image."""
-    from tasnb.baselines.activation_maps import mean_in_masks
+    from tasnb.models.clip.activation_maps import mean_in_masks
 
     return mean_in_masks(masks, *places.shape[:2]) @ places.reshape(-1, places.shape[-1])
 
@@ -138,8 +138,8 @@ def maps(pipeline: Pipeline, encoder: str, image: Pixels, expression: str) -> di
     """
     import torch
 
-    from tasnb.baselines.activation_maps import clip_surgery, grad_cam, score_map
-    from tasnb.baselines.towers import to_pixels, tower_of
+    from tasnb.models.clip.activation_maps import clip_surgery, grad_cam, score_map
+    from tasnb.models.clip.towers import to_pixels, tower_of
 
     if not methods_of(encoder, pipeline.settings):
         return {}
@@ -175,7 +175,7 @@ def _region_token(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     import torch.nn.functional as F
 
     from tasnb.baselines.region_features import region_tokens
-    from tasnb.baselines.towers import to_pixels
+    from tasnb.models.clip.towers import to_pixels
 
     tokens = region_tokens(tower, to_pixels(tower, image), torch.from_numpy(masks))
     return to_numpy(F.normalize(tokens, dim=-1))
@@ -186,7 +186,7 @@ def _global_local(tower: Tower, image: Pixels, masks: Masks) -> npt.NDArray[np.f
     import torch
 
     from tasnb.baselines.region_features import global_features, global_pixels, local_pixels
-    from tasnb.baselines.towers import encode
+    from tasnb.models.clip.towers import encode
 
     whole = global_features(tower, global_pixels(tower, image), torch.from_numpy(masks))
     return to_numpy(torch.cat([whole, encode(tower, local_pixels(tower, image, masks))], 1))
@@ -197,7 +197,7 @@ def _mixed(asked: Asked, stored: Floats) -> tuple[Floats, Floats]:
     import torch
 
     from tasnb.baselines.region_features import mixed_regions, mixed_texts
-    from tasnb.baselines.towers import tower_of
+    from tasnb.models.clip.towers import tower_of
 
     tower = tower_of(load_encoder(asked.encoder, asked.pipeline.settings))
     columns = asked.sentences[["sentence", "subject"]]

@@ -18,7 +18,7 @@ from tasnb.settings import short
 from tasnb.store.shards import Stage
 
 if TYPE_CHECKING:
-    from tasnb.baselines.towers import Tower
+    from tasnb.models.clip.towers import Tower
 
 Floats = npt.NDArray[np.floating]
 Pixels = npt.NDArray[np.uint8]
@@ -63,7 +63,7 @@ def mask_vectors(
     pipeline: Pipeline, method: str, split: Split, encoder: str, vectors_of: Vectors
 ) -> tuple[pd.DataFrame, npt.NDArray[np.float32]]:
     """Rows (image, mask_id) of the refined masks, and the method's vector for each, (M, D)."""
-    from tasnb.baselines.towers import tower_of
+    from tasnb.models.clip.towers import tower_of
 
     def work(keys: list[str]) -> dict:
         import torch

@@ -97,7 +97,7 @@ def _embeddings(pipeline: Pipeline, split: Split, encoder: str, view: str) -> tu
     """Rows (image, mask_id) of the refined masks, and the embedding of a view of each, (M, D)."""
 
     def work(keys: list[str]) -> dict:
-        from tasnb.baselines.towers import input_size, tower_of
+        from tasnb.models.clip.towers import input_size, tower_of
 
         loaded = load_encoder(encoder, pipeline.settings)
         size = input_size(tower_of(loaded))

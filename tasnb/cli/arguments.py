@@ -88,10 +88,14 @@ def _add_parameters(add: Callable[..., object], what: str) -> None:
     add("-p", dest="parameters", action="append", nargs=2, default=[], metavar=pair, help=what)
 
 
+def _add_recipe(add: Callable[..., object]) -> None:
+    add("--recipe", metavar="R", help=f"reading of the method: {', '.join(RECIPES)}")
+
+
 def _add_choices(add: Callable[..., object], out: str, notebooks: str) -> None:
     """The options of ``run`` and ``sweep`` for what is run, and where."""
     add("--profile", metavar="P", help=f"models and data: {', '.join(PROFILES)}")
-    add("--recipe", metavar="R", help=f"reading of the method: {', '.join(RECIPES)}")
+    _add_recipe(add)
     add("--datasets", type=_names, metavar="A,B", help=f"some of {', '.join(DATASETS)}, or folders")
     add("--splits", type=_names, metavar="S,T", help="some of val, testA, ... (default: all)")
     what = f"which notebooks (default: {notebooks})"
@@ -144,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("image", metavar="IMAGE", help="a picture file, a folder of pictures or a CSV file")
     add("expressions", metavar="EXPRESSION", nargs="*", help='such as "the left cat"')
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    _add_recipe(add)
     add("--encoder", metavar="NAME", help="image-text encoder, such as open_clip:embedded/clip-vit")
     add(
         "--out",
@@ -161,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("image", metavar="PICTURE", nargs="?", help="a picture file (default: the benchmark)")
     add("expression", metavar="EXPRESSION", nargs="?", default="", help='such as "the left cat"')
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
+    _add_recipe(add)
     add("--port", metavar="N", default="8866", help="of 127.0.0.1 (default: 8866, or a free one)")
     add("--no-browser", action="store_true", help="only print the address")
     _add_parameters(add, "any setting, such as alpha 0.2; may be repeated")

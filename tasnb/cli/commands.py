@@ -88,11 +88,19 @@ def _whole(name: str, text: str, hint: str = "") -> int:
     raise InputError(f"{name} {text!r}: should be a whole number{hint}")
 
 
-def segment(arguments: argparse.Namespace) -> int:
-    from tasnb.cli.picture_lists import LISTS
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that ``segment`` and ``explore`` are given; ``-p`` has the last word."""
     from tasnb.workbook.parameters import settings_from_text
 
-    overrides = {"profile": arguments.profile, **settings_from_text(dict(arguments.parameters))}
+    recipe = {} if arguments.recipe is None else {"recipe": arguments.recipe}
+    given = settings_from_text(dict(arguments.parameters))
+    return {"profile": arguments.profile, **recipe, **given}
+
+
+def segment(arguments: argparse.Namespace) -> int:
+    from tasnb.cli.picture_lists import LISTS
+
+    overrides = settings_of(arguments)
     if arguments.encoder:
         overrides["encoders"] = [arguments.encoder]
     if not arguments.image.strip():

@@ -4,7 +4,7 @@ A view has everything about one picture that needs a model, so that all the rest
 scores and done in the browser. Anything else that can draw a view may take its place. All lists
 over masks are in the order of ``masks``, the refined proposals of the picture:
 
-- ``format``: 1; a change that readers cannot ignore raises it.
+- ``format``: 2; a change that readers cannot ignore raises it.
 - ``about``: What computed it, in words.
 - ``picture``: ``src``, an address or data URI, and ``size`` [width, height] in pixels. All
   coordinates below are in these pixels.
@@ -15,10 +15,13 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
   or "crop".
 - ``blur``: Standard deviation of the blur behind a mask, in pixels.
 - ``expressions``: Those in this view, in order. Each has ``text``, ``subject``, ``head``,
-  ``orientation`` (words among left, right, top, bottom), ``phrases`` of the picture's caption
-  (``text``, ``negative``, and ``why``), ``inside`` (whether the rectifier keeps each mask),
-  ``scores`` and ``truth``. ``scores`` has V and N by "ENCODER CLIP_INPUT", and P by "ENCODER
-  CAPTION_INPUT". ``truth`` is null, or ``target`` (its name), ``outline`` and ``iou`` of each mask.
+  ``orientation`` (words among left, right, top, bottom; "" where places are soft), ``places`` (what
+  was read about them, in words), ``phrases`` of the picture's caption (``text``, ``negative``, and
+  ``why``), ``inside`` (whether the rectifier keeps each mask), ``scores`` and ``truth``. ``scores``
+  has V and N by "ENCODER CLIP_INPUT", and P by "ENCODER CAPTION_INPUT"; in the recipe ``extended``
+  also G by "ENCODER CLIP_INPUT", which places and size add to S in place of the rectifier, and C,
+  which is always added. ``truth`` is null, or ``target`` (its name), ``outline`` and ``iou`` of
+  each mask.
 - ``first``: Number of the first of them among all expressions of a series, of which there are
   ``count``; ``at``: Number of the one to show.
 - ``jumps``: Expressions worth a look: ``title``, and ``at``, all their numbers in order.
@@ -27,6 +30,7 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
 - ``names``: The encoders' names in the settings, by the short names used everywhere else.
 - ``weights``: alpha and lam to begin with.
 - ``defaults``: The profile's own choice, and alpha and lam.
+- ``recipes``: alpha, lam and the inputs with which each recipe begins.
 - ``code``: ``image``, an expression of Python for the picture, and ``settings`` other than these
   that differ from the profile, for a call that repeats the answer.
 """
@@ -46,16 +50,16 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from tasnb.datasets.splits import Split
-from tasnb.method import language, released
+from tasnb.method import language, places, released
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
 from tasnb.models import parsers
 from tasnb.profiles import RECIPES
 from tasnb.settings import Settings, make_settings, short
 
-FORMAT = 1
+FORMAT = 2
 WIDEST = 1600  # pixels of the longer side; a larger picture is scaled down to be shown
-INPUTS = {"caption_input": ("blur", "crop"), "clip_input": ("crop", "blur")}
+INPUTS = {"caption_input": ("blur", "crop"), "clip_input": ("crop", "blur", "both")}
 DIGITS, FEW = 8, 5  # of scores, whose embeddings are in 32 bits; and where space matters
 
 View = dict[str, Any]
@@ -141,26 +145,37 @@ class Views:
         """An expression, what was read from it, and its scores."""
         sentence = self.sentences.iloc[number]
         scores: dict[str, dict[str, list[float]]] = {"V": {}, "P": {}, "N": {}}
+        scores |= {name: {} for name in "CG" if all(name in t.pairs for t in self.tables.values())}
         pairs = None
         for encoder, by_sentence in self.pairs.items():
             pairs = by_sentence.get(number)
-            for name, form in (("V", "clip"), ("P", "caption"), ("N", "clip")):
-                key = f"{short(encoder)} {getattr(self.settings, f'{form}_input')}"
+            for name in scores:
+                form = self.settings.caption_input if name == "P" else self.settings.clip_input
+                key = f"{short(encoder)} {form}"
                 values = [] if pairs is None else pairs[name].to_numpy(float).round(digits).tolist()
                 scores[name][key] = values
+        soft = self.settings.rectifier_rule == "places"
         return {
             "text": str(sentence["sentence"]),
             "subject": str(sentence["subject"]),
             "head": str(sentence["head"]),
-            "orientation": str(sentence["orientation"]),
-            "phrases": self._phrases(sentence),
+            "orientation": "" if soft else str(sentence["orientation"]),
+            "places": places.in_words(places.read(sentence["sentence"])) if soft else "",
+            "phrases": self._phrases(sentence, pairs),
             "inside": [] if pairs is None else pairs["in_region"].astype(bool).tolist(),
             "scores": scores,
             "truth": _truth(sentence, pairs, scale) if sentence["truth_area"] else None,
         }
 
-    def _phrases(self, sentence: pd.Series) -> list[View]:
-        """The phrases of the picture's caption, and why each became a negative phrase or not."""
+    def _phrases(self, sentence: pd.Series, pairs: pd.DataFrame | None) -> list[View]:
+        """The phrases of the picture's caption, and why each became a negative phrase or not.
+
+        Or the captions of the masks, if N is made from them.
+        """
+        if self.settings.negative_rule == "masks":
+            why = "describes other masks: the less it resembles the expression, the more it counts"
+            said = [] if pairs is None else dict.fromkeys(pairs["caption"])
+            return [{"text": text, "negative": True, "why": why} for text in said]
         head = str(sentence["head"])
         theirs = self.settings.negative_rule == "released"
         same = released.are_near_synonyms if theirs else language.are_synonyms
@@ -198,7 +213,14 @@ def _to_repeat(settings: Settings) -> View:
     if settings.profile != "embedded":
         changed = {"profile": settings.profile, **changed}
     defaults = {"alpha": own.alpha, "lam": own.lam, **choice_of(own, own.encoders[-1])}
-    return {"defaults": defaults, "code": {"image": '"picture.jpg"', "settings": changed}}
+    begins = ("alpha", "lam", *INPUTS)
+    by_recipe = {name: make_settings(settings.profile, recipe=name) for name in RECIPES}
+    recipes = {name: {k: getattr(by, k) for k in begins} for name, by in by_recipe.items()}
+    return {
+        "defaults": defaults,
+        "recipes": recipes,
+        "code": {"image": '"picture.jpg"', "settings": changed},
+    }
 
 
 def data_uri(pixels: npt.NDArray[np.uint8]) -> str:

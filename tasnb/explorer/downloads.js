@@ -6,16 +6,21 @@ export function codeOf(view, expression, choice, weights) {
     : value === null ? "None" : value === true ? "True" : value === false ? "False"
     : JSON.stringify(value);
   const settings = { ...view.code.settings };
-  const differs = (name, value) => { if (value !== view.defaults[name]) settings[name] = value; };
+  const defaults = { ...view.defaults, ...view.recipes[choice.recipe] };
+  const differs = (name, value) => { if (value !== defaults[name]) settings[name] = value; };
   if (choice.recipe !== view.defaults.recipe) settings.recipe = choice.recipe;
   if (choice.encoder !== view.defaults.encoder) settings.encoders = [view.names[choice.encoder]];
   differs("caption_input", choice.caption_input);
   differs("clip_input", choice.clip_input);
   differs("alpha", weights.P ? weights.alpha : 0);
   differs("lam", weights.N ? weights.lam : 0);
+  const soft = expression.scores.G && choice.recipe === view.choice.recipe;
+  if (soft && !weights.rectifier) {
+    for (const name of ["places_weight", "size_prior", "relation_weight"]) settings[name] = 0;
+  }
   const given = Object.entries(settings).map(([name, value]) => `, ${name}=${python(value)}`);
   const call = `tasnb.segment(${view.code.image}, ${python(expression.text)}${given.join("")})`;
-  return weights.rectifier ? call : `${call}.frame.nlargest(1, "S")  # without the rectifier`;
+  return weights.rectifier || soft ? call : `${call}.frame.nlargest(1, "S")  # without the rectifier`;
 }
 
 function save(name, blob) {
@@ -104,10 +109,11 @@ function downloads(now, say) {
     const { view, choice, result } = now();
     if (!result) return;
     const quoted = text => `"${String(text).replaceAll('"', '""')}"`;
-    const lines = ["rank,mask_id,V,P,N,S,kept,caption"];
+    const names = Object.keys(result.scores);
+    const lines = [`rank,mask_id,${names},S,kept,caption`];
     result.order.forEach((k, rank) => {
-      const { V, P, N } = result.scores;
-      lines.push([rank + 1, view.masks[k].id, V[k], P[k], N[k], result.S[k], result.kept[k],
+      const parts = names.map(name => result.scores[name][k]);
+      lines.push([rank + 1, view.masks[k].id, ...parts, result.S[k], result.kept[k],
         quoted(captionOf(view, choice, k))].join(","));
     });
     save(`${fileName()}.csv`, new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }));

@@ -172,11 +172,20 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     if (name !== "recipe" && scoresOf(expression, wanted)) {
       choice = wanted;
       update();
-    } else if (ask) request({ choice: wanted });
+    } else if (ask && name === "recipe") request({ choice: begun(wanted) });
+    else if (ask) request({ choice: wanted });
     else {
       say("This page lacks these scores: open it in a notebook to compute them.", true);
       selects[name].value = choice[name];
     }
+  }
+
+  /** A choice of another recipe, with its own inputs and weights where the user changed nothing. */
+  function begun(wanted) {
+    const from = view.recipes[choice.recipe], to = view.recipes[wanted.recipe];
+    for (const name of ["alpha", "lam"]) if (weights[name] === from[name]) weights[name] = to[name];
+    const inputs = ["caption_input", "clip_input"].filter(name => wanted[name] === from[name]);
+    return { ...wanted, ...Object.fromEntries(inputs.map(name => [name, to[name]])) };
   }
 
   function reset() {
@@ -260,7 +269,8 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     reading.replaceChildren();
     const line = title => { make(reading, "dt", {}, title); return make(reading, "dd"); };
     make(line("subject"), "b", {}, expression.subject || "none");
-    line("place").textContent = expression.orientation || "none: all masks are kept";
+    line("place").textContent = expression.places || expression.orientation
+      || "none: all masks are kept";
     line("caption of the image").textContent = view.caption || "none";
     const phrases = line("its phrases");
     if (!expression.phrases.length) phrases.textContent = "none";
@@ -361,7 +371,8 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     if (!result) return;
     const withTruth = Boolean(expression.truth);
     const head = make(make(table, "thead"), "tr");
-    for (const name of ["", "mask", "S", ...(withTruth ? ["IoU"] : []), "V", "P", "N", "caption"]) {
+    for (const name of ["", "mask", "S", ...(withTruth ? ["IoU"] : []), ...Object.keys(result.scores),
+      "caption"]) {
       make(head, "th", { scope: "col" }, name);
     }
     const values = { ...result.scores, S: result.S };
@@ -378,7 +389,9 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       mask.append(String(view.masks[k].id));
       bars(make(line, "td", { class: "bar" }), values.S, k, "S");
       if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
-      for (const name of "VPN") bars(make(line, "td", { class: "bar" }), values[name], k, name);
+      for (const name of Object.keys(result.scores)) {
+        bars(make(line, "td", { class: "bar" }), values[name], k, name);
+      }
       make(line, "td", { class: "said", dir: "auto" }, captionOf(view, choice, k));
       if (k === focused) line.focus();
     });
@@ -439,7 +452,8 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     for (const k of shown.slice(-2)) {
       const card = make(cards, "figure", { class: pinned.includes(k) ? "pinned" : "" });
       const views = make(card, "div", { class: "crops" });
-      crop(views, view, k, choice.clip_input, "CLIP sees", id);
+      const seen = choice.clip_input === "both" ? ["crop", "blur"] : [choice.clip_input];
+      for (const form of seen) crop(views, view, k, form, "CLIP sees", id);
       crop(views, view, k, choice.caption_input, "captioner sees", id);
       const below = make(card, "figcaption");
       make(below, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);

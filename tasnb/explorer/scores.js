@@ -2,16 +2,18 @@
 
 /** The scores of an expression for a choice of models and inputs, or null if they are not there. */
 export function scoresOf(expression, choice) {
-  const { V, P, N } = expression.scores;
+  const { V, P, N, C, G } = expression.scores;
   const seen = `${choice.encoder} ${choice.clip_input}`;
   const said = `${choice.encoder} ${choice.caption_input}`;
-  return V[seen] && P[said] && N[seen] ? { V: V[seen], P: P[said], N: N[seen] } : null;
+  if (!V[seen] || !P[said] || !N[seen]) return null;
+  return { V: V[seen], P: P[said], N: N[seen], ...(C && { C: C[seen] }), ...(G && { G: G[seen] }) };
 }
 
-/** S for every mask, and the masks from the best to the worst; ties go to the first. */
+/** S with all that is added to it, and the masks from the best to the worst; ties go to the first. */
 export function ranked(scores, inside, weights) {
   const alpha = weights.P ? weights.alpha : 0, lam = weights.N ? weights.lam : 0;
-  const S = scores.V.map((v, k) => v + alpha * scores.P[k] + lam * scores.N[k]);
+  const S = scores.V.map((v, k) => v + alpha * scores.P[k] + lam * scores.N[k]
+    + (scores.C?.[k] ?? 0) + (weights.rectifier ? scores.G?.[k] ?? 0 : 0));
   const kept = weights.rectifier && inside.some(Boolean) ? inside : inside.map(() => true);
   const order = [...S.keys()].sort((a, b) => kept[b] - kept[a] || S[b] - S[a] || a - b);
   return { S, kept, order };

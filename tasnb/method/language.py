@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 PROMPT = "a photo of {}"
 """Prompt for the negative phrases of the N-score, and for expressions in Grad-CAM."""
 
+
+def prompted(noun_phrase: str) -> str:
+    """A noun phrase in the form of CLIP's training texts: "a photo of a red ball"."""
+    return PROMPT.format("a " + re.sub(r"^(the|an?) ", "", noun_phrase))
+
+
 # --- Noun phrases and synonyms (section 3.3) -----------------------------------------------------
 
 

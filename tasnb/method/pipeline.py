@@ -16,7 +16,9 @@ import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns, load_split
 from tasnb.method import language, proposals, rectifier, released, scores
-from tasnb.method.stages import Stages
+from tasnb.method.places import Placing
+from tasnb.method.shown import Shown
+from tasnb.method.stages import Images, Stages
 from tasnb.models import parsers
 from tasnb.settings import Settings, check_whole, make_settings, short
 from tasnb.store.files import atomic_write
@@ -137,36 +139,53 @@ class Pipeline(Stages):
             split: From ``split()``, or any object of the same form.
             encoder: The model that provides E_v and E_t.
             caption_input, clip_input: How images are masked for the captioner and for the encoder,
-                "blur" or "crop"; None: as in the settings.
+                "blur" or "crop", or for the encoder "both"; None: as in the settings.
             table: ``unscored(split)``, if it has been computed already.
         """
-        images = split.images
+        images, settings = split.images, self.settings
         table = table or self.unscored(split)
         masks = self.refined(images)
         said = self.captions(images, caption_input)["caption"].to_numpy()
-        _, crops = self.mask_embeddings(images, encoder, clip_input)
-        sentences = self._with_negatives(table.sentences, self.image_captions(images))
-        prompts = {t: language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
-        vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts.values()], encoder)
+        views = self.mask_views(images, encoder, clip_input)
+        maps = self.coherence(images, encoder) if settings.coherence else None
+        sentences = self._with_negatives(table.sentences, images)
+        placing = Placing(settings, sentences["sentence"])
+        subjects = self._subjects(sentences)
+        prompts = {language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
+        prompts |= {*subjects.values(), *placing.prompts}
+        if settings.negative_rule == "masks":
+            prompts |= set(map(language.prompted, said))
+        vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts], encoder)
         rows_of = masks.groupby("image").indices
         pairs = table.pairs
         first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # its first pair
-        found = {name: np.zeros(len(pairs)) for name in "VPN"}
+        names = "VPN" + "C" * bool(settings.coherence) + "G" * bool(placing)
+        found = {name: np.zeros(len(pairs)) for name in names}
         caption = np.full(len(pairs), "", object)
         for image, group in sentences.groupby("image", sort=False):
             rows = rows_of.get(image, np.zeros(0, int))
-            asked = np.stack([vectors[text] for text in group["sentence"]])
-            phrases = list(dict.fromkeys(t for some in group["negatives"] for t in some))
-            negative = np.array([[s.count(t) for t in phrases] for s in group["negatives"]])
-            negative = negative.reshape(len(group), len(phrases))
-            mined = np.stack([vectors[prompts[t]] for t in phrases]) if phrases else asked[:0]
-            captions_ = np.stack([vectors[c] for c in said[rows]]) if len(rows) else asked[:0]
+            if not len(rows):
+                continue
+            seen = [view[rows] for view in views]
+            shown = Shown(settings, masks.iloc[rows], seen, said[rows], vectors)
+            asked = shown.expressions(group["sentence"], subjects)
+            own = shown.scores(asked, group["negatives"])
+            if maps is not None:
+                own["C"] = settings.coherence * asked @ maps[rows].T
+            if placing:
+                own["G"] = shown.placed(placing, group["sentence"], own["V"])
             where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
-            found["V"][where] = scores.v_score(crops[rows], asked)
-            found["P"][where] = scores.p_score(captions_, asked)
-            found["N"][where] = scores.n_score(crops[rows], mined, negative)
+            for name, values in own.items():
+                found[name][where] = values
             caption[where] = said[rows]
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
+
+    def _subjects(self, sentences: pd.DataFrame) -> dict[str, str]:
+        """Sentence -> the prompt for its subject, where it has one; none if they do not count."""
+        if not self.settings.noun_share:
+            return {}
+        named = sentences[sentences["head"] != ""]
+        return dict(zip(named["sentence"], map(language.prompted, named["subject"]), strict=True))
 
     def choices(self, dataset: str, split: str) -> scores.ScoreTable:
         """``unscored`` for one column of the tables, kept in memory."""
@@ -199,13 +218,22 @@ class Pipeline(Stages):
         pairs = pd.DataFrame({**found, **{name: masks[name].to_numpy()[rows] for name in same}})
         pairs = pairs.sort_values(["sentence", "mask_id"], kind="stable", ignore_index=True)
         orientation = sentences["orientation"].to_numpy()[pairs["sentence"]]
+        if self.settings.rectifier_rule == "places":  # nothing is excluded
+            return scores.ScoreTable(sentences, pairs.assign(in_region=True))
         pairs["in_region"] = rectifier.in_region_grouped(
             pairs.assign(orientation=orientation), "sentence", self.settings.rectifier_rule
         )
         return scores.ScoreTable(sentences, pairs)
 
-    def _with_negatives(self, sentences: pd.DataFrame, overall: pd.Series) -> pd.DataFrame:
-        """Adds the caption of each sentence's image and its negative phrases (T_n of Eq. 4)."""
+    def _with_negatives(self, sentences: pd.DataFrame, images: Images) -> pd.DataFrame:
+        """Adds the caption of each sentence's image and its negative phrases (T_n of Eq. 4).
+
+        Both are empty if the captions of the masks take the place of the image's.
+        """
+        if self.settings.negative_rule == "masks":
+            nothing: list[list[str]] = [[] for _ in sentences.index]
+            return sentences.assign(caption="", negatives=nothing, own_negative=False)
+        overall = self.image_captions(images)
         caption = overall.loc[sentences["image"]].to_numpy()
         phrases = self.noun_phrases(overall)
         wordnet = self._wordnet

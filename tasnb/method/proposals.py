@@ -17,6 +17,8 @@ from pycocotools import mask as coco_mask
 from tasnb.models.proposal_networks import ProposalNetwork, run_lengths
 from tasnb.settings import Settings
 
+SHARED = 0.1
+
 COLUMNS = {
     "mask_id": "int64",
     "height": "int64",
@@ -180,3 +182,13 @@ def intersections_with_truth(sentences: pd.DataFrame, masks: pd.DataFrame) -> np
     size = [int(masks["height"].iloc[0]), int(masks["width"].iloc[0])]
     truths = [{"size": size, "counts": counts} for counts in sentences["ground_truth"]]
     return intersections(to_rles(masks), truths).T
+
+
+def apart(masks: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which masks of an image show different things: they hardly overlap, (M, M).
+
+    Two masks overlap if they share more than ``SHARED`` of the smaller one.
+    """
+    rles = to_rles(masks)
+    within = coco_mask.iou(rles, rles, [1] * len(rles))  # shared, as a share of each row's mask
+    return np.maximum(within, within.T) <= SHARED

@@ -67,6 +67,43 @@ def n_score(crops: Floats, phrases: Floats, negative: npt.NDArray[np.integer]) -
     return -summed / np.maximum(count, 1)
 
 
+def n_score_of_masks(
+    crops: Floats, captions: Floats, unlike: Floats, apart: npt.NDArray[np.bool_]
+) -> Floats:
+    """Minus the mean similarity of every masked image to the captions of the other masks.
+
+    Beyond the paper: a caption counts the less, the more it resembles the expression.
+
+    Args:
+        crops: Unit vectors E_v(I_m), (M, D), or several per image, (M, Q, D).
+        captions: Unit vectors E_t of the captions of the masks, as prompts, (M, D).
+        unlike: How far each caption is from each expression, 0 or more, (S, M).
+        apart: Which masks do not overlap, (M, M); the caption of an overlapping one says nothing.
+
+    Returns:
+        (S, M); 0 for a mask that overlaps all others.
+    """
+    seen = similarity(crops, captions) * apart  # (captions, masks)
+    return -(unlike @ seen) / np.maximum(apart.sum(0), 1)
+
+
+def mixed(expressions: Floats, nouns: Floats, share: float) -> Floats:
+    """Unit vectors in the direction of (1 - share) E_t(T_r) + share E_t(noun), (S, D)."""
+    both = (1 - share) * expressions + share * nouns
+    return both / np.linalg.norm(both, axis=-1, keepdims=True)
+
+
+def chances(scores: Floats, temperature: float) -> Floats:
+    """The softmax of scores over the masks (last axis)."""
+    likely = likelihood(scores, temperature)
+    return likely / likely.sum(-1, keepdims=True)
+
+
+def likelihood(scores: Floats, temperature: float) -> Floats:
+    """The softmax over the masks (last axis), divided by its largest value: from 0 to 1."""
+    return np.exp((scores - scores.max(-1, keepdims=True)) / temperature)
+
+
 def total_score(v: Floats, p: Floats, n: Floats, alpha: float, lam: float) -> Floats:
     """S = V + alpha P + lambda N (Eq. 5); N already carries its minus sign."""
     return v + alpha * p + lam * n
@@ -81,7 +118,8 @@ class ScoreTable:
             added: subject, head, orientation, the image's caption, negatives (list), own_negative.
         pairs: One row per sentence and mask, sorted by sentence and mask: sentence (row number in
             ``sentences``), mask_id, V, P, N, center_x, center_y (pixels), in_region, intersection,
-            area (pixels).
+            area (pixels). Beyond the paper, where the settings ask for it: C (coherence) and G
+            (places), both with their weights.
     """
 
     sentences: pd.DataFrame
@@ -114,7 +152,7 @@ class ScoreTable:
     @cached_property
     def _column(self) -> dict[str, npt.NDArray]:
         """Columns that repeated choices read, as arrays, since access through the frame is slow."""
-        names = [n for n in ("sentence", "area", "intersection", *"VPN") if n in self.pairs]
+        names = [n for n in ("sentence", "area", "intersection", *"VPNCG") if n in self.pairs]
         columns = {name: self.pairs[name].to_numpy() for name in names}
         return columns | {"truth_area": self.sentences["truth_area"].to_numpy(np.int64)}
 
@@ -141,9 +179,14 @@ class ScoreTable:
         return some & others
 
     def total(self, alpha: float, lam: float) -> Floats:
-        """S for every pair (Eq. 5)."""
+        """S for every pair (Eq. 5); beyond the paper, coherence is added to it."""
         v, p, n = (self._column[name] for name in "VPN")
-        return total_score(v, p, n, alpha, lam)
+        total = total_score(v, p, n, alpha, lam)
+        return total + self._column["C"] if "C" in self._column else total
+
+    def placed(self, score: Floats) -> Floats:
+        """A score for every pair with what its place adds; unchanged under hard halves."""
+        return score + self._column["G"] if "G" in self._column else score
 
     def choose(self, score: Floats, rectify: bool) -> npt.NDArray[np.int64]:
         """The pair with the best mask for every sentence (Eq. 6); ties go to the first.
@@ -151,12 +194,12 @@ class ScoreTable:
         Args:
             score: One value per pair.
             rectify: Whether only masks in the region that the expression names may be chosen
-                (section 3.4).
+                (section 3.4), or in ``extended``, whether places are added.
 
         Returns:
             (S,) rows of ``pairs``; -1 where the image has no mask.
         """
-        dense = self._dense(score, -np.inf)
+        dense = self._dense(self.placed(score) if rectify else score, -np.inf)
         if rectify:  # an empty region excludes nothing
             np.putmask(dense, self._barred, -np.inf)
         best = dense.argmax(1)

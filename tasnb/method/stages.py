@@ -21,7 +21,7 @@ from tasnb.method import language, proposals, released
 from tasnb.method.masked_images import blur_background, masked_image
 from tasnb.models import captioners, encoders, parsers
 from tasnb.models.checkpoints import model_digest
-from tasnb.models.devices import Lazy
+from tasnb.models.devices import Lazy, to_numpy
 from tasnb.models.proposal_networks import FIELDS, load_proposal_network
 from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
@@ -149,6 +149,8 @@ class Stages:
             Rows (image, mask_id), and unit vectors (M, D) in the same order.
         """
         form = form or self.settings.clip_input
+        if form == "both":
+            raise ValueError("there are no embeddings of both views together: see mask_views")
 
         def work(keys: list[str]) -> dict[str, Any]:
             rows, pictures = self._masked(images, keys, form)
@@ -166,6 +168,49 @@ class Stages:
         stage.compute(images, work, self.settings.shard_size, title)
         vectors, _ = stage.read(images, "vectors")
         return stage.read(images, "rows").rename(columns={"key": "image"}), vectors
+
+    def mask_views(
+        self, images: Images, encoder: str, form: str | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """The vectors of ``mask_embeddings`` in each form that is seen, two for "both"."""
+        form = form or self.settings.clip_input
+        forms = ("crop", "blur") if form == "both" else (form,)
+        return [self.mask_embeddings(images, encoder, one)[1] for one in forms]
+
+    def coherence(self, images: Images, encoder: str) -> npt.NDArray[np.float32]:
+        """A vector for each refined mask whose product with E_t says how well a heat map agrees.
+
+        Beyond the paper. The product is the mean inside the mask, minus the mean outside, of CLIP's
+        Score Map of the text, which is linear in it; so no text is needed here.
+
+        Returns:
+            (M, D).
+
+        Raises:
+            InputError: The encoder has no image tower of CLIP.
+        """
+
+        def work(keys: list[str]) -> dict[str, Any]:
+            import torch
+
+            from tasnb.models.clip.activation_maps import inside_less_outside, score_map
+            from tasnb.models.clip.towers import to_pixels, tower_of
+
+            tower = tower_of(encoders.load_encoder(encoder, self.settings))
+            masks = self.refined({key: images[key] for key in keys})
+            vectors = [np.zeros((0, 1), np.float32)] if masks.empty else []
+            for key, rows in masks.groupby("image", sort=False):
+                pixels = to_pixels(tower, _pixels(images[str(key)]), imagenet=True)
+                with torch.inference_mode():
+                    places = to_numpy(score_map(tower, pixels)[0])
+                weights = inside_less_outside(proposals.decode(rows), *places.shape[:2])
+                vectors.append(weights @ places.reshape(-1, places.shape[-1]))
+            return {"vectors": (np.concatenate(vectors), list(masks["image"]))}
+
+        stage = self.stage("coherence", self.on_masks(), self.proposal_stage, encoder)
+        title = f"coherence, {short(encoder)} (images)"
+        stage.compute(images, work, self.settings.shard_size, title)
+        return stage.read(images, "vectors")[0]
 
     def on_masks(self, form: str | None = None) -> list[str]:
         """The settings on which the refined masks depend, or with a form, their masked images."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasnb.datasets.splits import ablated, stand_in
+from tasnb.datasets.splits import ablated, columns, stand_in
 from tasnb.method.metrics import difference, evaluate
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
-from tasnb.profiles import RECIPES
+from tasnb.profiles import RECIPES, is_phrases
 from tasnb.results.tables import MODULES, by_image, choose, outcome, rows
 from tasnb.settings import Settings, make_settings, short
 
@@ -159,6 +160,70 @@ def recipes(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         found.append((name, value, gain.value, gain.low, gain.high, masks, *shares))
     names = ["recipe", "mIoU", "gain", "low", "high", "masks per image"]
     return pd.DataFrame(found, columns=[*names, "acted (%)", "changed (%)"])
+
+
+CHOICES = {
+    "the subject counts besides the sentence": ("noun_share",),
+    "the picture outside a mask blurred as well as black": ("clip_input",),
+    "places as a soft prior": ("rectifier_rule", "places_weight"),
+    "relations to a second noun": ("relation_weight",),
+    "people mention what is large": ("size_prior",),
+    "a smaller lambda": ("lam", "lam_g"),
+}
+"""A choice of the recipe ``extended`` -> its settings."""
+NOT_CHOSEN: dict[str, dict[str, Any]] = {
+    "N from the captions of the other masks": {"negative_rule": "masks"},
+    "coherence of a heat map with the mask": {"coherence": 0.1},
+}
+"""Choices that were no gain on development scenes -> their settings."""
+
+
+def extended(
+    pipeline: Pipeline, encoder: str, among: Sequence[tuple[str, str]] | None = None
+) -> pd.DataFrame:
+    """What each choice beyond the paper is worth, added to ``published`` and to all the others.
+
+    Args:
+        among: Dataset and split of the columns to pool; by default all those of Table 1.
+
+    Returns:
+        One row per choice, after one for all of ``extended``: choice; ``first``, its gain in mIoU
+        over ``published``, and ``last``, over ``extended`` without it; for both the 95 % interval
+        (``first low``, ``first high``, ...) and the mIoU with the choice (``first mIoU``, ...).
+        Choices that were no gain on development scenes are not part of ``extended``; for them,
+        ``last`` is the gain over ``extended``.
+    """
+    recipe = RECIPES["extended"]
+    names = list(among or [c for c in columns(pipeline.settings) if not is_phrases(c[0])])
+    plain, whole = pipeline.in_recipe("published"), pipeline.in_recipe("extended")
+    before, after = (_pooled(run, encoder, names) for run in (plain, whole))
+    found = [("extended", before, after, before, after)]
+    for choice, fields in CHOICES.items():
+        one = plain.variant(**{name: recipe[name] for name in fields})
+        others = whole.variant(**{name: getattr(plain.settings, name) for name in fields})
+        alone, without = (_pooled(run, encoder, names) for run in (one, others))
+        found.append((choice, before, alone, without, after))
+    for choice, change in NOT_CHOSEN.items():
+        alone, beside = (_pooled(run.variant(**change), encoder, names) for run in (plain, whole))
+        found.append((choice, before, alone, after, beside))
+    gains = [
+        {"choice": choice, **_gain("first", alone, less), **_gain("last", more, without)}
+        for choice, less, alone, without, more in found
+    ]
+    return pd.DataFrame(gains)
+
+
+def _gain(name: str, more: pd.DataFrame, less: pd.DataFrame) -> dict[str, float]:
+    """The gain in mIoU of one outcome over another, its interval, and the first one's mIoU."""
+    gain = difference(more, less, "mIoU")
+    value = evaluate(more["intersection"], more["union"])["mIoU"]
+    return {name: gain.value, f"{name} low": gain.low, f"{name} high": gain.high,
+            f"{name} mIoU": value}  # fmt: skip
+
+
+def _pooled(run: Pipeline, encoder: str, among: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """The choices of TAS on some columns, with the image of each sentence."""
+    return pd.concat([outcome(run, "TAS", encoder, *column) for column in among], ignore_index=True)
 
 
 def _studied(settings: Settings) -> list[tuple[str, str]]:

@@ -21,6 +21,12 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+def columns_of(pairs: pd.DataFrame) -> list[str]:
+    """``COLUMNS``, and before S what else it contains beyond the paper, given all of the scores."""
+    more = [name for name in ("C", "G") if name in pairs]
+    return [*COLUMNS[:4], *more, *COLUMNS[4:]]
+
+
 @dataclass(frozen=True, repr=False)
 class Segmentation:
     """The object that an expression refers to in an image.
@@ -30,7 +36,8 @@ class Segmentation:
         expression: The expression as given.
         mask: bool (H, W); empty if there are no proposals.
         frame: One row per proposal: mask_id, V, P, N, S, center_x, center_y (pixels), kept (by the
-            rectifier), chosen, caption.
+            rectifier), chosen, caption. Beyond the paper, S contains more, as it was added: C (how
+            well a heat map agrees with the mask) and G (places, size and relations).
     """
 
     image: npt.NDArray[np.uint8]

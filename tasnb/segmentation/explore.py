@@ -166,7 +166,7 @@ class Session:
         steps = {"masks": pipeline.refined, "captions": pipeline.captions,
                  "caption of the picture": pipeline.image_captions}  # fmt: skip
         for encoder in pipeline.settings.encoders:
-            steps[short(encoder)] = partial(pipeline.mask_embeddings, encoder=encoder)
+            steps[short(encoder)] = partial(pipeline.mask_views, encoder=encoder)
         # Step by step only for somebody who waits: `Views` computes what is missing anyway.
         for number, (name, compute) in enumerate(steps.items() if tell else (), start=1):
             tell(number, len(steps), name)

@@ -18,7 +18,7 @@ from tasnb.method.scores import ScoreTable
 from tasnb.models.devices import free, is_out_of_memory
 from tasnb.models.encoders import load_encoder
 from tasnb.segmentation import pictures
-from tasnb.segmentation.answer import COLUMNS, Segmentation
+from tasnb.segmentation.answer import Segmentation, columns_of
 from tasnb.segmentation.pictures import Asked, is_unchanged, split_of
 from tasnb.settings import InputError, Settings, make_settings
 
@@ -191,13 +191,15 @@ def _chosen(
 ) -> Iterator[Segmentation]:
     """The answers to pairs whose masks have been scored."""
     settings = pipeline.settings
-    pairs = scored.pairs.assign(S=scored.total(settings.alpha, settings.lam))
-    chosen = scored.choose(pairs["S"].to_numpy(), rectify=True)
+    total = scored.total(settings.alpha, settings.lam)
+    chosen = scored.choose(total, rectify=True)
+    pairs = scored.pairs.assign(S=scored.placed(total))
     pairs["chosen"] = np.isin(np.arange(len(pairs)), chosen)
     some = pairs.groupby("sentence")["in_region"].transform("any").astype(bool)
     pairs["kept"] = pairs["in_region"].astype(bool) | ~some  # an empty region keeps all
     ends = np.searchsorted(pairs["sentence"], np.arange(len(chunk) + 1))
     masks = pipeline.refined(split.images).set_index(["image", "mask_id"])
+    names = columns_of(pairs)
     pixels, held = np.zeros((0, 0, 3), np.uint8), ""
     for i, asked in enumerate(chunk):
         frame = pairs.iloc[ends[i] : ends[i + 1]].reset_index(drop=True)
@@ -206,7 +208,7 @@ def _chosen(
             best = (asked.key, pairs["mask_id"].iloc[chosen[i]])
             mask = proposals.decode(masks.loc[[best]])[0]
         else:
-            frame = pd.DataFrame(columns=COLUMNS)
+            frame = pd.DataFrame(columns=names)
         if asked.key != held:
             pixels, held = pipeline.pixels(split.images, asked.key), asked.key
-        yield Segmentation(pixels, asked.expression, mask, frame[COLUMNS])
+        yield Segmentation(pixels, asked.expression, mask, frame[names])

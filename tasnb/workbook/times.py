@@ -112,7 +112,8 @@ def _time_passes(passes: Timer, loaded: Any) -> None:
     for owner, attribute in devices.entry_points(loaded):
         passes.wrap(owner, attribute)
     if hasattr(getattr(loaded, "model", None), "visual"):  # an encoder of open_clip
-        from tasnb.baselines import activation_maps, region_features
+        from tasnb.baselines import region_features
+        from tasnb.models.clip import activation_maps
 
         for module, names in (
             (activation_maps, ("score_map", "clip_surgery", "gem", "grad_cam")),

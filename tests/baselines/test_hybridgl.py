@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from tasnb import Pipeline
-from tasnb.baselines import activation_maps, hybridgl, region_features, scoring, towers
+from tasnb.baselines import hybridgl, region_features, scoring
 from tasnb.baselines.relations import places_of
 from tasnb.method.proposals import decode
+from tasnb.models.clip import activation_maps, towers
 from tasnb.models.encoders import load_encoder
 from tasnb.models.parsers import load_parser
 from tasnb.settings import make_settings

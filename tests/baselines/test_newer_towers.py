@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from small_towers import grid_of, inputs_of, random_pixels, random_tower, same, unit
 from torch import Tensor, nn
 
-from tasnb.baselines import activation_maps, region_features
+from tasnb.baselines import region_features
+from tasnb.models.clip import activation_maps
 
 
 @pytest.fixture(scope="module")

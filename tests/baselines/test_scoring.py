@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline
-from tasnb.baselines import activation_maps, scoring, towers
+from tasnb.baselines import scoring
 from tasnb.method.proposals import decode
+from tasnb.models.clip import activation_maps, towers
 from tasnb.models.encoders import load_encoder
 from tasnb.settings import InputError, make_settings
 

@@ -25,7 +25,8 @@ from small_towers import (
 )
 from torch import Tensor, nn
 
-from tasnb.baselines import activation_maps, region_features, towers
+from tasnb.baselines import region_features
+from tasnb.models.clip import activation_maps, towers
 
 
 @pytest.fixture(scope="module", params=VISION)
@@ -167,6 +168,19 @@ def test_mean_in_masks(mode: str) -> None:
     weights = activation_maps.mean_in_masks(masks, 6, 7, mode)
     np.testing.assert_allclose(weights @ values.flatten(1).numpy().T, expected, atol=1e-5)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+
+
+def test_inside_less_outside() -> None:
+    """The two means, of the map enlarged to the size of the image."""
+    rng = np.random.default_rng(0)
+    masks = rng.random((4, 37, 51)) < 0.3
+    masks[3] = True
+    values = torch.from_numpy(rng.normal(size=(2, 6, 7))).float()
+    large = F.interpolate(values[None], (37, 51), mode="bilinear", align_corners=False)[0].numpy()
+    expected = [[one[mask].mean() - one[~mask].mean() for one in large] for mask in masks[:3]]
+    weights = activation_maps.inside_less_outside(masks, 6, 7)
+    found = weights @ values.flatten(1).numpy().T
+    np.testing.assert_allclose(found, [*expected, [0, 0]], atol=1e-5)  # the last has no outside
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from pycocotools import mask as coco_mask
-from views import rows_of
+from views import first_views, rows_of
 
 import tasnb
 from tasnb.explorer.content import View, Views
@@ -40,6 +40,39 @@ def test_the_ranking_is_that_of_python(browser: Browser, view: View, views: View
                 wanted = total[(table.pairs["sentence"] == row).to_numpy()]
                 np.testing.assert_allclose(found["S"], wanted, rtol=0, atol=1e-6)
                 assert view["masks"][found["order"][0]]["id"] == best[row]
+
+
+def test_places_are_added_as_in_python(browser: Browser, shared_store: Path) -> None:
+    """The recipe ``extended``: S and the choice, and the code that repeats them."""
+    views = first_views(shared_store, recipe="extended", coherence=0.1)
+    rows = rows_of(views, 0)
+    view = views.view(rows)
+    for name, table in views.tables.items():
+        choice = {**view["choice"], "encoder": short(name)}
+        for alpha, lam, rectify in WEIGHTS:
+            total = table.total(alpha, lam)
+            best = table.outcome(table.choose(total, rectify))["mask_id"]
+            weights = {"P": True, "N": True, "rectifier": rectify, "alpha": alpha, "lam": lam}
+            for row in rows:
+                expression = view["expressions"][row]
+                scores = browser.call("scoresOf", expression, choice)
+                found = browser.call("ranked", scores, expression["inside"], weights)
+                wanted = table.placed(total) if rectify else total
+                wanted = wanted[(table.pairs["sentence"] == row).to_numpy()]
+                np.testing.assert_allclose(found["S"], wanted, rtol=0, atol=1e-6)
+                assert view["masks"][found["order"][0]]["id"] == best[row]
+    image = str(next(iter(views.split.images.values())).path)
+    shown = {**view, "code": {**view["code"], "image": repr(image)}}
+    table = views.tables[views.settings.encoders[-1]]
+    for rectify in (True, False):
+        weights = {**view["weights"], "P": True, "N": True, "rectifier": rectify, "alpha": 0.4}
+        code = browser.call("codeOf", shown, view["expressions"][0], view["choice"], weights)
+        found = eval(code, {"tasnb": OnlyStore(views.settings.store)})
+        total = table.total(0.4, view["weights"]["lam"])
+        best = table.outcome(table.choose(total, rectify))["mask_id"][0]
+        frame = found.frame
+        assert frame["mask_id"][frame["chosen"]].tolist() == [best]
+        assert ("G" in frame) == rectify and "C" in frame
 
 
 def test_switches_ties_and_empty_regions(browser: Browser) -> None:

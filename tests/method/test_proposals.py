@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from tasnb.method.proposals import (
     COLUMNS,
+    apart,
     best_proposals,
     decode,
     intersections,
@@ -248,3 +249,10 @@ def test_mask_centers_are_mean_pixel_coordinates() -> None:
 def test_mask_centers_of_no_masks_and_of_an_empty_mask() -> None:
     assert mask_centers(np.zeros((0, 4, 6), bool)).shape == (0, 2)
     assert np.isnan(mask_centers(np.zeros((1, 4, 6), bool))).all()
+
+
+def test_masks_that_show_different_things() -> None:
+    """They share at most a tenth of the smaller one."""
+    masks = table(box(0, 0, 5, 12), box(1, 1, 3, 3), box(4, 0, 10, 12), box(6, 0, 10, 12))
+    wanted = [[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 0, 0], [1, 1, 0, 0]]
+    assert apart(masks).tolist() == np.array(wanted, bool).tolist()

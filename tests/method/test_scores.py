@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasnb.method.metrics import evaluate
-from tasnb.method.scores import ScoreTable, n_score, p_score, total_score, v_score
+from tasnb.method.scores import (
+    ScoreTable,
+    chances,
+    likelihood,
+    mixed,
+    n_score,
+    n_score_of_masks,
+    p_score,
+    total_score,
+    v_score,
+)
 from tasnb.settings import InputError
 
 CROPS = np.array([[1, 0], [0, 1], [0.6, 0.8]])  # three masks
@@ -51,6 +61,38 @@ def test_n_is_minus_the_mean_over_the_negative_phrases() -> None:
             [0, 0, 0],  # no negative phrase
         ],
     )
+
+
+def test_n_from_the_captions_of_the_other_masks() -> None:
+    """By loops: a caption counts by how far it is, overlapping masks not at all."""
+    rng = np.random.default_rng(0)
+    crops, captions = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
+    unlike = rng.uniform(0, 2, (2, 5))
+    apart = np.triu(rng.random((5, 5)) < 0.6, 1)
+    apart |= apart.T
+    apart[4] = apart[:, 4] = False  # overlaps all others
+    found = n_score_of_masks(crops, captions, unlike, apart)
+    for s, m in product(range(2), range(5)):
+        others = [j for j in range(5) if apart[j, m]]
+        parts = [unlike[s, j] * float(crops[m] @ captions[j]) for j in others]
+        assert found[s, m] == pytest.approx(-np.mean(parts) if parts else 0)
+    # a caption that says what the expression says repels nothing
+    assert not n_score_of_masks(crops, captions, np.zeros((2, 5)), apart).any()
+
+
+def test_mixed_expressions_are_unit_vectors_in_between() -> None:
+    nouns = np.array([[0.0, 1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(mixed(ASKED, nouns, 0.0), ASKED)
+    np.testing.assert_allclose(mixed(ASKED, nouns, 1.0), nouns)
+    expected = np.array([[0.8, 1.6], [1, -1]]) / np.sqrt([[3.2], [2]])
+    np.testing.assert_allclose(mixed(ASKED, nouns, 0.5), expected)
+
+
+def test_which_masks_are_likely() -> None:
+    scores = np.array([[0.3, 0.2, 0.3 - 0.1 * np.log(2)]])
+    np.testing.assert_allclose(likelihood(scores, 0.1), [[1, np.exp(-1), 0.5]])
+    np.testing.assert_allclose(chances(scores, 0.1).sum(), 1)
+    np.testing.assert_allclose(chances(scores + 7, 0.1), chances(scores, 0.1))
 
 
 def test_no_phrase_at_all_makes_every_n_zero() -> None:

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tasnb.baselines import activation_maps, region_features, towers
+from tasnb.baselines import region_features
 from tasnb.datasets.images import load_image
 from tasnb.models import devices
 from tasnb.models.captioners import load_captioner
+from tasnb.models.clip import activation_maps, towers
 from tasnb.models.devices import (
     Batches,
     Lazy,

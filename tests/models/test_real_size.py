@@ -24,12 +24,12 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tasnb.baselines.scoring import METHODS, methods_of
-from tasnb.baselines.towers import tower_of
 from tasnb.datasets.images import load_image
 from tasnb.method.masked_images import masked_images
 from tasnb.method.proposals import propose
 from tasnb.models import albef
 from tasnb.models.captioners import load_captioner
+from tasnb.models.clip.towers import tower_of
 from tasnb.models.devices import bytes_of, device, forget
 from tasnb.models.encoders import load_encoder
 from tasnb.models.proposal_networks import load_proposal_network

@@ -51,8 +51,12 @@ def check_scores(view: View, session: Session, image: object, **settings: object
     frame = tasnb.segment(image, text_of(view), **{**own, **settings}).frame
     expression = view["expressions"][view["at"] - view["first"]]
     assert [mask["id"] for mask in view["masks"]] == frame["mask_id"].tolist()
-    for name, form in (("V", "clip"), ("P", "caption"), ("N", "clip")):
-        shown = expression["scores"][name][f"{choice['encoder']} {choice[f'{form}_input']}"]
+    assert [name for name in "VPNCG" if name in frame] == sorted(
+        expression["scores"], key="VPNCG".find
+    )
+    for name in expression["scores"]:
+        form = choice["caption_input" if name == "P" else "clip_input"]
+        shown = expression["scores"][name][f"{choice['encoder']} {form}"]
         np.testing.assert_allclose(shown, frame[name], rtol=0, atol=1e-6)
     assert view["captions"][choice["caption_input"]] == frame["caption"].tolist()
 
@@ -120,6 +124,23 @@ def test_other_inputs_and_the_other_recipe(session: Session) -> None:
     back = session.answer({"choice": session.view()["choice"]})["view"]
     assert back["choice"]["recipe"] == "published"
     check_scores(back, session, image)
+
+
+def test_the_recipe_beyond_the_paper(session: Session) -> None:
+    image = next(iter(session.split.images.values()))
+    before = session.view()
+    own = before["recipes"]["extended"]
+    assert own["clip_input"] == "both" and own["lam"] == 0.3
+    inputs = {name: own[name] for name in ("caption_input", "clip_input")}
+    choice = {**before["choice"], "recipe": "extended", **inputs}
+    view = session.answer({"choice": choice, "at": 0})["view"]
+    check_scores(view, session, image)
+    expression = view["expressions"][0]
+    assert expression["orientation"] == "" and all(expression["inside"])
+    read = session.answer({"choice": choice, "expression": "second from the left", "at": 0})["view"]
+    assert read["expressions"][0]["places"] == "left 2"
+    check_scores(read, session, image)
+    assert "G" not in before["expressions"][0]["scores"] and not before["expressions"][0]["places"]
 
 
 def test_a_picture_of_ones_own(session: Session) -> None:

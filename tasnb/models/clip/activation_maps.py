@@ -19,7 +19,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from tasnb.baselines.towers import (
+from tasnb.models.clip.towers import (
     Tower,
     embedded,
     feature_map,
@@ -187,6 +187,25 @@ def mean_in_masks(
     across = _enlargement(masks.shape[2], width, mode)
     weights = np.einsum("yi,myx,xj->mij", down, masks.astype(np.float32), across, optimize=True)
     return weights.reshape(len(masks), -1) / masks.sum((1, 2))[:, None].astype(np.float32)
+
+
+def inside_less_outside(
+    masks: npt.NDArray[np.bool_], height: int, width: int
+) -> npt.NDArray[np.float32]:
+    """Weights of a map's locations in its mean inside each mask minus its mean outside.
+
+    Args:
+        masks: (M, H, W), none empty.
+        height, width: Size of the map.
+
+    Returns:
+        (M, height * width); rows sum to 0, and a mask of the full image has zeros.
+    """
+    inside = mean_in_masks(masks, height, width)
+    everywhere = mean_in_masks(np.ones((1, *masks.shape[1:]), bool), height, width)
+    rest = 1 - masks.mean((1, 2), dtype=np.float32)[:, None]
+    # From everywhere = share inside + rest outside.
+    return np.divide(inside - everywhere, rest, np.zeros_like(inside), where=rest > 0)
 
 
 def _enlargement(pixels: int, places: int, mode: str) -> npt.NDArray[np.float32]:
