@@ -118,4 +118,4 @@ def test_sizes_on_disk():
         return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
 
     assert megabytes(EMBEDDED / "checkpoints") <= 35
-    assert megabytes(DATA) <= 50
+    assert megabytes(DATA) <= 60

@@ -70,7 +70,7 @@ def other_side(sentence, things, targets, rng) -> tuple | None:
 
 
 def other_colour(sentence, things, targets, rng) -> tuple | None:
-    colours = [c for c in TABLE["colours"] if c != "orange"]  # may be the fruit
+    colours = list(TABLE["colours"])
     old = word_in(colours, sentence)
     absent = [c for c in colours if all(a["colour"] != c for a in things.attributes)]
     return (swap_word(sentence, old, rng.choice(absent)), targets) if old else None

@@ -28,8 +28,8 @@ DOG = {"noun": "dog", "kind": "animal", "names": ["dog", "puppy", "doggy"], "col
 TIGER = {"noun": "tiger", "kind": "animal", "names": ["tiger", "big cat"], "maybe": ["cat"]}
 CAR = {"noun": "car", "kind": "vehicle", "names": ["car", "automobile"], "colour": "red"}
 TAXI = {"noun": "taxi", "kind": "vehicle", "names": ["taxi", "cab"], "maybe": ["car"]}
-SHIRT = {"noun": "shirt", "kind": "thing", "names": ["shirt", "t-shirt"], "colour": "blue"}
-ORANGE = {"noun": "orange", "kind": "thing", "names": ["orange", "tangerine"]}
+COAT = {"noun": "coat", "kind": "thing", "names": ["coat", "jacket"], "colour": "blue"}
+TREE = {"noun": "tree", "kind": "thing", "names": ["tree"]}
 
 Box = tuple[int, int, int, int]
 
