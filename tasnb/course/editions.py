@@ -52,6 +52,23 @@ def without_solutions(notebook: Any) -> Any:
     return notebook
 
 
+def with_parameters(notebook: Any, values: Mapping[str, Any]) -> Any:
+    """Writes values into the parameters cell of a notebook (in place), so that it is ready to run.
+
+    Folders are left out, as they differ between machines.
+    """
+    cell = next((c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), None)
+    for name, value in values.items():
+        if cell and name not in ("out", "store", "data"):
+            line = re.compile(rf"(?m)^({re.escape(name)}\b[^=\n]*= )(?:\[.*?\]|\S+)")
+            cell.source = line.sub(lambda m, value=value: m[1] + _literal(value), cell.source)
+    return notebook
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, str | list) else repr(value)
+
+
 def write_course(out: Path, overrides: Mapping[str, Any], names: Sequence[str] = ()) -> Path:
     """Writes the whole course to a new folder or zip file.
 
@@ -100,7 +117,7 @@ def _fill(
         (folder / name).mkdir()
     for book in books:
         source = nbformat.read(book.path, as_version=4)
-        student = without_solutions(source)
+        student = with_parameters(without_solutions(source), overrides)
         with atomic_write(folder / "student" / book.path.name) as path:
             nbformat.write(student, path)
         executed = nbformat.read(teacher / "notebooks" / book.path.name, as_version=4)

@@ -110,8 +110,8 @@ def spoil(pipeline: Pipeline, overlap: Any) -> str:
     fall = usual - found
     expect(
         fall >= min(FALL, usual - least),
-        f"With this overlap, the upper bound changes by {-fall:+.1f} points. Which masks does the "
-        "oracle need, and what would make the refinement drop them?",
+        f"With this overlap, the upper bound changes by {found - usual:+.1f} points. Which masks "
+        "does the oracle need, and what would make the refinement drop them?",
     )
     return f"The bound falls by {fall:.1f} points: neighbours that merely overlap are dropped."
 

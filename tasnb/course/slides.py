@@ -24,7 +24,7 @@ _TEMPLATE = """\
 {%- block html_head_css -%}<style>STYLE</style>{%- endblock -%}
 {%- block footer_js -%}<script>SCRIPT</script>{%- endblock -%}
 """
-_REVEAL = re.compile(r'<link rel="stylesheet" href="[^"]*/dist/[^"]*"[^>]*>')
+_REVEAL = re.compile(r'<link [^>]*href="[^"]*/dist/[^"]*"[^>]*>')
 _HEADING = re.compile(r"(?m)^#{1,2} ")
 
 

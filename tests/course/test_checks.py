@@ -168,10 +168,8 @@ def test_what_a_function_raises_is_a_hint(tmp_path):
     names = {"pipeline": pipeline(tmp_path), "iou": lambda a, b: a / "b"}
     verdict = verdict_on("1.2", names)
     assert (
-        verdict.state == "not yet"
-        and "UFuncTypeError" in verdict.text
-        or "TypeError" in verdict.text
-    )
+        verdict.state == "not yet" and "UFuncTypeError" in verdict.text
+    ) or "TypeError" in verdict.text
 
 
 def test_only_nbgrader_gets_an_exception(monkeypatch):

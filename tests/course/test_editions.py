@@ -1,4 +1,4 @@
-"""The editions of the course: what students get, what the teacher gets, slides without a network."""
+"""The editions of the course: for students, for the teacher, and slides without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tasnb.course.checking import exercises
-from tasnb.course.editions import slowest, without_solutions
+from tasnb.course.editions import slowest, with_parameters, without_solutions
 from tasnb.course.slides import write_slides
 from tasnb.settings import InputError
 from tasnb.workbook.runner import select
@@ -44,6 +44,18 @@ def test_solutions_are_taken_out_whole():
     book.cells[0].source = text.replace("### END SOLUTION\n", "")
     with pytest.raises(InputError, match=r"do not match$"):
         without_solutions(book)
+
+
+def test_students_get_the_parameters_of_the_teacher_s_run():
+    text = 'profile: str = "embedded"  # models\ndatasets: list[str] = []  # all\nlimit: int = 0  # all'
+    cell = new_code_cell(text, metadata={"tags": ["parameters"]})
+    values = {"datasets": ["refscenes"], "limit": 5, "store": "/x", "recipe": "released"}
+    student = with_parameters(new_notebook(cells=[cell]), values)
+    assert student.cells[0].source.splitlines() == [
+        'profile: str = "embedded"  # models',
+        'datasets: list[str] = ["refscenes"]  # all',
+        "limit: int = 5  # all",
+    ]
 
 
 def test_every_exercise_stands_in_its_notebook():
