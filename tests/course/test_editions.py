@@ -47,7 +47,8 @@ def test_solutions_are_taken_out_whole():
 
 
 def test_students_get_the_parameters_of_the_teacher_s_run():
-    text = 'profile: str = "embedded"  # models\ndatasets: list[str] = []  # all\nlimit: int = 0  # all'
+    text = 'profile: str = "embedded"  # models\n'
+    text += "datasets: list[str] = []  # all\nlimit: int = 0  # all"
     cell = new_code_cell(text, metadata={"tags": ["parameters"]})
     values = {"datasets": ["refscenes"], "limit": 5, "store": "/x", "recipe": "released"}
     student = with_parameters(new_notebook(cells=[cell]), values)
