@@ -21,7 +21,9 @@ _TEMPLATE = """\
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_css -%}<style>STYLE</style>{%- endblock -%}
+{%- block html_head_css -%}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>STYLE</style>{%- endblock -%}
 {%- block footer_js -%}<script>SCRIPT</script>{%- endblock -%}
 """
 _REVEAL = re.compile(r'<link [^>]*href="[^"]*/dist/[^"]*"[^>]*>')

@@ -157,7 +157,7 @@ def test_slides_turn_without_a_network(browser, tmp_path):
     assert browser.text("nav.turn span") == "3 / 3"
     assert browser.requests() <= {"file:", "data:"} and not browser.errors()
     browser.open(tmp_path / "s.html", width=390)
-    assert browser.fits()
+    assert browser.fits() and browser.run("return innerWidth") == 390
 
 
 def test_what_exists_is_not_overwritten(tmp_path):
