@@ -56,7 +56,7 @@ def exercises() -> dict[str, Exercise]:
     return found
 
 
-def check(number: str, names: Mapping[str, Any]) -> Verdict:
+def check(number: str, names: Mapping[str, Any]) -> Verdict | None:
     """The verdict on an exercise: ``check("4.2", globals())``.
 
     nbgrader takes an answer that is not right as a failed test; elsewhere nothing is raised, so
@@ -73,6 +73,7 @@ def check(number: str, names: Mapping[str, Any]) -> Verdict:
     verdict = verdict_on(number, names)
     if os.environ.get("NBGRADER_EXECUTION"):
         assert verdict.state == RIGHT, str(verdict)
+        return None  # nbgrader would read a value as a number of points
     return verdict
 
 
