@@ -10,10 +10,13 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 
 .DEFAULT_GOAL := tables
 .DELETE_ON_ERROR:
-.PHONY: tables test lint format lab clean help
+.PHONY: tables quick test lint format lab clean help
 
 tables: $(STAMP)  ## run notebooks 00 to 07 and write runs/embedded/ (options: ARGS="--limit 5")
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
+
+quick: $(STAMP)  ## a first result: the same on five images per split, in runs/quick
+	@$(VENV)/bin/python -m tasnb run --limit 5 --out runs/quick -p images 2 -p rounds 1 $(ARGS)
 
 test: $(STAMP)  ## run the tests in two processes (only the quick ones: ARGS="-m 'not slow and not real_size'")
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tasnb import __version__
-from tasnb.cli import commands, reruns
+from tasnb.cli import commands, course, reruns
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import InputError
 
@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(call=commands.run)
 
     reruns.declare(command, _add_choices)
+    course.declare(command, _add_choices)
 
     segment = command(
         "segment", "segment the object that an expression refers to", _SEGMENT, _SEGMENT_EXAMPLES

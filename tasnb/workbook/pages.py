@@ -41,9 +41,10 @@ _TAG = re.compile(r"\\tag\{([^{}]*)\}")
 
 def write_html(notebook: Any, path: Path, title: str) -> None:
     """Writes an executed notebook (an nbformat node) as an HTML page, including its code."""
-    exporter = _exporter()(raw_template=_TEMPLATE)
-    page, _ = exporter.from_notebook_node(
-        _without_bars(without_widgets(notebook)), {"metadata": {"name": title}}
+    from nbconvert.exporters import HTMLExporter
+
+    page, _ = exporter(HTMLExporter)(raw_template=_TEMPLATE).from_notebook_node(
+        without_bars(without_widgets(notebook)), {"metadata": {"name": title}}
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -72,10 +73,9 @@ def to_mathml(tex: str, display: bool = False) -> str:
 
 
 @cache
-def _exporter() -> type:
-    """nbconvert's HTML exporter with formulas as MathML; created late, since importing is slow."""
+def exporter(base: type) -> type:
+    """An HTML exporter of nbconvert with formulas as MathML; libraries are imported late."""
     from jinja2 import pass_context
-    from nbconvert.exporters import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
@@ -88,7 +88,7 @@ def _exporter() -> type:
         def latex_environment(self, name: str, body: str) -> str:
             return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
 
-    class Exporter(HTMLExporter):
+    class Exporter(base):
         @pass_context
         def markdown2html(self, context: Any, source: str) -> str:
             attachments = context.get("cell", {}).get("attachments", {})
@@ -119,7 +119,7 @@ def without_widgets(notebook: Any) -> Any:
     return notebook
 
 
-def _without_bars(notebook: Any) -> Any:
+def without_bars(notebook: Any) -> Any:
     """Removes progress bars from the notebook (in place), which are just clutter on a page."""
     for cell in notebook.cells:
         kept = []

@@ -28,6 +28,8 @@ from tasnb.workbook.parameters import CHANGES, settings_of
 from tasnb.workbook.spare import RUN
 
 _PLAIN = (str, int, float, bool, list, dict, type(None))
+COURSE = "course.json"
+"""A file next to the folder of a course's notebooks and its store, which these notebooks use."""
 _LONGEST = 100  # characters of a scratch folder's name
 
 
@@ -56,6 +58,8 @@ def start(names: Mapping[str, Any]) -> Pipeline:
     if by_hand:
         named = parameters.get("out") or parameters.get(CHANGES, {}).get("out")
         settings = settings.model_copy(update={"out": _place(settings, bool(named))})
+        if not parameters.get("store") and (Path.cwd().parent / COURSE).is_file():
+            settings = settings.model_copy(update={"store": Path.cwd().parent / "store"})
     # JupyterLab would render an expression with two dollar signs as a formula.
     pd.set_option("display.html.use_mathjax", False, "styler.html.mathjax", False)
     print(f"tasnb {__version__}, profile {settings.profile}, recipe {settings.recipe}")

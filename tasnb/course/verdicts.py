@@ -1,0 +1,51 @@
+"""What a check says about an answer: right, not yet with a hint, or what is still to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+RIGHT, WRONG, TODO = "right", "not yet", "to do"
+_COLOURS = {RIGHT: "#2e7d32", WRONG: "#c77700", TODO: "#5f6b7a"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A check's answer, which a notebook shows below the exercise.
+
+    Attributes:
+        exercise: number of the exercise, such as "4.2".
+        state: `RIGHT`, `WRONG` or `TODO`.
+        text: why it is right, a hint, or what is to be done.
+    """
+
+    exercise: str
+    state: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"Exercise {self.exercise}, {self.state}: {self.text}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        colour = _COLOURS[self.state]
+        title = f"Exercise {escape(self.exercise)}, {self.state}:"
+        return (
+            f'<div style="border-left: 4px solid {colour}; padding: .4em .8em">'
+            f'<b style="color: {colour}">{title}</b> {escape(self.text)}</div>'
+        )
+
+
+class Hint(Exception):
+    """Raised by a check if the answer is wrong; the message is the hint."""
+
+
+class NotDone(Hint):
+    """Raised by a check if a part of the answer is still missing."""
+
+
+def expect(condition: bool, hint: str) -> None:
+    """Raises a `Hint` unless the condition holds."""
+    if not condition:
+        raise Hint(hint)
