@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pandas as pd
 
 from tasnb.datasets.images import image_key, load_image
 from tasnb.datasets.splits import Split
-from tasnb.models.devices import entry_points, wait
+from tasnb.models.devices import entry_points, forget_peak, peak_mb, wait
 from tasnb.settings import Settings
 
 OTHER = "everything else"
@@ -153,22 +153,6 @@ def _cold_run(settings: Settings, split: Split, encoder: str, launched: float) -
         again = time.perf_counter() - began
     later, seconds = peak_mb(), dict(clocks.seconds)
     return ColdRun(len(split.images), start, load, seconds, again, max(highest, later), later)
-
-
-def peak_mb() -> float:
-    """Peak memory of this process in MB, since it started or since ``forget_peak``.
-
-    Not ``ru_maxrss``, which on Linux is inherited from the parent process.
-    """
-    with open("/proc/self/status") as status:
-        line = next(line for line in status if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1e3
-
-
-def forget_peak() -> None:
-    """Resets the peak that ``peak_mb`` reports."""
-    with suppress(OSError):  # not supported or not permitted by this kernel
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 @contextmanager

@@ -55,7 +55,11 @@ examples:
 
 _DOCTOR = """\
 Checks packages, memory, models and data, and prints one line for each: ok, note (works, but not as
-well as it could) or missing. The exit status is 0 only if the profile can run."""
+well as it could) or missing. The exit status is 0 only if the profile can run.
+
+With --prove, every model of lite or paper that has been downloaded is loaded and asked a question
+to which the answer is published, and the exit status is 0 only if all models that were asked agree.
+This downloads two to four small pictures."""
 
 
 _BENCH = """\
@@ -193,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="where to look for data and checkpoints (default: data/)",
     )
+    add("--prove", action="store_true", help="compare the models' answers with published ones")
+    add("--json", action="store_true", help="with --prove: print a JSON document")
     doctor.set_defaults(call=commands.doctor)
 
     bench = command("bench", "measure what the order of work and the store save", _BENCH)

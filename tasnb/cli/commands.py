@@ -235,6 +235,12 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     data = str(Path(arguments.data).expanduser().absolute()) if arguments.data else ""
     settings = make_settings(arguments.profile, data=data)
+    if arguments.prove:
+        from tasnb.cli.proof import prove
+
+        return prove(settings, as_json=arguments.json)
+    if arguments.json:
+        raise InputError("--json is for --prove: add --prove, or leave out --json")
     missing = 0
     for finding in examine(settings):
         print(line(finding, 34), flush=True)

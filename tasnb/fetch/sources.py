@@ -130,6 +130,10 @@ class Hub(_Record):
                 lacking += [shard for shard in self._shards(names[index]) if shard not in names]
         return lacking
 
+    def files(self, to: Path) -> list[Path]:
+        """The files that libraries load, as links to their content in the cache."""
+        return sorted(self._names(to).values())
+
     def _names(self, to: Path) -> dict[str, Path]:
         """The files of the snapshot that libraries load: the one that the branch points to."""
         folder = self.where(to)

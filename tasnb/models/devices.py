@@ -9,6 +9,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -145,6 +146,22 @@ def free() -> None:
         torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # only in glibc, which keeps freed memory
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_mb() -> float:
+    """Peak memory of this process in MB, since it started or since ``forget_peak``.
+
+    Not ``ru_maxrss``, which on Linux is inherited from the parent process.
+    """
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1e3
+
+
+def forget_peak() -> None:
+    """Resets the peak that ``peak_mb`` reports."""
+    with suppress(OSError):  # not supported or not permitted by this kernel
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 class Lazy(Sequence[Item]):

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from tasnb.drawing.titles import title
 from tasnb.profiles import title as dataset_title
+from tasnb.proof.record import sentence as proof_sentence
 from tasnb.settings import ROOT, Settings
 from tasnb.workbook import headline, html, records
 
@@ -57,8 +58,10 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed.items())
     name = ", ".join(filter(None, [settings.profile, _other_recipe(settings), changed]))
     main = headline.headline(out)
+    proven = proof_sentence(settings, record["versions"])
     content = (
         "<h1>TAS: zero-shot referring image segmentation</h1>"
+        + (f'<p class="about">{escape(proven)}</p>' if proven else "")
         + f'<p class="about">{escape(_ran(settings))}</p>'
         + (f'<p class="headline">{escape(main)}</p>' if main else "")
         + _about(settings, record)

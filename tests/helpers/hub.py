@@ -52,6 +52,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
         "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     ),
     "xinlongwang/FreeSOLO": ("FreeSOLO_R101_30k_pl.pth",),
+    "hf-internal-testing/blip-test-image": (".gitattributes", "demo.jpg"),
+    "ybelkada/segment-anything": (".gitattributes", "README.md", "assets/car.png"),
 }  # fmt: skip
 """Repository -> what is on its main branch. GIT's safetensors, of refs/pr/1, are not."""
 

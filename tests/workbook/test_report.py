@@ -156,3 +156,10 @@ def test_index_of_an_empty_run(out):
     page = page_of(out)
     assert page.find(id="notebooks").text.count("No notebooks have been run.") == 1
     assert not page.select("section") and not page.select(".headline")
+
+
+def test_a_real_profile_says_first_whether_it_was_proven(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = page_of(out, profile="lite").find("h1").find_next("p").get_text()
+    assert first.startswith("The models were never proven on this machine; python -m tasnb doctor ")
+    assert "proven" not in page_of(out).get_text()
