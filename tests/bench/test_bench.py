@@ -284,8 +284,8 @@ def test_the_command_prints_and_writes_its_table(monkeypatch, tmp_path: Path, ca
     ("arguments", "message"),
     [
         (["--images", "two"], "--images 'two': should be a whole number\n"),
-        (["--images", "0"], "--images 0: should be from 1 to 42"),
-        (["--images", "5000"], "--images 5000: should be from 1 to 42"),
+        (["--images", "0"], "--images 0: should be from 1 to 80"),
+        (["--images", "5000"], "--images 5000: should be from 1 to 80"),
         (["--profile", "papers"], "unknown profile 'papers'"),
         (["--out", "x.txt"], "--out x.txt: the file name should end in .csv or .md"),
         (["--out", "file/x.csv"], "cannot write"),
@@ -302,7 +302,7 @@ def test_bad_input(tmp_path: Path, monkeypatch, capsys, arguments, message) -> N
 
 
 def test_too_many_images_are_an_input_error(settings) -> None:
-    with pytest.raises(InputError, match="should be from 1 to 42"):
+    with pytest.raises(InputError, match="should be from 1 to 80"):
         bench.drawn(settings, 43)
 
 
