@@ -303,7 +303,7 @@ def test_bad_input(tmp_path: Path, monkeypatch, capsys, arguments, message) -> N
 
 def test_too_many_images_are_an_input_error(settings) -> None:
     with pytest.raises(InputError, match="should be from 1 to 80"):
-        bench.drawn(settings, 43)
+        bench.drawn(settings, 81)
 
 
 @pytest.mark.slow

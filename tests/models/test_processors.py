@@ -29,6 +29,13 @@ def processor(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Any:
     return load_processor(str(folder))
 
 
+def side(processor: Any) -> int:
+    """Pixels of a side of what a model sees."""
+    whole = processor.image_processor
+    crops = getattr(whole, "do_center_crop", False)
+    return (whole.crop_size if crops else whole.size)["height"]
+
+
 def levels(processor: Any, image: np.ndarray) -> np.ndarray:
     """What a model sees of an image before normalisation: (S, S, 3), 0 to 255."""
     whole = processor.image_processor
@@ -39,7 +46,7 @@ def levels(processor: Any, image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", [(60, 60), (200, 200), (84, 84), (7, 7)])
 def test_pixels_are_those_of_pil(processor: Any, size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = Image.fromarray(image).resize((84, 84), Image.Resampling.BICUBIC)
+    expected = Image.fromarray(image).resize((side(processor),) * 2, Image.Resampling.BICUBIC)
     np.testing.assert_allclose(levels(processor, image), np.asarray(expected), atol=1e-3)
 
 
@@ -49,14 +56,16 @@ def test_an_image_may_be_of_any_height(processor: Any) -> None:
         red = np.zeros((n, n, 3), np.uint8)
         red[..., 0] = 255
         seen = levels(processor, red)
-        np.testing.assert_allclose(seen, np.broadcast_to([255, 0, 0], (84, 84, 3)), atol=1e-3)
+        np.testing.assert_allclose(seen, np.broadcast_to([255, 0, 0], seen.shape), atol=1e-3)
+        assert seen.shape == (side(processor), side(processor), 3)
 
 
 @pytest.mark.parametrize("size", [(1, 6), (6, 1), (3, 4), (4, 3), (3, 90)])
 def test_rows_are_rows_and_columns_columns(size: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = Image.fromarray(image).resize((84, 84), Image.Resampling.BICUBIC)
-    found = levels(load_processor(str(CHECKPOINTS / "blip2")), image)
+    processor = load_processor(str(CHECKPOINTS / "blip2"))
+    expected = Image.fromarray(image).resize((side(processor),) * 2, Image.Resampling.BICUBIC)
+    found = levels(processor, image)
     np.testing.assert_allclose(found, np.asarray(expected), atol=1e-3)
 
 
@@ -64,7 +73,7 @@ def test_a_batch_of_different_sizes(processor: Any) -> None:
     rng = np.random.default_rng(2)
     images = [rng.integers(0, 256, (n, n, 3), dtype=np.uint8) for n in (1, 3, 4, 50)]
     whole = pixels_of(processor, images)
-    assert whole.shape == (4, 3, 84, 84)
+    assert whole.shape == (4, 3, side(processor), side(processor))
     for image, pixels in zip(images, whole, strict=True):
         assert (pixels_of(processor, [image])[0] == pixels).all()
 
