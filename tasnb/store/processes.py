@@ -54,16 +54,15 @@ class Processes:
         if workers < 2 or saved < STARTING or _has_gpu():
             yield from serial(stage, work, left)
             return
-        pool = joblib.Parallel(
-            workers, return_as="generator_unordered", batch_size=1, pre_dispatch="all"
-        )
+        options = {"return_as": "generator_unordered", "batch_size": 1, "pre_dispatch": "all"}
         try:
             with (
                 handed_over(stage, work) as handed,
                 joblib.parallel_config("loky", inner_max_num_threads=1),
             ):
                 tasks = (joblib.delayed(_compute)(keys, handed, probe) for keys in left)
-                with _quietly_closing(pool(tasks)) as finished:
+                results = joblib.Parallel(workers, **options)(tasks)
+                with _quietly_closing(results) as finished:
                     for keys, kind, text, counted in finished:
                         if kind == "input":
                             raise InputError(text)
