@@ -188,19 +188,14 @@ def hybridgl_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
     features, inside, outside = np.split(vectors, [-2 * places, -places], axis=1)
     features, scale = _unit(features), scale_of(pipeline, encoder)
     masks = pipeline.refined(split.images)
-    rows_of = rows.groupby("image").indices
     map_of = dict(zip(split.images, maps, strict=True))
-    first = np.searchsorted(table.pairs["sentence"], np.arange(len(sentences)))
     found = np.zeros(len(table.pairs))
-    for image, group in sentences.groupby("image", sort=False):
-        if image not in rows_of:
-            continue
-        mine = rows_of[image]
+    for image, group, mine, pairs in table.by_image(rows):
         where = places_of(masks.iloc[mine])
-        for number in group.index:
+        for number, own_pairs in zip(group.index, pairs, strict=True):
             relation, position = read["relation"].iloc[number], read["position"].iloc[number]
             other = others[number]
-            found[first[number] + np.arange(len(mine))] = guided(
+            found[own_pairs] = guided(
                 softmax(scale * features[mine] @ own[number]),
                 None if other is None else softmax(scale * features[mine] @ other),
                 heat_map(map_of[image] @ nouns[number], position),

@@ -260,13 +260,8 @@ def relation_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
     vectors = pipeline.text_embeddings([*texts, *sentences["sentence"]], encoder)
     _, crops = pipeline.mask_embeddings(split.images, encoder)
     scale, masks = scale_of(pipeline, encoder), pipeline.refined(split.images)
-    rows_of = masks.groupby("image").indices
-    first = np.searchsorted(table.pairs["sentence"], np.arange(len(sentences)))
     found = np.zeros(len(table.pairs))
-    for image, group in sentences.groupby("image", sort=False):
-        if image not in rows_of:
-            continue
-        rows = rows_of[image]
+    for _, group, rows, pairs in table.by_image(masks):
         places, known = places_of(masks.iloc[rows]), {}
 
         def likely(text: str, rows=rows, known=known) -> Floats:
@@ -275,8 +270,8 @@ def relation_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
                 known[text] = softmax(scale * cosines.astype(float))
             return known[text]
 
-        for number, sentence in zip(group.index, group["sentence"], strict=True):
+        for number, sentence, own_pairs in zip(group.index, group["sentence"], pairs, strict=True):
             entity, whole = entities[number], likely(sentence)
             own = 1.0 if entity is None else execute(entity, likely, places.compare)
-            found[first[number] + np.arange(len(rows))] = whole * own
+            found[own_pairs] = whole * own
     return found

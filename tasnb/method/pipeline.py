@@ -156,16 +156,11 @@ class Pipeline(Stages):
         if settings.negative_rule == "masks":
             prompts |= set(map(language.prompted, said))
         vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts], encoder)
-        rows_of = masks.groupby("image").indices
         pairs = table.pairs
-        first = np.searchsorted(pairs["sentence"], np.arange(len(sentences)))  # its first pair
         names = "VPN" + "C" * bool(settings.coherence) + "G" * bool(placing)
         found = {name: np.zeros(len(pairs)) for name in names}
         caption = np.full(len(pairs), "", object)
-        for image, group in sentences.groupby("image", sort=False):
-            rows = rows_of.get(image, np.zeros(0, int))
-            if not len(rows):
-                continue
+        for _, group, rows, where in scores.ScoreTable(sentences, pairs).by_image(masks):
             seen = [view[rows] for view in views]
             shown = Shown(settings, masks.iloc[rows], seen, said[rows], vectors)
             asked = shown.expressions(group["sentence"], subjects)
@@ -174,7 +169,6 @@ class Pipeline(Stages):
                 own["C"] = settings.coherence * asked @ maps[rows].T
             if placing:
                 own["G"] = shown.placed(placing, group["sentence"], own["V"])
-            where = first[group.index][:, None] + np.arange(len(rows))  # (sentences, masks)
             for name, values in own.items():
                 found[name][where] = values
             caption[where] = said[rows]

@@ -8,6 +8,7 @@ given as arrays of unit vectors, so everything here is array arithmetic and need
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -133,6 +134,25 @@ class ScoreTable:
         """
         check_whole("sentence", sentence, 0, len(self.sentences) - 1)
         return self.sentences.iloc[sentence], self.pairs[self.pairs["sentence"] == sentence]
+
+    def by_image(
+        self, masks: pd.DataFrame
+    ) -> Iterator[tuple[str, pd.DataFrame, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """The sentences of one image at a time; images without masks are left out.
+
+        Args:
+            masks: One row per mask, with the column image; in each image in the order of the pairs.
+
+        Yields:
+            The image, its sentences, the rows of its masks (M,), and the rows of the pairs of both,
+            (S, M).
+        """
+        rows_of = masks.groupby("image").indices
+        first = np.searchsorted(self.pairs["sentence"], np.arange(len(self.sentences)))
+        for image, group in self.sentences.groupby("image", sort=False):
+            if image in rows_of:
+                rows = rows_of[image]
+                yield str(image), group, rows, first[group.index][:, None] + np.arange(len(rows))
 
     @cached_property
     def _rank(self) -> npt.NDArray[np.int64]:
