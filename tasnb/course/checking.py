@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from tasnb.course.verdicts import RIGHT, TODO, WRONG, Hint, NotDone, Verdict
+from tasnb.course.verdicts import RIGHT, TODO, WRONG, Hint, NotDone, Verdict, expect
 from tasnb.method.pipeline import Pipeline
 from tasnb.settings import InputError, unknown
 from tasnb.workbook.start import start
@@ -113,6 +113,28 @@ def call(function: Any, *arguments: Any) -> Any:
     if value is None or value is ...:
         raise NotDone("The function returns nothing yet.")
     return value
+
+
+def expect_same(
+    function: Any,
+    truth: Callable[[str, str], bool],
+    examples: Iterable[tuple[str, str, str]],
+    data: Iterable[tuple[str, str]],
+) -> None:
+    """Holds a student's function of two words against the truth, first on examples with hints.
+
+    Args:
+        function: Returns something true or false.
+        truth: What it should return.
+        examples: Both words, and the hint if the function is wrong about them.
+        data: Both words, from the run.
+    """
+    for one, other, hint in examples:
+        same = bool(call(function, one, other)) == truth(one, other)
+        expect(same, f"{hint} Try {one!r}, {other!r}.")
+    for one, other in data:
+        same = bool(call(function, one, other)) == truth(one, other)
+        expect(same, f"Right on the examples, but not for {one!r} and {other!r}.")
 
 
 def _pipeline(names: Mapping[str, Any]) -> Pipeline:
