@@ -72,7 +72,7 @@ def test_what_is_no_variant_is_not_timed_twice() -> None:
 
 def test_how_many_images_are_timed() -> None:
     settings = make_settings()
-    assert speed.images_to_time(settings, 0) == settings.timed_images == 12
+    assert speed.images_to_time(settings, 0) == settings.timed_images == 8
     assert speed.images_to_time(settings, 3) == 3
     there = len(Pipeline(settings).split("refscenes", "val").images)
     assert speed.images_to_time(settings.model_copy(update={"limit": 2}), 10**6) == there - 1

@@ -232,7 +232,9 @@ def main() -> None:
         x = (x - sam.pixel_mean) / sam.pixel_std
         for k, i in enumerate(batch):
             x[k, :, heights[i] :] = 0  # SAM pads after normalising
-        embeddings = sam.image_encoder(x)
+        with torch.autocast("cpu", torch.bfloat16):  # a third faster where the CPU has it
+            embeddings = sam.image_encoder(x)
+        embeddings = embeddings.float()
         everywhere = dense(embeddings, torch.from_numpy(reduced(label)).int())
         total, logged = everywhere, (0.0, 0.0, 0.0)
         if not alone:
