@@ -181,8 +181,10 @@ def prompted(
     """
     points, numbers = prompts(label, rng)
     logits, predicted = decode(sam, embedding, torch.from_numpy(points))
-    small = torch.from_numpy(reduced(label))
-    target = (small[None] == torch.from_numpy(numbers)[:, None, None]).float()
+    alone = torch.from_numpy(label)[None] == torch.from_numpy(numbers)[:, None, None]
+    # The share of each cell that the object covers. A label sampled from the cell would be off by
+    # half a pixel: at best, six points of IoU less for objects under 3 % of the scene.
+    target = F.avg_pool2d(alone.float(), CONFIG["patch_size"] // FINE)
     loss, iou = losses(logits, target)
     best = loss.argmin(1, keepdim=True)
     least, error = loss.gather(1, best).mean(), (predicted - iou).abs().mean()
