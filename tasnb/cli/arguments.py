@@ -106,7 +106,7 @@ def _add_choices(add: Callable[..., object], out: str, notebooks: str) -> None:
     add("--notebooks", type=_names, metavar="01,05", default=[], help=what)
     add("--out", metavar="DIR", help=out)
     add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
-    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
+    add("--limit", metavar="N", help="only N images of each split (default: all)")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,10 +86,9 @@ def _ran(settings: Settings) -> str:
     """What was run, in a line."""
     datasets = ", ".join(dataset_title(dataset) for dataset in settings.datasets)
     splits = ", ".join(settings.splits) or "all splits"
-    images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
     return (
         f"Profile {settings.profile}, recipe {settings.recipe}. "
-        f"Data: {datasets} ({splits}, {images})."
+        f"Data: {datasets} ({splits}, {settings.images_used})."
     )
 
 
