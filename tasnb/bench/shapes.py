@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +35,7 @@ class Pass(NamedTuple):
     Attributes:
         flop: Floating-point operations.
         read: Bytes of weights that it reads.
-        peak: Bytes of its inputs, intermediate results and outputs that are in memory together.
+        peak: Bytes of intermediate results and outputs that are in memory together.
         half: Whether it computes in 16 bits.
     """
 
@@ -67,10 +67,15 @@ class Cost(NamedTuple):
 
 
 class _Peak(TorchDispatchMode):
-    """Follows the bytes of all tensors that are made inside it and still referred to."""
+    """Follows the bytes of all tensors that are made inside it and still referred to.
 
-    def __init__(self) -> None:
+    Args:
+        apart: Tensors that do not count, nor do views of them.
+    """
+
+    def __init__(self, apart: Iterable[Tensor] = ()) -> None:
         super().__init__()
+        self._apart = {tensor.untyped_storage()._cdata for tensor in apart}
         self.now = self.most = 0.0
         self._users: Counter[int] = Counter()
 
@@ -84,6 +89,8 @@ class _Peak(TorchDispatchMode):
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
+        if key in self._apart:
+            return
         if not self._users[key]:
             self.now += size
             self.most = max(self.most, self.now)
@@ -98,9 +105,10 @@ class _Peak(TorchDispatchMode):
 
 def one_pass(model: nn.Module, call: Callable[[], object]) -> Pass:
     """Counts a pass of a model, all of whose weights are read."""
-    with torch.inference_mode(), _Peak() as peak, FlopCounterMode(display=False) as counter:
-        call()
     weights = list(model.parameters())
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), _Peak(weights) as peak, counter:
+        call()
     half = all(w.element_size() == 2 for w in weights)
     return Pass(counter.get_total_flops(), _bytes(model), peak.most, half)
 

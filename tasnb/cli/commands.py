@@ -256,6 +256,14 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
+    if arguments.reckon:
+        from tasnb.bench import reckon
+
+        if arguments.out:
+            raise InputError(f"--reckon only prints: leave out --out {arguments.out}")
+        print(reckon.report(arguments.profile))
+        return 0
+
     from tasnb.bench import report
 
     same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
