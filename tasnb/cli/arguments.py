@@ -109,7 +109,8 @@ def _add_choices(add: Callable[..., object], out: str, notebooks: str) -> None:
     add("--notebooks", type=_names, metavar="01,05", default=[], help=what)
     add("--out", metavar="DIR", help=out)
     add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
-    add("--limit", metavar="N", help="only N images of each split (default: all)")
+    limit = "only N images of each split; photographs are drawn at random (default: all)"
+    add("--limit", metavar="N", help=limit)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -71,9 +71,10 @@ def paper_check(settings: Settings) -> str:
     unknown = int((first["verdict"] == "not in the paper").sum())
     are = "result is" if unknown == 1 else "results are"
     apart = f"; {unknown} {are} not in the paper and left out" if unknown else ""
+    others = "" if settings.profile == "paper" else ", which used other models"
     return (
-        f"Check against the paper, on {settings.images_used}: the paper's number lies within the "
-        f"95 % interval of ours {' and '.join(parts)}{apart}."
+        f"Check against the paper{others}, on {settings.images_used}: the paper's number lies "
+        f"within the 95 % interval of ours {' and '.join(parts)}{apart}."
     )
 
 

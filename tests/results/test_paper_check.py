@@ -112,6 +112,8 @@ def test_one_sentence(tmp_path: Path) -> None:
     )
     whole = headline.paper_check(make_settings("paper", out=str(tmp_path)))
     assert whole.startswith("Check against the paper, on all images: ")
+    small = headline.paper_check(make_settings("lite", out=str(tmp_path)))
+    assert small.startswith("Check against the paper, which used other models, on all images: ")
 
 
 # --- The whole path, from the command to the report
