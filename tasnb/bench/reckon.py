@@ -44,7 +44,8 @@ MACHINES = {
 GPU, CPU = MACHINES["A100"], MACHINES["laptop CPU"]  # for memory, which is alike on all GPUs
 SHARE = 0.35
 """Assumed share of these rates. SAM ViT-H took 0.45 s for one point on an RTX 3090 (README of
-FastSAM), which is 0.37 of its rate in 32 bits."""
+FastSAM), which is 0.37 of its rate in 32 bits. An A100 does better: 0.36 s for an image of a batch
+(segment-anything-fast), where 0.91 s are reckoned."""
 
 MASKS = 15  # per image, as the paper's SAM leaves after the refinement
 OTHER_MASKS = 30  # of the other proposal network, unrefined
@@ -222,7 +223,7 @@ def report(profile: str) -> str:
         f"{_memory(settings)} Assumed: {SHARE:g} of the operations and bytes per second in the "
         f"data sheets; {MASKS} masks per image; captions of {shapes.WORDS} tokens, {beams}; "
         f"batches of {settings.batch_size}. The laptop has 4 cores with AVX2 at 3 GHz. Left out: "
-        "reading, blurring and encoding masks, and storing. With these, the paper took 1.88 s for "
+        "reading, blurring and encoding masks, and storing. With these, the paper's took 1.88 s for "
         "CLIP-only and 3.63 s for TAS on an RTX 3090 (section 4.5).",
     ]
     if unknown := _unknown(settings):

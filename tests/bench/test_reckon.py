@@ -10,7 +10,7 @@ from tasnb.__main__ import main
 from tasnb.bench import reckon, shapes
 from tasnb.bench.shapes import Cost, Pass
 from tasnb.fetch.sources import load_sources
-from tasnb.settings import InputError, make_settings
+from tasnb.settings import ROOT, InputError, make_settings
 
 SLOW = pytest.mark.slow
 BLIP2 = "blip2:Salesforce/blip2-opt-2.7b"
@@ -148,6 +148,27 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     names = [line.split(" | ")[0].strip("| ") for line in tables]
     assert names[2] == "mask proposals (vit_b)" and "TAS" in names and "PhraseCut" in names
     assert "?" not in said and "nan" not in said.lower()
+    assert in_readme("lite") and all(row in rows(tables) for row in in_readme("lite"))
+
+
+def rows(lines: list[str]) -> list[list[str]]:
+    """The numbers in each row of a table in Markdown."""
+    cells = ([cell.strip() for cell in line.strip("| ").split("|")[1:]] for line in lines)
+    return [[cell for cell in some if cell] for some in cells]
+
+
+def in_readme(profile: str) -> list[list[str]]:
+    """The rows of README's table of a profile."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    head = f"| {profile}, seconds per image |"
+    lines = (head + text.partition(head)[2]).partition("\n\n")[0].splitlines()
+    return rows(lines[2:])
+
+
+@pytest.mark.slow
+def test_readme_has_the_numbers_of_the_profile_paper() -> None:
+    said = rows([line for line in reckon.report("paper").splitlines() if line.startswith("|")])
+    assert len(in_readme("paper")) == 5 and all(row in said for row in in_readme("paper"))
 
 
 def test_the_embedded_profile_is_measured_instead(capsys: pytest.CaptureFixture[str]) -> None:
