@@ -7,7 +7,7 @@ takes longer. Reading pictures, blurring, run-length encoding and storing are le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from tasnb.baselines.scoring import METHODS
@@ -223,8 +223,8 @@ def report(profile: str) -> str:
         f"{_memory(settings)} Assumed: {SHARE:g} of the operations and bytes per second in the "
         f"data sheets; {MASKS} masks per image; captions of {shapes.WORDS} tokens, {beams}; "
         f"batches of {settings.batch_size}. The laptop has 4 cores with AVX2 at 3 GHz. Left out: "
-        "reading, blurring and encoding masks, and storing. With these, the paper's took 1.88 s for "
-        "CLIP-only and 3.63 s for TAS on an RTX 3090 (section 4.5).",
+        "reading, blurring and encoding masks, and storing. With these, the paper's models took "
+        "1.88 s for CLIP-only and 3.63 s for TAS on an RTX 3090 (section 4.5).",
     ]
     if unknown := _unknown(settings):
         lines.append(f"Not reckoned, since their sizes are not known here: {', '.join(unknown)}.")
@@ -248,7 +248,7 @@ def _seconds(settings: Settings) -> Iterator[list[str]]:
     parts = [(f"{stage.name} ({short(stage.model)})", [stage]) for stage in found]
     parts += [("CLIP-only", [s for s in found if s.name in CLIP_ONLY]), ("TAS", found)]
     for name, some in parts:
-        memory = (max(stage.memory(machine) for stage in some) for machine in (GPU, CPU))
+        memory = (_most(stage.memory(machine) for stage in some) for machine in (GPU, CPU))
         each = (sum(stage.seconds(machine) for stage in some) for machine in MACHINES.values())
         yield [name, *map(_two, memory), *map(_two, each)]
 
@@ -278,6 +278,12 @@ def _memory(settings: Settings) -> str:
 def _unknown(settings: Settings) -> list[str]:
     found = [stage for column in COLUMNS for stage in everything(settings, *column)]
     return list(dict.fromkeys(stage.model for stage in found if not stage.cost))
+
+
+def _most(values: Iterable[float]) -> float:
+    """The largest value; NaN if any is."""
+    found = list(values)
+    return max(found) if all(value == value for value in found) else NAN
 
 
 def _two(value: float) -> str:

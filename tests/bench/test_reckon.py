@@ -114,6 +114,11 @@ def test_models_whose_sizes_are_not_known() -> None:
     assert shapes.crops("open_clip:embedded/clip-vit", 1) is None
     assert shapes.parsing("en_core_web_sm") is None
     assert reckon._two(float("nan")) == "?"
+    unknown = make_settings("lite", proposal_network="hf:facebook/sam2.1-hiera-tiny")
+    found = {row[0]: row[1:] for row in reckon._seconds(unknown)}
+    assert set(found["mask proposals (facebook-sam2.1-hiera-tiny)"]) == set(found["TAS"]) == {"?"}
+    assert "?" not in found["captions of the masks (microsoft-git-base-coco)"]
+    assert reckon._unknown(unknown) == ["hf:facebook/sam2.1-hiera-tiny"]
     assert [reckon._two(x) for x in (0.001, 0.123, 4.56, 12.3, 1234)] == [
         "under 0.01", "0.12", "4.6", "12", "1200"
     ]  # fmt: skip
