@@ -257,12 +257,12 @@ def _hours(settings: Settings) -> Iterator[list[str]]:
     machines, datasets = MACHINES.values(), settings.datasets
     for dataset in datasets:
         yield [title(dataset), *(_two(hours(settings, one, dataset)) for one in machines)]
+    count, found = settings.timed_images, _typical(settings)
+    timed = [count * ROUNDS * sum(s.seconds(one) for s in found) / 3600 for one in machines]
+    yield [f"notebook 07, which times {count} images", *map(_two, timed)]
     for name, limit in (("all", None), (f"all, `--limit {FEW}`", FEW)):
         sums = (sum(hours(settings, one, d, limit) for d in datasets) for one in machines)
-        yield [name, *map(_two, sums)]
-    count, found = settings.timed_images, _typical(settings)
-    times = (count * ROUNDS * sum(s.seconds(one) for s in found) / 3600 for one in machines)
-    yield [f"notebook 07, {count} images", *map(_two, times)]
+        yield [name, *(_two(one + also) for one, also in zip(sums, timed, strict=True))]
 
 
 def _memory(settings: Settings) -> str:

@@ -67,7 +67,7 @@ Measures how much time the order of work, the store and the arithmetic save, and
 Every number is a comparison within one run: do not compare seconds between machines.
 
 With --reckon, nothing is measured. The time and memory of the profile lite or paper on common GPUs
-are reckoned from the shapes of its networks, which takes a minute and no download."""
+are reckoned from the shapes of its networks, which takes under a minute and no download."""
 
 _EXPLORE = """\
 Starts the explorer on this computer and opens it in a browser: a picture with all its masks and
