@@ -90,6 +90,7 @@ DATASETS: dict[str, Dataset] = {
 _PHOTOGRAPHS = {
     "datasets": ("refcoco", "refcoco+", "refcocog", "phrasecut"),
     "areas_of": None,  # 2,000 and 800 pixels whatever the image's size
+    "sample": "random",  # of the images, if their number is limited
 }
 
 PROFILES: dict[str, dict[str, Any]] = {

@@ -95,7 +95,10 @@ class Settings(BaseModel):
     recipe: str = "published"
     datasets: Names  # by default the profile's; names, or folders in the REFER layout
     splits: Names = ()  # empty: all that the paper reports
-    limit: Count | None = None  # only the first images of each split; None (or 0): all
+    limit: Count | None = None  # only so many images of each split; None (or 0): all
+    # Which ones. Real splits are in the order of a file, so that its first images need not be
+    # typical; a larger limit contains the images of a smaller one in either case.
+    sample: Literal["first", "random"] = "first"
     seed: Annotated[int, Field(ge=0)] = 0
     both_recipes: bool = False  # add TAS by the other recipe to Tables 1 and 2
     timed_images: Count = 8  # in notebook 7; the paper times 500
@@ -254,6 +257,15 @@ class Settings(BaseModel):
         plain = type(self)(profile=self.profile, recipe=self.recipe)
         names = [name for name in type(self).model_fields if name not in PLACES]
         return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(plain, n)}
+
+    @property
+    def images_used(self) -> str:
+        """The images of a run in words, for notes and reports."""
+        if not self.limit:
+            return "all images"
+        if self.sample == "first":
+            return f"the first {self.limit} images of each split"
+        return f"{self.limit} images of each split, drawn at random"
 
     def in_recipe(self, recipe: str) -> Settings:
         """The same settings with another recipe; what the user changed stays changed."""

@@ -29,6 +29,7 @@ LONGEST = (
     "test_in_jupyterlab.py",
     "test_restart.py",
     "test_notebooks.py",
+    "test_paper_check.py",
     "test_bench.py",
     "test_devices.py",
     "test_backends.py",

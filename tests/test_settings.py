@@ -59,6 +59,18 @@ def test_pixels_are_absolute_on_photographs_only():
             assert small == (200 if proportional else 800)
 
 
+def test_a_limit_draws_photographs_at_random():
+    assert make_settings().sample == "first"
+    for profile in set(PROFILES) - {"embedded"}:
+        assert make_settings(profile).sample == "random"
+    assert make_settings("paper").images_used == "all images"
+    said = [make_settings(profile, limit=9).images_used for profile in ("embedded", "paper")]
+    assert said == [
+        "the first 9 images of each split",
+        "9 images of each split, drawn at random",
+    ]
+
+
 def test_the_other_recipe_keeps_what_was_changed_by_hand():
     for recipe, other in (("published", "released"), ("released", "published")):
         settings = make_settings(recipe=recipe, alpha=0.3, subset_overlap=0.6, out="elsewhere")

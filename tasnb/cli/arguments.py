@@ -64,7 +64,10 @@ This downloads two to four small pictures."""
 
 _BENCH = """\
 Measures how much time the order of work, the store and the arithmetic save, and writes a table.
-Every number is a comparison within one run: do not compare seconds between machines."""
+Every number is a comparison within one run: do not compare seconds between machines.
+
+With --reckon, nothing is measured. The time and memory of the profile lite or paper on common GPUs
+are reckoned from the shapes of its networks, which takes under a minute and no download."""
 
 _EXPLORE = """\
 Starts the explorer on this computer and opens it in a browser: a picture with all its masks and
@@ -106,7 +109,8 @@ def _add_choices(add: Callable[..., object], out: str, notebooks: str) -> None:
     add("--notebooks", type=_names, metavar="01,05", default=[], help=what)
     add("--out", metavar="DIR", help=out)
     add("--store", metavar="DIR", help="where computed results are kept (default: runs/store)")
-    add("--limit", metavar="N", help="only the first N images of each split (default: all)")
+    limit = "only N images of each split; photographs are drawn at random (default: all)"
+    add("--limit", metavar="N", help=limit)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -206,6 +210,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--images", metavar="N", default="4", help="how many images to measure on (default: 4)")
     add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
+    reckoned = "measure nothing: print the time and memory that lite or paper takes on common GPUs"
+    add("--reckon", action="store_true", help=reckoned)
     bench.set_defaults(call=commands.bench)
 
     convert = command("convert", "convert OpenAI's CLIP files to safetensors", _CONVERT)

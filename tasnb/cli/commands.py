@@ -38,7 +38,7 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
 def run(arguments: argparse.Namespace) -> int:
     from tasnb.cli.doctor import check_named
     from tasnb.reruns import overview
-    from tasnb.workbook import runner
+    from tasnb.workbook import headline, runner
     from tasnb.workbook.parameters import from_text, settings_of
 
     overrides = given(arguments)
@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"report: {done}")
     if page := overview.renew(done.parent):
         print(f"all runs: {page}")
+    if checked := headline.paper_check(settings_of(overrides)):
+        print(checked)
     return 0
 
 
@@ -254,6 +256,14 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
+    if arguments.reckon:
+        from tasnb.bench import reckon
+
+        if arguments.out:
+            raise InputError(f"--reckon only prints: leave out --out {arguments.out}")
+        print(reckon.report(arguments.profile))
+        return 0
+
     from tasnb.bench import report
 
     same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -120,7 +122,7 @@ def column_name(settings: Settings, dataset: str, split: str) -> str:
 
 
 def load_split(settings: Settings, dataset: str, split: str) -> Split:
-    """Reads a split, or its first ``settings.limit`` images.
+    """Reads a split, or ``settings.limit`` of its images.
 
     A ref whose target does not cover any pixel of its image is left out, with a warning.
 
@@ -134,7 +136,7 @@ def load_split(settings: Settings, dataset: str, split: str) -> Split:
     """
     found = _read_split(settings, dataset, split)
     if found.sentences.empty:
-        some = f"the first {settings.limit} images of " if settings.limit else ""
+        some = f"{settings.images_used.partition(' of ')[0]} of " if settings.limit else ""
         raise InputError(
             f"{some}{title(dataset, settings.datasets)} {split}: no sentence has a target in its "
             f"image{'; raise the limit' if settings.limit else ', so nothing can be measured'}"
@@ -166,7 +168,7 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     if not counts[1]:
         raise InputError(f"{column} contains no sentences; {mend(folder)}")
     root, pictures = image_folder(settings, described), {}
-    for i in list(order)[: settings.limit]:
+    for i in _sample(settings, order):
         name, *size = layout.picture(i)
         pictures[i] = (root / name, tuple(size) if all(size) else None)
     images = readings(pictures, column)
@@ -217,6 +219,20 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
     sorted_files = {key: files[key] for key in sorted(files)}
     named = {key: list(things[key]) for key in sorted_files}
     return Split(dataset, split, frames[0], sorted_files, frames[1], named)
+
+
+def _sample(settings: Settings, images: Iterable[Any]) -> list[Any]:
+    """The ids of ``settings.limit`` images, in their order.
+
+    A random sample depends on the ids and the seed only: RefCOCO and RefCOCO+ keep the same images,
+    which are then processed once, and a larger sample contains every smaller one.
+    """
+    every = list(images)
+    if not settings.limit or settings.sample == "first":
+        return every[: settings.limit]
+    drawn = sorted(every, key=lambda i: hashlib.sha256(f"{settings.seed} {i}".encode()).digest())
+    kept = set(drawn[: settings.limit])
+    return [i for i in every if i in kept]
 
 
 @lru_cache(maxsize=4096)

@@ -202,7 +202,7 @@ def choice_of(settings: Settings, encoder: str) -> dict[str, str]:
     return {"recipe": settings.recipe, "encoder": short(encoder), **chosen}
 
 
-_OF_RUNS = ("datasets", "splits", "limit", "seed", "store", "out", "data", "profile")
+_OF_RUNS = ("datasets", "splits", "limit", "sample", "seed", "store", "out", "data", "profile")
 
 
 def _to_repeat(settings: Settings) -> View:

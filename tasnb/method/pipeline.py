@@ -49,7 +49,7 @@ class Pipeline(Stages):
         return changed
 
     def few(self, images: int) -> Pipeline:
-        """The same pipeline on the first images of each split, for side studies not in the paper.
+        """The same pipeline on some images of each split, for side studies not in the paper.
 
         Raises:
             InputError: `images` is not a whole number of at least 1.

@@ -14,7 +14,7 @@ from tasnb.method.metrics import difference, evaluate
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
 from tasnb.profiles import RECIPES, is_phrases
-from tasnb.results.tables import MODULES, by_image, choose, outcome, rows
+from tasnb.results.tables import MODULES, Cell, by_image, choose, gathered, outcome, rows
 from tasnb.settings import Settings, make_settings, short
 
 ALPHAS = (0.0, 0.05, 0.1, 0.2, 0.4)
@@ -27,15 +27,16 @@ FAMILIES = {"open_clip": "CLIP", "blip2-itc": "BLIP-2", "albef": "ALBEF"}
 
 def table3(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
     """Table 3: alpha and lambda varied one at a time, with the rectifier."""
-    dataset, split = ablated(settings)
+    return gathered("table3", cells3(scored, encoder, settings))
+
+
+def cells3(scored: ScoreTable, encoder: str, settings: Settings) -> Iterator[Cell]:
+    """The cells of Table 3."""
     points = [(f"alpha = {a:g}", a, settings.lam) for a in ALPHAS]
     points += [(f"lambda = {b:g}", settings.alpha, b) for b in LAMBDAS]
-    found = [
-        rows("table3", name, encoder, dataset, split,
-             scored.outcome(scored.choose(scored.total(alpha, lam), True)))
-        for name, alpha, lam in points
-    ]  # fmt: skip
-    return pd.concat(found, ignore_index=True)
+    for name, alpha, lam in points:
+        chosen = scored.choose(scored.total(alpha, lam), True)
+        yield name, encoder, *ablated(settings), by_image(scored, chosen)
 
 
 def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> pd.DataFrame:
@@ -50,25 +51,29 @@ def grid(scored: ScoreTable, alphas: npt.ArrayLike, lambdas: npt.ArrayLike) -> p
 
 def table4(scored: ScoreTable, encoder: str, settings: Settings) -> pd.DataFrame:
     """Table 4: the modules, added one by one."""
+    return gathered("table4", cells4(scored, encoder, settings))
+
+
+def cells4(scored: ScoreTable, encoder: str, settings: Settings) -> Iterator[Cell]:
+    """The cells of Table 4."""
     dataset, split = ablated(settings)
-    found = [
-        rows("table4", name, encoder, dataset, split,
-             scored.outcome(choose(name, scored, settings, dataset)))
-        for name in MODULES
-    ]  # fmt: skip
-    return pd.concat(found, ignore_index=True)
+    for name in MODULES:
+        chosen = choose(name, scored, settings, dataset)
+        yield name, encoder, dataset, split, by_image(scored, chosen)
 
 
 def table5(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     """Table 5: the four combinations of inputs to the captioner and CLIP."""
+    return gathered("table5", cells5(pipeline, encoder))
+
+
+def cells5(pipeline: Pipeline, encoder: str) -> Iterator[Cell]:
+    """The cells of Table 5."""
     dataset, split = ablated(pipeline.settings)
-    found = []
     for caption_input, clip_input in INPUTS:
         scored = pipeline.scored(dataset, split, encoder, caption_input, clip_input)
-        result = scored.outcome(choose("TAS", scored, pipeline.settings, dataset))
-        name = f"BLIP-2 {caption_input}, CLIP {clip_input}"
-        found.append(rows("table5", name, encoder, dataset, split, result))
-    return pd.concat(found, ignore_index=True)
+        result = by_image(scored, choose("TAS", scored, pipeline.settings, dataset))
+        yield f"BLIP-2 {caption_input}, CLIP {clip_input}", encoder, dataset, split, result
 
 
 def swapped(settings: Settings) -> list[tuple[str, str]]:
@@ -79,13 +84,15 @@ def swapped(settings: Settings) -> list[tuple[str, str]]:
 
 def table6(pipeline: Pipeline) -> pd.DataFrame:
     """Table 6: no captions (CLIP-only), and TAS with BLIP-2 and with another captioner."""
-    found = []
+    return gathered("table6", cells6(pipeline))
+
+
+def cells6(pipeline: Pipeline) -> Iterator[Cell]:
+    """The cells of Table 6."""
     for encoder in pipeline.settings.encoders:
         for name, method, run in captioners(pipeline):
             for column in swapped(pipeline.settings):
-                result = outcome(run, method, encoder, *column)
-                found.append(rows("table6", name, encoder, *column, result))
-    return pd.concat(found, ignore_index=True)
+                yield name, encoder, *column, outcome(run, method, encoder, *column)
 
 
 def captioners(pipeline: Pipeline) -> list[tuple[str, str, Pipeline]]:
@@ -106,12 +113,14 @@ def captioner(name: str) -> str:
 
 def table7(pipeline: Pipeline) -> pd.DataFrame:
     """Table 7: three image-text encoders, alone and with TAS, with unchanged alpha and lambda."""
-    found = []
+    return gathered("table7", cells7(pipeline))
+
+
+def cells7(pipeline: Pipeline) -> Iterator[Cell]:
+    """The cells of Table 7."""
     for name, method, encoder in contrasts(pipeline.settings):
         for column in swapped(pipeline.settings):
-            result = outcome(pipeline, method, encoder, *column)
-            found.append(rows("table7", name, encoder, *column, result))
-    return pd.concat(found, ignore_index=True)
+            yield name, encoder, *column, outcome(pipeline, method, encoder, *column)
 
 
 def contrasts(settings: Settings) -> Iterator[tuple[str, str, str]]:

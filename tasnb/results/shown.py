@@ -132,9 +132,8 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
 
 def provenance(settings: Settings) -> str:
     """The models and data that the numbers come from, and all changed settings."""
-    images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
     about = (
-        f"Profile {settings.profile}, recipe {settings.recipe}, {images}; "
+        f"Profile {settings.profile}, recipe {settings.recipe}, {settings.images_used}; "
         f"{settings.proposal_network}, {settings.captioner}, {', '.join(settings.encoders)}."
     )
     changed = "; ".join(f"{name} = {value}" for name, value in changes(settings).items())

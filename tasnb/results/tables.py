@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,6 +22,10 @@ COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", 
 
 BOX = "box P@0.5"
 """Metric that only the table ``newer`` has."""
+
+Cell = tuple[str, str, str, str, pd.DataFrame]
+"""Method, encoder, dataset, split, and the outcome (``by_image``) that a table's numbers summarize.
+"""
 
 OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
@@ -126,18 +130,30 @@ def rows(
     return pd.DataFrame(found, columns=COLUMNS)
 
 
+def gathered(table: str, cells: Iterable[Cell]) -> pd.DataFrame:
+    """The ``rows`` of all cells of a table."""
+    found = [rows(table, *cell) for cell in cells]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+
+
 def table1(pipeline: Pipeline) -> pd.DataFrame:
     """Table 1: every method of the paper on every split of the RefCOCO family.
 
     TSEG, which requires training, is cited: its rows contain only the paper's results.
     """
-    found = _main_table(pipeline, "table1", False, lambda e: methods(pipeline, e, extra=False))
+    found = gathered("table1", cells1(pipeline))
     return pd.concat([found, _cited("TSEG", found)], ignore_index=True)
+
+
+def cells1(pipeline: Pipeline) -> Iterator[Cell]:
+    """The measured cells of Table 1."""
+    return _main_cells(pipeline, False, lambda e: methods(pipeline, e, extra=False))
 
 
 def table1_extra(pipeline: Pipeline) -> pd.DataFrame:
     """Additional rows of Table 1 that are not in the paper: activation maps of the ViT."""
-    return _main_table(pipeline, "table1_extra", False, lambda e: methods(pipeline, e, extra=True))
+    cells = _main_cells(pipeline, False, lambda e: methods(pipeline, e, extra=True))
+    return gathered("table1_extra", cells)
 
 
 def table2(pipeline: Pipeline) -> pd.DataFrame:
@@ -145,25 +161,27 @@ def table2(pipeline: Pipeline) -> pd.DataFrame:
 
     The paper cites Global-Local's result from its authors, without stating the encoder.
     """
+    found = gathered("table2", cells2(pipeline))
+    return pd.concat([found, _cited("Global-Local", found)], ignore_index=True)
+
+
+def cells2(pipeline: Pipeline) -> Iterator[Cell]:
+    """The measured cells of Table 2."""
     wanted = ("Global-Local", "TAS", *BY_RECIPE.values())
-    found = _main_table(
+    return _main_cells(
         pipeline,
-        "table2",
         True,
         lambda e: [m for m in methods(pipeline, e, extra=False) if m in wanted],
     )
-    return pd.concat([found, _cited("Global-Local", found)], ignore_index=True)
 
 
 def table2_extra(pipeline: Pipeline) -> pd.DataFrame:
     """The other methods of Table 1 on the data of Table 2."""
     wanted = ("Global-Local", "TAS", *BY_RECIPE.values())
-    return _main_table(
-        pipeline,
-        "table2_extra",
-        True,
-        lambda e: [m for m in methods(pipeline, e) if m not in wanted],
+    cells = _main_cells(
+        pipeline, True, lambda e: [m for m in methods(pipeline, e) if m not in wanted]
     )
+    return gathered("table2_extra", cells)
 
 
 def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list[str]:
@@ -183,21 +201,16 @@ def methods(pipeline: Pipeline, encoder: str, extra: bool | None = None) -> list
     return [m for m in rows if extra is None or (m in beyond) == extra]
 
 
-def _main_table(
-    pipeline: Pipeline,
-    table: str,
-    phrases: bool,
-    names: Callable[[str], Sequence[str]],
-) -> pd.DataFrame:
-    found = []
+def _main_cells(
+    pipeline: Pipeline, phrases: bool, names: Callable[[str], Sequence[str]]
+) -> Iterator[Cell]:
     wanted = {encoder: names(encoder) for encoder in pipeline.settings.encoders}
     for dataset, split in columns(pipeline.settings):
         for encoder, some in wanted.items() if profiles.is_phrases(dataset) == phrases else ():
             for method in some:
                 name = "" if method == "Text-only" else encoder
                 result = outcome(pipeline, method, encoder, dataset, split)
-                found.append(rows(table, method, name, dataset, split, result))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+                yield method, name, dataset, split, result
 
 
 def _cited(method: str, beside: pd.DataFrame) -> pd.DataFrame:

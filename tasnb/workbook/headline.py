@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from tasnb.settings import Settings
+
 VERDICTS = ("held", "not held", "undecided")
 _CLAIM = re.compile(r"TAS beats CLIP-only with (\S+)")
 _NUMBER = r"([+-]?\d+(?:\.\d+)?)"
@@ -50,6 +52,30 @@ def headline(out: Path) -> str:
     parts = [_sentence(gain) for gain in found] or _by_column(out)
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def paper_check(settings: Settings) -> str:
+    """How many of the paper's numbers lie within our intervals, in one sentence.
+
+    "" for a run without this check, which needs the paper's data.
+    """
+    table = _read(settings.out, "paper_check")
+    if not {"recipe", "verdict"} <= set(table) or table.empty:
+        return ""
+    known = table[table["verdict"] != "not in the paper"]
+    parts = [
+        f"in {(rows['verdict'] == 'within').sum()} of {len(rows)} cases by the recipe {recipe}"
+        for recipe, rows in known.groupby("recipe", sort=False)
+    ]
+    first = table[table["recipe"] == table["recipe"].iloc[0]]
+    unknown = int((first["verdict"] == "not in the paper").sum())
+    are = "result is" if unknown == 1 else "results are"
+    apart = f"; {unknown} {are} not in the paper and left out" if unknown else ""
+    others = "" if settings.profile == "paper" else ", which used other models"
+    return (
+        f"Check against the paper{others}, on {settings.images_used}: the paper's number lies "
+        f"within the 95 % interval of ours {' and '.join(parts)}{apart}."
+    )
 
 
 def verdicts(out: Path) -> dict[str, int]:

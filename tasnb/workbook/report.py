@@ -57,13 +57,13 @@ def write_index(settings: Settings, record: Mapping[str, Any]) -> Path:
     )
     changed = ", ".join(f"{name} {_plain(value)}" for name, value in settings.changed.items())
     name = ", ".join(filter(None, [settings.profile, _other_recipe(settings), changed]))
-    main = headline.headline(out)
+    main = (headline.headline(out), headline.paper_check(settings))
     proven = proof_sentence(settings, record["versions"])
     content = (
         "<h1>TAS: zero-shot referring image segmentation</h1>"
         + (f'<p class="about">{escape(proven)}</p>' if proven else "")
         + f'<p class="about">{escape(_ran(settings))}</p>'
-        + (f'<p class="headline">{escape(main)}</p>' if main else "")
+        + "".join(f'<p class="headline">{escape(text)}</p>' for text in main if text)
         + _about(settings, record)
         + _warning(earlier)
         + f"<nav>{links}</nav>{body}"
@@ -86,10 +86,9 @@ def _ran(settings: Settings) -> str:
     """What was run, in a line."""
     datasets = ", ".join(dataset_title(dataset) for dataset in settings.datasets)
     splits = ", ".join(settings.splits) or "all splits"
-    images = f"the first {settings.limit} images of each split" if settings.limit else "all images"
     return (
         f"Profile {settings.profile}, recipe {settings.recipe}. "
-        f"Data: {datasets} ({splits}, {images})."
+        f"Data: {datasets} ({splits}, {settings.images_used})."
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from own_dataset import BIRD, CAT, DOG
+from own_dataset import BIRD, CAT, DOG, ref
 from PIL import Image
 
 from tasnb.datasets.images import image_key
@@ -79,6 +80,36 @@ def test_the_limit_takes_the_first_images(
     split = load_split(limited, "refscenes", "val")
     assert "".join(key[0] for key in split.images) == images
     assert len(split.sentences) == sentences
+
+
+def _kept(settings: Settings, dataset: str, limit: int, **changes) -> set[str]:
+    changed = settings.model_copy(update={"limit": limit, "sample": "random", **changes})
+    return {key.split("-")[0] for key in load_split(changed, dataset, "val").images}
+
+
+def test_a_random_sample_is_not_the_first_images(settings: Settings) -> None:
+    """Forty images of one size: every image has the same chance, whatever its place in the file."""
+    root = settings.data / "embedded"
+    images = [{"id": 7 * n, "file_name": f"p{n}.png", "height": 10, "width": 12} for n in range(40)]
+    for image in images:
+        Image.new("RGB", (12, 10), (image["id"] % 256, 1, 2)).save(
+            root / "images" / image["file_name"]
+        )
+    path = root / "refscenes" / "instances.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "images": images}))
+    refs = [ref(n, 7 * n, "val", ["cat"], ann_id=11) for n in range(40)]
+    (root / "refscenes" / "refs(unc).json").write_text(json.dumps(refs))
+    shutil.copytree(root / "refscenes", root / "refscenes+")
+    (root / "refscenes+" / "refs(unc).json").write_text(json.dumps(refs[::-1]))
+
+    ten, twenty = (_kept(settings, "refscenes", limit) for limit in (10, 20))
+    assert len(ten) == 10 and ten < twenty
+    assert ten == _kept(settings, "refscenes", 10) == _kept(settings, "refscenes+", 10)
+    assert len(_kept(settings, "refscenes", 99)) == 40
+    draws = [_kept(settings, "refscenes", 10, seed=seed) for seed in range(60)]
+    counts = np.array([sum(f"p{n}" in drawn for drawn in draws) for n in range(40)])
+    assert counts.min() >= 3 and counts.max() <= 29  # binomial (60, 1/4): mean 15, sd 3.4
+    assert abs(counts[:10].mean() - 15) < 3
 
 
 def test_the_key_of_an_image_changes_with_its_content(settings: Settings, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def scored() -> ScoreTable:
             "intersection": [5, 10, 0], "area": [10, 10, 10],
         }
     )  # fmt: skip
-    return ScoreTable(pd.DataFrame({"truth_area": [10]}), pairs)
+    return ScoreTable(pd.DataFrame({"image": ["a"], "truth_area": [10]}), pairs)
 
 
 def test_what_each_method_chooses(scored: ScoreTable) -> None:
