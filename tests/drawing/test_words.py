@@ -86,7 +86,7 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
     center = np.array([5.0])
     one = {"image": IMAGE, "expression": text, "truth": MASK}
     made = [
-        figures.examples([figures.Example(**one, clip_only=MASK, tas=MASK)]),
+        figures.examples([figures.Example(**one, chosen={"a": MASK, "b": MASK})]),
         figures.networks([figures.Bested(**one, best={text: MASK})]),
         figures.captions([IMAGE], [IMAGE], [text], [text]),
         figures.scores(IMAGE, MASK[None], pairs, text, 0.1, 0.7, MASK),
