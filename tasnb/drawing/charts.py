@@ -301,9 +301,10 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
     if not use.any():
         return nothing()
     total = scored.total(alpha, lam)
-    parts = {name: pairs[name] for name in "VPN"} | {"S": total}
+    parts = {name: pairs[name] for name in "VPN"}
     if "G" in pairs:
-        parts |= {"place": pairs["G"], "S with place": scored.placed(total)}
+        parts |= {"S without G": total, "G": pairs["G"]}
+    parts["S"] = scored.placed(total)
     figure, axes = plt.subplots(1, len(parts), figsize=(11, 2.6), layout="constrained")
     for ax, (name, values) in zip(axes, parts.items(), strict=True):
         values = pd.Series(np.asarray(values, float))
@@ -315,8 +316,9 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
         gap = pairs["sentence"][use & ~target].map(own) - relative[use & ~target]
         won = 100 * ((gap > 1e-9).mean() + 0.5 * (gap.abs() <= 1e-9).mean())
         ax.set(yticks=[])
-        lead = f"{name}: target higher in" + (" " if len(parts) == 4 else "\n")
-        ax.set_title(f"{lead}{won:.0f} % of pairs", fontsize=10)
+        said = f"target higher in {won:.0f} %"
+        wide = len(parts) == 4
+        ax.set_title(f"{name}: {said} of pairs" if wide else f"{name}\n{said}", fontsize=10)
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_ylabel("density", fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)

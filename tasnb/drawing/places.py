@@ -82,7 +82,7 @@ def spoken(frame: pd.DataFrame) -> Figure:
     for y, (total, text) in enumerate(zip(share, frame["example"], strict=True)):
         said = f"{total:.1f} %" + (f"   “{text}”" if text else "")
         ax.text(total, y, f"  {words(said)}", va="center", fontsize=8, color=INK)
-    ax.set(yticks=where, yticklabels=frame["kind"], ylim=(len(frame) - 0.5, -0.5))
+    ax.set(yticks=where, yticklabels=frame["words of place"], ylim=(len(frame) - 0.5, -0.5))
     ax.set(xlabel="% of the sentences (a sentence may have several)", xlim=(0, 1.6 * share.max()))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(ncols=2, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0))

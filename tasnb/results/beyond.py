@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -62,9 +63,9 @@ def spoken(pipeline: Pipeline) -> pd.DataFrame:
     """How often the expressions of a run have each kind of words, and what the paper's rule reads.
 
     Returns:
-        kind; an example, the shortest; number of sentences; their share of all sentences, and the
-        part of them in which ``published`` reads an orientation (percent); then the share in each
-        dataset, by its title.
+        words of place; an example, the shortest; number of sentences; their share of all sentences,
+        and the part of them in which ``published`` reads an orientation (percent); then the share
+        in each dataset, by its title.
     """
     parts = []
     for dataset, split in columns(pipeline.settings):
@@ -82,7 +83,7 @@ def spoken(pipeline: Pipeline) -> pd.DataFrame:
         shortest = min(mine["sentence"], key=lambda text: (len(text), text), default="")
         by_dataset = 100 * mine.groupby("dataset").size().reindex(sizes.index, fill_value=0) / sizes
         found.append(
-            {"kind": kind, "example": shortest, "sentences": len(mine),
+            {"words of place": kind, "example": shortest, "sentences": len(mine),
              "share (%)": 100 * len(mine) / len(every),
              READ: 100 * mine["seen"].mean() if len(mine) else np.nan,
              **by_dataset.to_dict()}
@@ -221,16 +222,20 @@ def views(
 
 
 def crowded(pipeline: Pipeline, column: tuple[str, str]) -> tuple[str, str, str]:
-    """The image of a column with the most targets of one name, and the names of two of its targets.
+    """The image of a column with most things of one name, and the names of two things in it.
 
-    Returns:
-        The image, the most frequent name, and another one (the same if there is no other).
+    Images with things of several names come first; without them, both names are the same.
     """
-    sentences = pipeline.split(*column).sentences.drop_duplicates("ref_id")
-    count = sentences.groupby(["image", "target"], sort=False).size()
-    image, name = count.idxmax()
-    others = [target for target in count[image].index if target != name]
-    return image, name, (others or [name])[0]
+    split = pipeline.split(*column)
+    targets = split.sentences.drop_duplicates("ref_id").groupby("image", sort=False)["target"]
+    best = (False, 0), ("", "", "")
+    for image, names in targets:
+        things = [called[0] for called in split.things.get(image, ()) if called] or list(names)
+        (name, number), *others = Counter(things).most_common()
+        rank = bool(others), number
+        if rank > best[0]:
+            best = rank, (str(image), name, others[0][0] if others else name)
+    return best[1]
 
 
 def placed(

@@ -14,7 +14,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tasnb.drawing import figures
+from tasnb.drawing import figures, places
 from tasnb.drawing import words as module
 from tasnb.drawing.words import words
 
@@ -98,6 +98,31 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
             ]
         ),
         figures.whole_captions([IMAGE], [text]),
+        places.priors(
+            [
+                places.Placed(
+                    IMAGE,
+                    MASK[None],
+                    text,
+                    f"near: {text}",
+                    np.array([[5.0, 6.0]]),
+                    np.ones(1),
+                    np.eye(3),
+                    0,
+                    0,
+                )
+            ]
+        ),
+        places.spoken(
+            pd.DataFrame(
+                {
+                    "words of place": ["a size"],
+                    "example": [text],
+                    "share (%)": [2.0],
+                    "read by the paper's rule (%)": [50.0],
+                }
+            )
+        ),
         figures.activation_maps(**one, maps={text: {text: np.ones((3, 4))}}),
         figures.overview(
             figures.Overview(
