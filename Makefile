@@ -12,7 +12,7 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 .DELETE_ON_ERROR:
 .PHONY: tables quick test lint format lab clean help
 
-tables: $(STAMP)  ## run notebooks 00 to 07 and write runs/embedded/ (options: ARGS="--limit 5")
+tables: $(STAMP)  ## run notebooks 00 to 08 and write runs/embedded/ (options: ARGS="--limit 5")
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
 quick: $(STAMP)  ## a first result: the same on five images per split, in runs/quick

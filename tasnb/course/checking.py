@@ -27,6 +27,7 @@ MODULES = {
     "4": "rectifier",
     "5": "evaluation",
     "6": "ablations",
+    "8": "beyond",
 }
 """Number of a notebook -> module with the checks of its exercises."""
 

@@ -290,7 +290,7 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
     """Histograms of each score for the target's mask and for the other masks of the image.
 
     Scores are relative to their mean over the masks of the sentence. Targets that no mask covers
-    with an IoU of 0.5 are omitted.
+    with an IoU of 0.5 are omitted. A soft prior of places has two panels more.
     """
     pairs = scored.pairs
     best = scored.best_possible()
@@ -300,8 +300,12 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
     use = covered[pairs["sentence"].to_numpy()]
     if not use.any():
         return nothing()
-    parts = {"V": pairs["V"], "P": pairs["P"], "N": pairs["N"], "S": scored.total(alpha, lam)}
-    figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained")
+    total = scored.total(alpha, lam)
+    parts = {name: pairs[name] for name in "VPN"}
+    if "G" in pairs:
+        parts |= {"S without G": total, "G": pairs["G"]}
+    parts["S"] = scored.placed(total)
+    figure, axes = plt.subplots(1, len(parts), figsize=(11, 2.6), layout="constrained")
     for ax, (name, values) in zip(axes, parts.items(), strict=True):
         values = pd.Series(np.asarray(values, float))
         relative = (values - values.groupby(pairs["sentence"]).transform("mean")).to_numpy()
@@ -312,7 +316,9 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
         gap = pairs["sentence"][use & ~target].map(own) - relative[use & ~target]
         won = 100 * ((gap > 1e-9).mean() + 0.5 * (gap.abs() <= 1e-9).mean())
         ax.set(yticks=[])
-        ax.set_title(f"{name}: target higher in {won:.0f} % of pairs", fontsize=10)
+        said = f"target higher in {won:.0f} %"
+        wide = len(parts) == 4
+        ax.set_title(f"{name}: {said} of pairs" if wide else f"{name}\n{said}", fontsize=10)
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_ylabel("density", fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)

@@ -81,7 +81,8 @@ def paint_masks(image: Image, masks: Masks) -> Image:
     return out
 
 
-def _show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: int = 34) -> None:
+def show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: int = 34) -> None:
+    """An image without axes, with a title of up to ``width`` characters per line."""
     axes.imshow(image)
     axes.set_title(words(title, width), fontsize=9, color=colour)
     axes.axis("off")
@@ -95,9 +96,10 @@ def nothing() -> Figure:
     return figure
 
 
-def _grid(
+def panels(
     rows: int, columns: int, width: float = 3.0, height: float = 2.4
 ) -> tuple[Figure, npt.NDArray]:
+    """A figure of some panels, each ``width`` by ``height`` inches; a placeholder for none."""
     if not rows * columns:
         return nothing(), np.empty((rows, columns), object)
     figure, axes = plt.subplots(
@@ -112,11 +114,11 @@ def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Fig
     Args:
         rows: Image (H, W, 3), masks (M, H, W) and which of them are kept (M,).
     """
-    figure, axes = _grid(len(rows), 3)
+    figure, axes = panels(len(rows), 3)
     for line, (image, masks, kept) in zip(axes, rows, strict=True):
-        _show(line[0], image, "image")
-        _show(line[1], paint_masks(image, masks), f"{len(masks)} proposals")
-        _show(line[2], paint_masks(image, masks[kept]), f"{int(kept.sum())} after refinement")
+        show(line[0], image, "image")
+        show(line[1], paint_masks(image, masks), f"{len(masks)} proposals")
+        show(line[2], paint_masks(image, masks[kept]), f"{int(kept.sum())} after refinement")
     return figure
 
 
@@ -132,12 +134,12 @@ class Bested:
 
 def networks(found: Sequence[Bested]) -> Figure:
     """The best proposal of each network, one row per expression (similar to Figure 3)."""
-    figure, axes = _grid(len(found), 1 + len(found[0].best))
+    figure, axes = panels(len(found), 1 + len(found[0].best))
     for line, one in zip(axes, found, strict=True):
-        _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
+        show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
         for ax, (name, mask) in zip(line[1:], one.best.items(), strict=True):
             iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
-            _show(ax, paint_mask(one.image, mask, TAS), f"{name}: IoU {iou:.2f}", TAS)
+            show(ax, paint_mask(one.image, mask, TAS), f"{name}: IoU {iou:.2f}", TAS)
     return figure
 
 
@@ -146,7 +148,7 @@ def captions(
     blur_texts: Sequence[str],
 ) -> Figure:  # fmt: skip
     """Masked crops in the first row, blurred ones in the second, with their captions below."""
-    figure, axes = _grid(2, max(1, len(crops)), 1.8, 2.3)
+    figure, axes = panels(2, max(1, len(crops)), 1.8, 2.3)
     for line, pictures, texts in ((axes[0], crops, crop_texts), (axes[1], blurs, blur_texts)):
         for ax, picture, text in zip(line, pictures, texts, strict=True):
             ax.imshow(picture)
@@ -223,7 +225,7 @@ class Rectified:
 
 def rectifier(examples: Sequence[Rectified]) -> Figure:
     """The medians of the centres, the part that is kept, and the choices before and after."""
-    figure, axes = _grid(len(examples), 3)
+    figure, axes = panels(len(examples), 3)
     for line, one in zip(axes, examples, strict=True):
         height, width = one.image.shape[:2]
         x, y = np.median(one.center_x), np.median(one.center_y)
@@ -234,7 +236,7 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
         faded = (0.3 * one.image + 0.7 * 255).astype(np.uint8)
         kept = np.s_[round(top) : round(bottom), round(left) : round(right)]
         faded[kept] = one.image[kept]
-        _show(line[0], faded, f"“{one.expression}”  →  {one.orientation}")
+        show(line[0], faded, f"“{one.expression}”  →  {one.orientation}")
         line[0].axvline(x, color=INK, ls="--", lw=1)
         line[0].axhline(y, color=INK, ls="--", lw=1)
         colours = [TAS if inside else "#868e96" for inside in one.in_region]
@@ -246,40 +248,36 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
         ):
             mask = one.masks[pick]
             iou = (mask & one.truth).sum() / (mask | one.truth).sum()
-            _show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
+            show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
     return figure
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence with its ground truth and the choices of two methods (H, W)."""
+    """One sentence with its ground truth and the choices of two methods (H, W), by name."""
 
     image: Image
     expression: str
     truth: npt.NDArray[np.bool_]
-    clip_only: npt.NDArray[np.bool_]
-    tas: npt.NDArray[np.bool_]
+    chosen: Mapping[str, npt.NDArray[np.bool_]]
 
 
 def examples(found: Sequence[Example]) -> Figure:
-    """Ground truth, CLIP-only and TAS side by side, one row per sentence (similar to Figure 4)."""
-    figure, axes = _grid(len(found), 3)
+    """Ground truth and two choices side by side, one row per sentence (similar to Figure 4)."""
+    figure, axes = panels(len(found), 3)
     for line, one in zip(axes, found, strict=True):
-        _show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
-        for ax, mask, name, colour in (
-            (line[1], one.clip_only, "CLIP-only", CLIP),
-            (line[2], one.tas, "TAS", TAS),
-        ):
+        show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
+        for ax, colour, (name, mask) in zip(line[1:], (CLIP, TAS), one.chosen.items(), strict=True):
             iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
-            _show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
+            show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
     return figure
 
 
 def whole_captions(images: Sequence[Image], texts: Sequence[str]) -> Figure:
     """Images side by side, each with the caption of the whole image."""
-    figure, axes = _grid(1, len(images), 2.9, 2.9)
+    figure, axes = panels(1, len(images), 2.9, 2.9)
     for ax, image, text in zip(axes[0], images, texts, strict=True):
-        _show(ax, image, text)
+        show(ax, image, text)
     return figure
 
 
@@ -301,12 +299,12 @@ def activation_maps(
     if not maps:
         return nothing()
     columns = max(map(len, maps.values()))
-    figure, axes = _grid(len(maps), columns + 1)
+    figure, axes = panels(len(maps), columns + 1)
     height, width = image.shape[:2]
     for line, (encoder, found) in zip(axes, maps.items(), strict=True):
-        _show(line[0], paint_mask(image, truth, TRUTH), f"“{expression}”, {encoder}", TRUTH)
+        show(line[0], paint_mask(image, truth, TRUTH), f"“{expression}”, {encoder}", TRUTH)
         for ax, (method, values) in zip(line[1:], found.items(), strict=False):
-            _show(ax, image, method)
+            show(ax, image, method)
             large = cv2.resize(values.astype(np.float32), (width, height))
             ax.imshow(large, cmap="inferno", alpha=0.65)
             for colour, thick in (("white", 3.2), (TRUTH, 1.6)):
@@ -344,7 +342,7 @@ def overview(one: Overview) -> Figure:
     )
     left = [(one.image, f"“{one.expression}”"), (paint_masks(one.image, one.masks), "proposals")]
     for k, (image, title) in enumerate(left):
-        _show(figure.add_subplot(grid[2 * k : 2 * k + 2, 0]), image, title, width=30)
+        show(figure.add_subplot(grid[2 * k : 2 * k + 2, 0]), image, title, width=30)
     steps = ("crop, input to CLIP", "blur, input to the captioner", "scores", "rectifier")
     for i in range(count):
         row, ink = one.pairs.iloc[i], TAS if one.pairs["chosen"].iloc[i] else INK
@@ -368,7 +366,7 @@ def overview(one: Overview) -> Figure:
     best = one.masks[int(one.pairs["chosen"].to_numpy().argmax())]
     iou = (best & one.truth).sum() / max(1, (best | one.truth).sum())
     answer = figure.add_subplot(grid[2:, -1])
-    _show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
+    show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
     note = figure.add_subplot(grid[:2, -1])
     note.axis("off")
     notes = [f"caption of the image: {one.caption}", f"negatives: {', '.join(one.negatives)}"]

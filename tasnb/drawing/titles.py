@@ -31,11 +31,21 @@ FIGURES = {
     "06_table6": "Table 6: captioners",
     "06_table7": "Table 7: encoders",
     "07_speed": "Seconds per image, by stage",
+    "08_better": "Where extended is right and published is wrong",
+    "08_choices": "Gain of each choice beyond the paper, with 95 % confidence intervals",
+    "08_grid": "extended: mIoU and oIoU over alpha and lambda",
+    "08_priors": "What words of place add to the score of a mask, over the image",
+    "08_separation": "How well each score and the places separate the target from the other masks",
+    "08_views": "Two views of each mask, with V in each",
+    "08_words": "Words of place in the expressions, and what the paper's rule reads of them",
+    "08_worse": "Where published is right and extended is wrong",
 }
 """Stem of a figure's file -> its caption."""
 
 TABLES = {
     "bench": "Measurements of the order of work, the store and the arithmetic",
+    "beyond": "What each choice beyond the paper is worth",
+    "beyond_kinds": "Both recipes by the words of place in the expression",
     "caption_accuracy": "How often the caption names the target",
     "causes": "Right answers and causes of errors (% of sentences)",
     "claims": "The paper's claims, checked against this run",
@@ -68,6 +78,7 @@ TABLES = {
     "table6": "Table 6: captioners",
     "table7": "Table 7: encoders",
     "upper_bound": "Upper bound: the best proposal for every sentence",
+    "words_of_place": "Words of place in the expressions, and what the paper's rule reads",
 }
 """Stem of a table's file -> its heading."""
 

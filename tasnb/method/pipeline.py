@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from nltk.corpus.reader import WordNetCorpusReader
 
 
+TERMS = {
+    *("alpha", "lam", "lam_g", "noun_share", "places_weight", "size_prior", "relation_weight"),
+    *("coherence", "temperature", "caption_input", "clip_input"),
+}
+"""Settings of the scores alone: sentences, masks and their pairs do not depend on them."""
+
+
 class Pipeline(Stages):
     """The stages of TAS, and the scores of sentences and masks computed from them."""
 
@@ -34,6 +41,7 @@ class Pipeline(Stages):
         super().__init__(settings)
         self.is_variant = False  # made by ``variant``
         self._splits: dict[tuple[str, str], Split] = {}
+        self._choices: dict[tuple[str, str], scores.ScoreTable] = {}
         self._scored: dict[tuple[str | None, ...], scores.ScoreTable] = {}
         self._in_recipe: dict[str, Pipeline] = {}
         self.outcomes: dict[tuple[str, ...], pd.DataFrame] = {}  # filled by tables.outcome
@@ -41,11 +49,15 @@ class Pipeline(Stages):
     def variant(self, **changes: Any) -> Pipeline:
         """The same pipeline with some settings changed; stages they do not affect are shared.
 
+        So are, in memory, the unscored pairs if only ``TERMS`` are changed.
+
         Raises:
             InputError: As from ``make_settings``.
         """
         changed = Pipeline(make_settings(**{**self.settings.model_dump(), **changes}))
         changed.is_variant = True
+        if changes.keys() <= TERMS:
+            changed._splits, changed._choices = self._splits, self._choices
         return changed
 
     def few(self, images: int) -> Pipeline:
@@ -184,9 +196,9 @@ class Pipeline(Stages):
     def choices(self, dataset: str, split: str) -> scores.ScoreTable:
         """``unscored`` for one column of the tables, kept in memory."""
         key = (dataset, split)
-        if key not in self._scored:
-            self._scored[key] = self.unscored(self.split(dataset, split))
-        return self._scored[key]
+        if key not in self._choices:
+            self._choices[key] = self.unscored(self.split(dataset, split))
+        return self._choices[key]
 
     def unscored(self, split: Split) -> scores.ScoreTable:
         """Pairs every sentence with every refined mask of its image, without V, P and N.

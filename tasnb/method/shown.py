@@ -76,13 +76,16 @@ class Shown:
             seen: V of every mask, by which masks are likely, (S, M).
         """
         sentences = list(sentences)
-        nouns = placing.nouns_of(sentences)
-        others: dict[str, Floats] = {}
-        if nouns:
-            named = self._mean(scores.v_score, self._embedded(map(language.prompted, nouns)))
-            chances = scores.chances(named, self.settings.temperature)
-            others = dict(zip(nouns, chances, strict=True))
+        others = self.others(placing.nouns_of(sentences))
         return placing.score(sentences, self.masks, seen, others)
+
+    def others(self, nouns: Sequence[str]) -> dict[str, Floats]:
+        """Second noun of a relation -> the chance that each mask shows it, (M,)."""
+        if not nouns:
+            return {}
+        named = self._mean(scores.v_score, self._embedded(map(language.prompted, nouns)))
+        chances = scores.chances(named, self.settings.temperature)
+        return dict(zip(nouns, chances, strict=True))
 
     def _embedded(self, texts: Iterable[str]) -> Floats:
         return np.stack([self.vectors[text] for text in texts])

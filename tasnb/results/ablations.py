@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tasnb.baselines import scoring
 from tasnb.datasets.splits import ablated, columns, stand_in
 from tasnb.method.metrics import difference, evaluate
 from tasnb.method.pipeline import Pipeline
@@ -213,6 +214,8 @@ def extended(
         alone, without = (_pooled(run, encoder, names) for run in (one, others))
         found.append((choice, before, alone, without, after))
     for choice, change in NOT_CHOSEN.items():
+        if "coherence" in change and not scoring.methods_of(encoder, plain.settings):
+            continue  # there is no heat map of an encoder without a CLIP image tower
         alone, beside = (_pooled(run.variant(**change), encoder, names) for run in (plain, whole))
         found.append((choice, before, alone, after, beside))
     gains = [

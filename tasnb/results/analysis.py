@@ -208,15 +208,26 @@ def pick_examples(frame: pd.DataFrame, better: str, worse: str, count: int) -> p
     return order.drop_duplicates("image").head(count)
 
 
-def to_examples(pipeline: Pipeline, split: Split, frame: pd.DataFrame) -> list[Example]:
-    """Ground truth, CLIP-only and TAS for rows of ``per_sentence``, for ``figures.examples``."""
+def to_examples(
+    pipeline: Pipeline,
+    split: Split,
+    frame: pd.DataFrame,
+    methods: tuple[str, str] = ("CLIP-only", "TAS"),
+) -> list[Example]:
+    """Ground truth and the choices of two methods, for ``figures.examples``.
+
+    Args:
+        frame: Rows of ``per_sentence``, or others with ``"<method> mask"`` for both methods.
+    """
     return [
         Example(
             image=pipeline.pixels(split.images, row["image"]),
             expression=row["sentence"],
             truth=split.ground_truth(index),
-            clip_only=pipeline.mask(split.images, row["image"], row["CLIP-only mask"]),
-            tas=pipeline.mask(split.images, row["image"], row["TAS mask"]),
+            chosen={
+                name: pipeline.mask(split.images, row["image"], row[f"{name} mask"])
+                for name in methods
+            },
         )
         for index, row in frame.iterrows()
     ]

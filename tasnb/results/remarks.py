@@ -16,6 +16,7 @@ from tasnb.datasets.splits import ablated, columns
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
 from tasnb.results import ablations, comparison, reasons
+from tasnb.results.beyond import READ
 from tasnb.results.tables import OWN
 from tasnb.settings import Settings, short
 
@@ -246,6 +247,54 @@ def recipes(frame: pd.DataFrame) -> Markdown:
         f"change the result by {_signed(every['gain'])} "
         f"[{_signed(every['low'])}, {_signed(every['high'])}] points."
     )
+
+
+def few_images(pipeline: Pipeline, encoder: str, among: Sequence[tuple[str, str]]) -> Markdown:
+    """The columns, sentences and images of an analysis on few images, and its encoder."""
+    splits = [pipeline.split(*column) for column in among]
+    parts = [
+        f"{_column(*column)} ({len(split.sentences):,} sentences on {len(split.images):,} images)"
+        for column, split in zip(among, splits, strict=True)
+    ]
+    return Markdown(
+        f"In this run, the sections on results use {', '.join(parts)}, with {short(encoder)}."
+    )
+
+
+def spoken(frame: pd.DataFrame) -> Markdown:
+    """How many sentences have a word of place, and which kinds the paper's rule hardly reads.
+
+    Args:
+        frame: From ``beyond.spoken``.
+    """
+    some = 100 - frame["share (%)"].iloc[-1]
+    missed = frame.iloc[:-1][frame[READ].iloc[:-1] < 50]
+    named = ", ".join(
+        f"{row['words of place']} ({row[READ]:.0f} %)" for _, row in missed.iterrows()
+    )
+    return Markdown(
+        f"In this run, {some:.0f} % of the sentences have words of these kinds. "
+        + (f"The paper's rule reads a side in fewer than half of those with: {named}." if named
+           else "The paper's rule reads a side in most of those with each kind.")
+    )  # fmt: skip
+
+
+def extended(frame: pd.DataFrame) -> Markdown:
+    """The choices beyond the paper whose interval is on one side of zero, first and last.
+
+    Args:
+        frame: From ``ablations.extended``.
+    """
+    every = frame.iloc[0]
+    lines = [
+        f"All choices of `extended` together: {_signed(every['first'])} "
+        f"[{_signed(every['first low'])}, {_signed(every['first high'])}] points of mIoU over "
+        f"`published`, which has {every['first mIoU'] - every['first']:.1f} %.\n"
+    ]
+    for name, title in (("first", "Added to `published`"), ("last", "Added to all the others")):
+        rows = frame.iloc[1:].rename(columns={f"{name} low": "CI low", f"{name} high": "CI high"})
+        lines.append(f"* {title}: {_decided(rows['choice'], rows, name)}.")
+    return Markdown("\n".join(lines))
 
 
 def speed(frame: pd.DataFrame) -> Markdown:

@@ -7,6 +7,7 @@ import pytest
 from quick import QUICK, pipeline
 
 from tasnb.course import check
+from tasnb.course.beyond import EXPRESSIONS as PLACED
 from tasnb.course.checking import exercises, verdict_on
 from tasnb.course.proposals import kept_and_bound
 from tasnb.course.rectifier import EXPRESSIONS
@@ -90,6 +91,22 @@ def box_with_background(image, mask):
     return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
+def whole_likely(x, likely):
+    return (x[None, :] < x[:, None]).sum(1)
+
+
+def in_given_order(x, likely):
+    return np.cumsum(likely) - likely
+
+
+def adds_up(fits, chance):
+    return fits @ chance
+
+
+def the_best_one(fits, chance):
+    return (fits * chance).max(1)
+
+
 SCENE = {"width": 100, "x": [10, 20, 90], "target": 0}
 WRONG = [
     ("0.1", {"best": 1, "best_with_large_alpha": 1}, "N is negative"),
@@ -126,6 +143,15 @@ WRONG = [
     ("6.2", {"v_and_n": 0.4}, "mIoU"),
     ("6.3", {"best_alpha": 0.3, "best_lam": 0.7}, "not part of the grid"),
     ("6.4", {"differ": ["no such expression"]}, "not an expression"),
+    ("8.1", {"readings": {text: contains_word(text) for text in PLACED}}, "read differently"),
+    ("8.2", {"before": whole_likely}, "two masks of 0.5"),
+    ("8.2", {"before": in_given_order}, "any order"),
+    ("8.2", {"before": lambda x, likely: (x[None] <= x[:, None]) @ likely}, "so count"),
+    ("8.2", {"before": lambda x, likely: 1.0}, "one number per mask"),
+    ("8.3", {"related": adds_up}, "at most 1"),
+    ("8.3", {"related": the_best_one}, "two give a better chance"),
+    ("8.4", {"scene": {"x": [0.1, 0.9], "s": [0.3, 0.2]}}, "Both rules choose mask 0"),
+    ("8.4", {"scene": {"x": [10, 90], "s": [0.3, 0.2]}}, "from 0 at the left"),
 ]
 
 

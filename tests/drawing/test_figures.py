@@ -14,10 +14,12 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from tasnb.drawing import figures
+from tasnb.drawing import figures, places
 
 
-@pytest.mark.parametrize("draw", [figures.examples, figures.proposals, figures.rectifier])
+@pytest.mark.parametrize(
+    "draw", [figures.examples, figures.proposals, figures.rectifier, places.priors]
+)
 def test_nothing_to_show(draw, tmp_path) -> None:
     figure = draw([])
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["nothing to show"]

@@ -14,7 +14,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tasnb.drawing import figures
+from tasnb.drawing import figures, places
 from tasnb.drawing import words as module
 from tasnb.drawing.words import words
 
@@ -86,7 +86,7 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
     center = np.array([5.0])
     one = {"image": IMAGE, "expression": text, "truth": MASK}
     made = [
-        figures.examples([figures.Example(**one, clip_only=MASK, tas=MASK)]),
+        figures.examples([figures.Example(**one, chosen={"a": MASK, "b": MASK})]),
         figures.networks([figures.Bested(**one, best={text: MASK})]),
         figures.captions([IMAGE], [IMAGE], [text], [text]),
         figures.scores(IMAGE, MASK[None], pairs, text, 0.1, 0.7, MASK),
@@ -98,6 +98,31 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
             ]
         ),
         figures.whole_captions([IMAGE], [text]),
+        places.priors(
+            [
+                places.Placed(
+                    IMAGE,
+                    MASK[None],
+                    text,
+                    f"near: {text}",
+                    np.array([[5.0, 6.0]]),
+                    np.ones(1),
+                    np.eye(3),
+                    0,
+                    0,
+                )
+            ]
+        ),
+        places.spoken(
+            pd.DataFrame(
+                {
+                    "words of place": ["a size"],
+                    "example": [text],
+                    "share (%)": [2.0],
+                    "read by the paper's rule (%)": [50.0],
+                }
+            )
+        ),
         figures.activation_maps(**one, maps={text: {text: np.ones((3, 4))}}),
         figures.overview(
             figures.Overview(

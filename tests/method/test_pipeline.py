@@ -146,3 +146,22 @@ def test_only_a_run_s_own_scores_are_written(store, tmp_path):
 def test_no_images_are_not_all_images(images):
     with pytest.raises(InputError, match=f"^few = {images}: should be a whole number of 1 or more"):
         Pipeline(make_settings()).few(images)
+
+
+@pytest.mark.slow
+def test_variants_share_pairs_unless_these_change(store):
+    """Weights of scores change neither masks nor sentences; the rule and the images do."""
+    work = pipeline(store)
+    column = ("refscenes", "val")
+    pairs = work.choices(*column)
+    for change in ({"alpha": 0.4}, {"clip_input": "both", "noun_share": 0.5}):
+        assert work.variant(**change).choices(*column) is pairs
+    for change in (
+        {"rectifier_rule": "places"}, {"rectifier_rule": "released"}, {"limit": 2},
+        {"subset_overlap": 0.4}, {"negative_rule": "released", "alpha": 0.4},
+    ):  # fmt: skip
+        assert work.variant(**change).choices(*column) is not pairs
+    alone = Pipeline(make_settings(**{**work.settings.model_dump(), "noun_share": 0.5}))
+    shared = work.variant(noun_share=0.5).scored(*column, ENCODER)
+    pd.testing.assert_frame_equal(shared.pairs, alone.scored(*column, ENCODER).pairs)
+    pd.testing.assert_frame_equal(work.choices(*column).pairs, alone.choices(*column).pairs)

@@ -8,7 +8,7 @@ import pytest
 from tasnb.method.places import in_words, read
 from tasnb.method.places.cues import words_of
 from tasnb.method.places.layout import Layout, layout
-from tasnb.method.places.priors import Weights, cost, prior
+from tasnb.method.places.priors import Weights, cost, over_image, prior
 from tasnb.method.places.relations import compatibility, related
 
 SIZE = (100, 200)  # height, width
@@ -281,3 +281,22 @@ def test_against_loops() -> None:
         np.testing.assert_allclose(compatibility(kind, where), wanted)
         chance = [1 - np.prod([1 - row[j] * likely[j] for j in range(7)]) for row in wanted]
         np.testing.assert_allclose(related(kind, where, likely), chance)
+
+
+@pytest.mark.parametrize(
+    "text", ["left lamp", "lamp in the middle", "second lamp from the right", "lamp by the chair"]
+)
+def test_the_prior_over_an_image_is_that_of_one_more_mask(text: str) -> None:
+    """Placed there by hand; it is no likely one, so the others are counted as before."""
+    there, weights = boxes((30, 40), (90, 60), (150, 50), side=24), Weights(0.3, 0.1, 0.2)
+    likely, chairs = np.array([1.0, 0.5, 0.9]), np.array([0.1, 0.8, 0.1])
+    found = over_image(
+        read(text), layout(there, SIZE), likely, {"chair": chairs}, weights, shape=(5, 10)
+    )
+    assert found.shape == (5, 10)
+    for row, column in ((0, 0), (2, 4), (4, 9)):
+        center = (column + 0.5) * SIZE[1] / 10, (row + 0.5) * SIZE[0] / 5
+        more = np.concatenate([there, boxes(center, side=24)])
+        others = {"chair": np.append(chairs, 0)}
+        one = prior(read(text), layout(more, SIZE), np.append(likely, 0), others, weights)
+        assert found[row, column] == pytest.approx(one[-1])

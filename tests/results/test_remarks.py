@@ -203,3 +203,34 @@ def test_speed_in_words() -> None:
     )  # fmt: skip
     said = "TAS takes 2.5 times as long as CLIP-only (paper: 1.9 times)."
     assert remarks.speed(frame).data == said
+
+
+def test_words_of_place_in_words() -> None:
+    names = ["words of place", "share (%)", remarks.READ]
+    rows = [("one side", 30, 100), ("a size", 12, 10), ("a count", 0, float("nan")),
+            ("none of these", 60, 0)]  # fmt: skip
+    assert remarks.spoken(pd.DataFrame(rows, columns=names)).data == (
+        "In this run, 40 % of the sentences have words of these kinds. The paper's rule reads a "
+        "side in fewer than half of those with: a size (10 %)."
+    )
+    rows[1] = ("a size", 12, 80)
+    assert remarks.spoken(pd.DataFrame(rows, columns=names)).data.endswith(
+        "The paper's rule reads a side in most of those with each kind."
+    )
+
+
+def test_the_worth_of_choices_in_words() -> None:
+    parts = ["", " low", " high", " mIoU"]
+    names = ["choice", *(f"{name}{part}" for name in ("first", "last") for part in parts)]
+    rows = [
+        ("extended", 5, 4, 6, 45, 5, 4, 6, 45),
+        ("a", 3, 2, 4, 43, 1, -1, 2, 45),
+        ("b", -1, -2, 0.5, 39, -2, -3, -1, 45),
+    ]
+    assert remarks.extended(pd.DataFrame(rows, columns=names)).data.splitlines() == [
+        "All choices of `extended` together: +5.0 [+4.0, +6.0] points of mIoU over `published`, "
+        "which has 40.0 %.",
+        "",
+        "* Added to `published`: a +3.0 [+2.0, +4.0] points of mIoU; undecided in 1 of 2 cases.",
+        "* Added to all the others: b -2.0 [-3.0, -1.0] points of mIoU; undecided in 1 of 2 cases.",
+    ]

@@ -57,6 +57,39 @@ def prior(
     return total
 
 
+def over_image(
+    reading: Reading,
+    where: Layout,
+    likely: Floats,
+    others: Mapping[str, Floats],
+    weights: Weights,
+    shape: tuple[int, int] = (24, 32),
+) -> Floats:
+    """The prior of one more mask, of median size, with its centre at each point of a grid.
+
+    It is as unlikely as can be, so it does not count in an order.
+
+    Args:
+        likely, others: As in ``prior``.
+        shape: Rows and columns of the grid, (h, w).
+
+    Returns:
+        (h, w).
+    """
+    y, x = (np.indices(shape) + 0.5) / np.array(shape)[:, None, None]
+    center = np.stack([x, y], -1).reshape(-1, 2)
+    half = np.median(where.high - where.low, 0) / 2
+    nobody = np.zeros(len(center))
+    layout = Layout(
+        np.concatenate([where.low, center - half]),
+        np.concatenate([where.high, center + half]),
+        np.concatenate([where.size, nobody + np.median(where.size)]),
+    )
+    more = {noun: np.concatenate([own, nobody]) for noun, own in others.items()}
+    found = prior(reading, layout, np.concatenate([likely, nobody]), more, weights)
+    return found[len(likely) :].reshape(shape)
+
+
 def cost(cues: tuple[Cue, ...], where: Layout, likely: Floats) -> Floats:
     """The sum of what each cue costs each mask, (M,); 0 to about 1 each, the lower the better.
 
