@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasnb.profiles import DATASETS, PROFILES, RECIPES, is_long
+from tasnb.profiles import DATASETS, PROFILES, RECIPES, is_dataset, is_long
 
 
 class InputError(ValueError):
@@ -195,7 +195,7 @@ class Settings(BaseModel):
         found = []
         for dataset in datasets:
             folder = ROOT / Path(dataset).expanduser()
-            if dataset not in DATASETS and not (folder / "instances.json").is_file():
+            if dataset not in DATASETS and not is_dataset(folder):
                 if "/" in dataset or folder.is_dir():
                     raise InputError(
                         f"{dataset} is not a dataset: {folder / 'instances.json'} does not exist"
