@@ -89,7 +89,7 @@ def test_sentences_without_a_target_have_a_table(pipeline: Pipeline) -> None:
 def test_answers_of_several_masks_or_none_have_a_row(pipeline: Pipeline) -> None:
     """With thresholds that answer everything or nothing, whatever the models are worth."""
     column, folder = columns(pipeline.settings)[0], pipeline.settings.datasets[0]
-    run = pipeline.variant(datasets=[folder], recipe="extended", answers="any")
+    run = pipeline.in_recipe("extended").variant(datasets=[folder], answers="any")
     every = run.variant(least_evidence=-10.0, several_share=0.0)
     masks = every.refined(every.split(*column).images)
     taken = tables.outcome(every, "TAS", ENCODER, *column)
