@@ -205,7 +205,8 @@ class Settings(BaseModel):
             if dataset not in DATASETS and not is_dataset(folder):
                 if "/" in dataset or folder.is_dir():
                     raise InputError(
-                        f"{dataset} is not a dataset: {folder / 'instances.json'} does not exist"
+                        f"{dataset} is not a dataset: {folder / 'instances.json'} does not exist "
+                        "(data/README.md describes this and other layouts)"
                     )
                 raise unknown("dataset", dataset, DATASETS)
             found.append(dataset if dataset in DATASETS else str(folder))

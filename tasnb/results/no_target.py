@@ -23,9 +23,9 @@ NOTE = (
     "0 otherwise. cIoU is the sum of the intersections divided by the sum of the unions. N-acc is "
     "the share of sentences without a target for which no mask is returned (0 for a method that "
     "always chooses a proposal, blank if there are no such sentences). T-acc is the share of "
-    f"sentences with a target for which a mask is returned. {tables.ANY}: all masks that are nearly "
-    "as likely as the best one, or none if there is too little evidence (setting answers). All "
-    "other tables omit sentences without a target."
+    f"sentences with a target for which a mask is returned. {tables.ANY}: all masks that are "
+    "nearly as likely as the best one, or none if there is too little evidence (setting answers). "
+    "All other tables omit sentences without a target."
 )
 
 
