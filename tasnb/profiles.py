@@ -36,6 +36,26 @@ class Dataset(NamedTuple):
 
 REFER = "refer"
 """Used as the name of the refs for PhraseCut's own file, ``refer_<split>.json``."""
+AREFCOCO = "arefcoco"
+"""The same for ``arefcoco.json``, whose targets are refs of RefCOCO and RefCOCOg."""
+MASKS = "masks"
+"""The same for ``<split>.json`` with the masks as pictures, as for RefCOCOm."""
+
+
+def mask_folder(folder: Path) -> Path:
+    """Where a dataset's masks are pictures: ``masks/`` in its folder, or as in CRIS's layout.
+
+    There, ``anns/<name>/`` contains the annotations and ``masks/<name>/`` the masks.
+    """
+    beside = folder.parent.parent / MASKS / folder.name
+    return beside if folder.parent.name == "anns" and beside.is_dir() else folder / MASKS
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder has one of the layouts in which a user's own dataset may be."""
+    files = (folder / "instances.json", folder / f"{AREFCOCO}.json")
+    return any(file.is_file() for file in files) or mask_folder(folder).is_dir()
+
 
 _UNC = {split: ("unc", split) for split in ("val", "testA", "testB")}
 _COCO = ("images/train2014", "train2014", "coco/train2014", "images/mscoco/images/train2014")

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasnb.profiles import DATASETS, PROFILES, RECIPES, is_long
+from tasnb.profiles import DATASETS, PROFILES, RECIPES, is_dataset, is_long
 
 
 class InputError(ValueError):
@@ -152,6 +152,13 @@ class Settings(BaseModel):
     coherence: Weight = 0.0  # of a heat map's mean inside a mask less its mean outside
     temperature: Positive = 0.05  # of the softmax of V that tells which masks are likely
 
+    # Beyond the paper: one mask per answer, or any number of them, possibly none. Both thresholds
+    # were fixed on development scenes; ``tasnb.method.answers`` has the numbers.
+    answers: Literal["one", "any"] = "one"
+    several_share: Share = 0.5  # of the best mask's likelihood by S, from which others are answered
+    # Of the best mask, below which nothing is answered; it depends on the models.
+    least_evidence: Annotated[float, Field(allow_inf_nan=False)] = 0.8
+
     batch_size: Count = 64  # images, texts or points of SAM; fewer points on large images
     compile: bool = False  # the image encoders of SAM and BLIP-2, by torch.compile
     shard_size: Count = 16  # images per stored shard, the most that a killed run loses
@@ -198,10 +205,11 @@ class Settings(BaseModel):
         found = []
         for dataset in datasets:
             folder = ROOT / Path(dataset).expanduser()
-            if dataset not in DATASETS and not (folder / "instances.json").is_file():
+            if dataset not in DATASETS and not is_dataset(folder):
                 if "/" in dataset or folder.is_dir():
                     raise InputError(
-                        f"{dataset} is not a dataset: {folder / 'instances.json'} does not exist"
+                        f"{dataset} is not a dataset: {folder / 'instances.json'} does not exist "
+                        "(data/README.md describes this and other layouts)"
                     )
                 raise unknown("dataset", dataset, DATASETS)
             found.append(dataset if dataset in DATASETS else str(folder))

@@ -183,7 +183,13 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
             temporary.write_text(page(session.view()), encoding="utf-8")
         print(f"page: {files['--html']}")
     share = 100 * float(result.mask.mean())
-    print(f"mask: {share:.1f} % of the picture; overlay: {out}")
+    count = len(result.chosen)
+    if result.fits_nothing:
+        print(f"no mask: nothing in the picture fits {arguments.expressions[0]!r}; overlay: {out}")
+    elif count > 1:
+        print(f"{count} masks: together {share:.1f} % of the picture; overlay: {out}")
+    else:
+        print(f"mask: {share:.1f} % of the picture; overlay: {out}")
 
 
 def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict[str, Any]) -> int:

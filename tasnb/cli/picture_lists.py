@@ -20,9 +20,11 @@ from tasnb.store.files import atomic_write
 RESULTS = "results.csv"
 MASKS = "masks.json"
 COLUMNS = [
-    "mask", "overlay", "height", "width", "area", "share", "score", "mask_id", "caption", "error",
+    "mask", "overlay", "height", "width", "area", "share", "score", "mask_id", "caption", "masks",
+    "error",
 ]  # fmt: skip
-"""Columns of results.csv besides those of the list; `share` is the mask's share of the picture."""
+"""Columns of results.csv besides those of the list; `share` is the mask's share of the picture, and
+`masks` the number of proposals that the answer consists of: 0 if there are none, or none fits."""
 
 LISTS = (".csv", ".tsv")
 _SUFFIXES = (
@@ -245,6 +247,7 @@ def _written(
         "score": score,
         "mask_id": record["mask_id"],
         "caption": record["caption"],
+        "masks": len(record["mask_ids"]),
     }
 
 

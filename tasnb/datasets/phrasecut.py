@@ -10,8 +10,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from tasnb.datasets.expressions import check_expression
+from tasnb.datasets.layout import Picture
 from tasnb.datasets.reading import read
-from tasnb.datasets.refer import Picture
 from tasnb.datasets.segmentations import Rle, polygon_corners
 
 
@@ -28,6 +28,7 @@ class PhraseCut:
             "ref_id": task["task_id"],
             "image_id": task["image_id"],
             "target": task["phrase_structure"]["name"],
+            "instances": len(task["Polygons"]),
             "polygons": [polygon for instance in task["Polygons"] for polygon in instance],
             "sentences": [
                 {"sent_id": task["task_id"], "sent": check_expression(task["phrase"], owner)}
@@ -39,6 +40,9 @@ class PhraseCut:
 
     def target(self, ref: Mapping[str, Any]) -> str:
         return str(ref["target"])
+
+    def count(self, ref: Mapping[str, Any]) -> int:
+        return int(ref["instances"])
 
     def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
         return (self.target(ref),)

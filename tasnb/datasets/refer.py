@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from pycocotools import mask as coco_mask
 
 from tasnb.datasets.expressions import check_expression, check_text
+from tasnb.datasets.layout import Picture, field_of, id_of
 from tasnb.datasets.reading import mend, read
 from tasnb.datasets.segmentations import Rle, read_mask
 from tasnb.settings import InputError, shown
@@ -24,69 +25,40 @@ Rows = dict[Any, dict[str, Any]]
 """The entries of one of COCO's lists, by id."""
 
 
-class Picture(NamedTuple):
-    """An image's file name in the image folder, and its size if the annotations give it."""
-
-    file_name: str
-    height: int | None = None
-    width: int | None = None
-
-
-class Layout(Protocol):
-    """The refs of one split, and the objects that they refer to.
-
-    Attributes:
-        refs: Each has at least ref_id, image_id and sentences (with sent_id and sent).
-    """
-
-    refs: list[dict[str, Any]]
-
-    def picture(self, image_id: int) -> Picture:
-        """File name and size of an image."""
-
-    def target(self, ref: Mapping[str, Any]) -> str:
-        """The category name of a ref's target; "" if it has none."""
-
-    def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
-        """What people would call a ref's target: its category, then any other names of it."""
-
-    def things(self, image_id: int) -> list[tuple[str, ...]]:
-        """The ``names`` of what is annotated in an image, whether or not a ref is about it."""
-
-    def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
-        """The ground-truth mask of a ref in an image of this size; None if it has no target."""
-
-
 class Refer:
     """``refs(<which>).json`` or ``.p`` next to COCO's ``instances.json``.
 
     The target of a ref is the union of its annotations: ``ann_ids``, or else ``ann_id``, a number
     or a list. An empty list, or gRefCOCO's [-1], means that its sentences have no target in the
     image. A ref_id must be unique in a split; a sent_id need not, since it is never looked up.
+
+    Args:
+        split: Its name in the refs; None: all of them.
     """
 
-    def __init__(self, folder: Path, which: str, split: str) -> None:
+    def __init__(self, folder: Path, which: str, split: str | None) -> None:
         self.folder = folder
-        self.refs = [ref for ref in read_refs(folder, which) if str(ref["split"]) == split]
+        refs = read_refs(folder, which)
+        self.refs = [ref for ref in refs if split is None or str(ref["split"]) == split]
         self._check(str(refs_file(folder, which)))
 
     def _check(self, file: str) -> None:
         """Raises an InputError for refs that share an id or whose sentences are not text."""
-        ids = [_id(_of(ref, "ref_id", f"{file}: a ref"), file) for ref in self.refs]
+        ids = [id_of(field_of(ref, "ref_id", f"{file}: a ref"), file) for ref in self.refs]
         if len(set(ids)) < len(ids):
             twice = next(i for i, count in Counter(ids).items() if count > 1)
             raise InputError(f"{file}: two refs in one split have ref_id {twice}")
         sent_ids = []
         for ref, ref_id in zip(self.refs, ids, strict=True):
             user = f"{file}: ref {ref_id}"
-            _id(_of(ref, "image_id", user), file)
-            sentences = _of(ref, "sentences", user)
+            id_of(field_of(ref, "image_id", user), file)
+            sentences = field_of(ref, "sentences", user)
             if not isinstance(sentences, list):
                 raise InputError(f"{user} has sentences that are not a list: {shown(sentences)}")
             for sentence in sentences:
-                sent_id = _id(_of(sentence, "sent_id", f"{user}: a sentence"), file)
+                sent_id = id_of(field_of(sentence, "sent_id", f"{user}: a sentence"), file)
                 owner = f"{user}: the sentence with sent_id {sent_id}"
-                check_expression(_of(sentence, "sent", owner), owner)
+                check_expression(field_of(sentence, "sent", owner), owner)
                 sent_ids.append(sent_id)
         for name, some in (("ref_id", ids), ("sent_id", sent_ids)):
             if len(set(map(type, some))) > 1:
@@ -121,7 +93,7 @@ class Refer:
     def picture(self, image_id: int) -> Picture:
         row = self._row("images", image_id, "a ref")
         user = f"{self.folder}: image {image_id}"
-        name = _of(row, "file_name", user)
+        name = field_of(row, "file_name", user)
         if not isinstance(name, str) or not name:
             raise InputError(f"{user} has an unusable file_name: {shown(name)}")
         return Picture(name, row.get("height"), row.get("width"))
@@ -139,6 +111,9 @@ class Refer:
             found.append(_names([name] if isinstance(name, str) else [], [row]))
         return [names for names in found if names]
 
+    def count(self, ref: Mapping[str, Any]) -> int:
+        return len(self._meant(ref))
+
     def names(self, ref: Mapping[str, Any]) -> tuple[str, ...]:
         user = f"ref {ref['ref_id']}"
         rows = [self._row("annotations", key, user) for key in self._meant(ref)]
@@ -153,10 +128,10 @@ class Refer:
         if not self._meant(ref):
             return []
         found = []
-        for key in _as_list(_of(ref, "category_id", f"{self.folder}: {user}")):
+        for key in _as_list(field_of(ref, "category_id", f"{self.folder}: {user}")):
             row = self._row("categories", key, user)
             owner = f"{self.folder}: the name of category {key}"
-            found.append(check_text(_of(row, "name", owner), owner))
+            found.append(check_text(field_of(row, "name", owner), owner))
         return list(dict.fromkeys(found))
 
     def truth(self, ref: Mapping[str, Any], height: int, width: int) -> Rle | None:
@@ -166,7 +141,7 @@ class Refer:
     def _meant(self, ref: Mapping[str, Any]) -> list[Any]:
         """Ids of a ref's annotations; empty for a ref without a target."""
         user = f"{self.folder}: ref {ref['ref_id']}"
-        keys = _as_list(ref["ann_ids"] if "ann_ids" in ref else _of(ref, "ann_id", user))
+        keys = _as_list(ref["ann_ids"] if "ann_ids" in ref else field_of(ref, "ann_id", user))
         if keys == [-1] and -1 not in self._tables["annotations"]:
             keys = []
         said = ref.get("no_target")
@@ -252,26 +227,6 @@ def read_refs(folder: Path, which: str) -> list[dict[str, Any]]:
         if not isinstance(ref.get("split"), str | int):
             raise InputError(f"{path} contains a ref without a valid split: {shown(ref)}")
     return refs
-
-
-def _of(row: Any, name: str, owner: str) -> Any:
-    """A field of a JSON object."""
-    if not isinstance(row, Mapping):
-        raise InputError(f"{owner} is not an object: {shown(row)}")
-    if name not in row:
-        raise InputError(f"{owner} has no {name}")
-    return row[name]
-
-
-def _id(value: Any, file: str) -> int | str:
-    """Returns an id if tables can store it: a string or a 64-bit integer."""
-    if isinstance(value, str):
-        return check_text(value, f"{file}: an id")
-    if type(value) is not int or abs(value) >= 2**63:
-        raise InputError(
-            f"{file}: {shown(value)} is not an id; it should be a whole number or a string"
-        )
-    return value
 
 
 def _by_id(rows: Iterable[dict[str, Any]], owner: str) -> Rows:

@@ -14,16 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.datasets.described import check_size, describe, image_folder
+from tasnb.datasets.described import annotations, check_size, describe, image_folder, layout
 from tasnb.datasets.exif import readings
 from tasnb.datasets.images import ImageFile
-from tasnb.datasets.phrasecut import PhraseCut
+from tasnb.datasets.layout import Layout
 from tasnb.datasets.reading import mend
-from tasnb.datasets.refer import Layout, Refer, refs_file
 from tasnb.profiles import (
     DATASETS,
     PROFILES,
-    REFER,
     Dataset,
     counterpart,
     file_part,
@@ -34,7 +32,7 @@ from tasnb.profiles import (
 from tasnb.settings import InputError, Settings, unknown
 
 COLUMNS = [
-    "sent_id", "sentence", "ref_id", "image", "height", "width", "target", "names",
+    "sent_id", "sentence", "ref_id", "image", "height", "width", "target", "names", "objects",
     "ground_truth", "truth_area", "share",
 ]  # fmt: skip
 
@@ -47,8 +45,9 @@ class Split:
         dataset, split: Such as "refscenes" and "testA".
         sentences: One row per sentence: sent_id, sentence, ref_id, image (key), target (name of
             its category), names (tuple: the category, then what else people would call the target,
-            if the dataset says so), ground_truth (compressed COCO RLE, bytes), truth_area (pixels),
-            share (fraction of the image covered by the target).
+            if the dataset says so), objects (of which the target consists), ground_truth
+            (compressed COCO RLE, bytes), truth_area (pixels), share (fraction of the image covered
+            by the target).
         images: Image key -> image file.
         no_target: Sentences without a target in their image, as in gRefCOCO, with an empty ground
             truth; they are not part of ``sentences`` or its metrics.
@@ -159,8 +158,8 @@ def _read_split(settings: Settings, dataset: str, split: str) -> Split:
 
 
 def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) -> Split:
-    layout = _layout(settings, described, split)
-    refs, order = layout.refs, dict.fromkeys(ref["image_id"] for ref in layout.refs)
+    kind = _layout(settings, described, split)
+    refs, order = kind.refs, dict.fromkeys(ref["image_id"] for ref in kind.refs)
     counts = (len(refs), sum(len(ref["sentences"]) for ref in refs), len(order))
     folder = settings.data / described.folder
     column = f"{title(dataset, settings.datasets)} {split}"
@@ -169,20 +168,20 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
         raise InputError(f"{column} contains no sentences; {mend(folder)}")
     root, pictures = image_folder(settings, described), {}
     for i in _sample(settings, order):
-        name, *size = layout.picture(i)
+        name, *size = kind.picture(i)
         pictures[i] = (root / name, tuple(size) if all(size) else None)
     images = readings(pictures, column)
     rows: tuple[list[dict[str, Any]], ...] = ([], [])  # with a target, and without
     outside = []
     things: dict[str, dict[tuple[str, ...], None]] = {}  # in order, without duplicates
     for i, (image, _) in images.items():
-        things.setdefault(image.key, {}).update(dict.fromkeys(layout.things(i)))
+        things.setdefault(image.key, {}).update(dict.fromkeys(kind.things(i)))
     for ref in refs:
         if ref["image_id"] not in images:
             continue
         image, (height, width) = images[ref["image_id"]]
-        target, names = layout.target(ref), layout.names(ref)
-        truth = layout.truth(ref, height, width)
+        target, names = kind.target(ref), kind.names(ref)
+        truth = kind.truth(ref, height, width)
         things[image.key].update(dict.fromkeys([names] if names else []))
         area = int(coco_mask.area(truth)) if truth else 0
         if truth and not area:
@@ -199,6 +198,7 @@ def _gathered(settings: Settings, dataset: str, described: Dataset, split: str) 
                     "width": width,
                     "target": target,
                     "names": names,
+                    "objects": kind.count(ref),
                     "ground_truth": truth["counts"] if truth else _nothing(height, width),
                     "truth_area": area,
                     "share": area / (height * width),
@@ -243,8 +243,7 @@ def _nothing(height: int, width: int) -> bytes:
 
 def _layout(settings: Settings, described: Dataset, split: str) -> Layout:
     folder = settings.data / described.folder
-    which, inside = described.splits[split]
-    return PhraseCut(folder, inside) if which == REFER else Refer(folder, which, inside)
+    return layout(folder, *described.splits[split])
 
 
 def check_complete(settings: Settings, dataset: str, split: str) -> None:
@@ -255,8 +254,8 @@ def check_complete(settings: Settings, dataset: str, split: str) -> None:
     """
     _read_split(settings.model_copy(update={"limit": 1}), dataset, split)
     described = describe(dataset)
-    layout, folder = _layout(settings, described, split), image_folder(settings, described)
-    names = dict.fromkeys(layout.picture(ref["image_id"]).file_name for ref in layout.refs)
+    kind, folder = _layout(settings, described, split), image_folder(settings, described)
+    names = dict.fromkeys(kind.picture(ref["image_id"]).file_name for ref in kind.refs)
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         raise InputError(
@@ -275,8 +274,7 @@ def check_there(settings: Settings) -> None:
         described = describe(dataset)
         folder = settings.data / described.folder
         for which, inside in dict.fromkeys(described.splits.values()):
-            phrases = folder / f"refer_{inside}.json"
-            path = phrases if which == REFER else refs_file(folder, which)
+            path = annotations(folder, which, inside)
             if not path.is_file():
                 raise InputError(f"{path} is missing; {mend(path)}")
         image_folder(settings, described)

@@ -54,7 +54,7 @@ TABLES = {
     "kinds": "CLIP-only and TAS by kind of expression and size of target",
     "negatives": "Negatives per sentence, and targets among their own negatives",
     "newer": "Newer methods on the same proposals (some images of each split)",
-    "no_target": "All sentences, including those without a target",
+    "no_target": "Sentences with several targets or none",
     "networks": "TAS with the proposals of three networks",
     "paper_check": "The paper's numbers and our 95 % intervals",
     "proposal_networks": "Proposals of three networks and their upper bounds",

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns, load_split
-from tasnb.method import language, proposals, rectifier, released, scores
+from tasnb.method import answers, language, proposals, rectifier, released, scores
 from tasnb.method.places import Placing
 from tasnb.method.shown import Shown
 from tasnb.method.stages import Images, Stages
@@ -103,6 +103,11 @@ class Pipeline(Stages):
             self._in_recipe[recipe] = self.variant(**changed)
         return self._in_recipe[recipe]
 
+    @cached_property
+    def answering_any(self) -> Pipeline:
+        """The recipe ``extended``, whose answers may have several masks or none."""
+        return self.in_recipe("extended").variant(answers="any")
+
     def split(self, dataset: str, split: str) -> Split:
         """The sentences, images and ground truth of one column of the tables."""
         if (dataset, split) not in self._splits:
@@ -162,14 +167,18 @@ class Pipeline(Stages):
         maps = self.coherence(images, encoder) if settings.coherence else None
         sentences = self._with_negatives(table.sentences, images)
         placing = Placing(settings, sentences["sentence"])
-        subjects = self._subjects(sentences)
+        named = self._subjects(sentences)
+        subjects = named if settings.noun_share else {}
+        evident = settings.answers == "any"
         prompts = {language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
         prompts |= {*subjects.values(), *placing.prompts}
-        if settings.negative_rule == "masks":
+        if settings.negative_rule == "masks" or evident:
             prompts |= set(map(language.prompted, said))
+        if evident:
+            prompts |= {*named.values(), *answers.GENERIC}
         vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts], encoder)
         pairs = table.pairs
-        names = "VPN" + "C" * bool(settings.coherence) + "G" * bool(placing)
+        names = "VPN" + "C" * bool(settings.coherence) + "G" * bool(placing) + "E" * evident
         found = {name: np.zeros(len(pairs)) for name in names}
         caption = np.full(len(pairs), "", object)
         for _, group, rows, where in scores.ScoreTable(sentences, pairs).by_image(masks):
@@ -181,15 +190,15 @@ class Pipeline(Stages):
                 own["C"] = settings.coherence * asked @ maps[rows].T
             if placing:
                 own["G"] = shown.placed(placing, group["sentence"], own["V"])
+            if evident:
+                own["E"] = shown.evidence(group["sentence"], named, own["V"])
             for name, values in own.items():
                 found[name][where] = values
             caption[where] = said[rows]
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
 
     def _subjects(self, sentences: pd.DataFrame) -> dict[str, str]:
-        """Sentence -> the prompt for its subject, where it has one; none if they do not count."""
-        if not self.settings.noun_share:
-            return {}
+        """Sentence -> the prompt for its subject, where it has one."""
         named = sentences[sentences["head"] != ""]
         return dict(zip(named["sentence"], map(language.prompted, named["subject"]), strict=True))
 

@@ -120,7 +120,7 @@ class ScoreTable:
         pairs: One row per sentence and mask, sorted by sentence and mask: sentence (row number in
             ``sentences``), mask_id, V, P, N, center_x, center_y (pixels), in_region, intersection,
             area (pixels). Beyond the paper, where the settings ask for it: C (coherence) and G
-            (places), both with their weights.
+            (places), both with their weights, and E (evidence, see ``tasnb.method.answers``).
     """
 
     sentences: pd.DataFrame
@@ -191,6 +191,11 @@ class ScoreTable:
         """Masks outside the region that a sentence names; none if the region contains no mask."""
         region = self._dense(self.pairs["in_region"].to_numpy(), 0).astype(bool)
         return ~region & region.any(1, keepdims=True)
+
+    @cached_property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Whether the mask of each pair may be chosen if the rectifier acts, (pairs,)."""
+        return ~self._barred.reshape(-1)[self._cell]
 
     def acted(self) -> npt.NDArray[np.bool_]:
         """Whether the rectifier excludes some but not all masks of each sentence, (S,)."""

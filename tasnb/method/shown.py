@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tasnb.method import language, proposals, scores
+from tasnb.method import answers, language, proposals, scores
 from tasnb.method.places import Placing
 from tasnb.method.scores import Floats
 from tasnb.settings import Settings
@@ -65,6 +65,20 @@ class Shown:
         counts = counts.reshape(len(asked), len(phrases))
         mined = self._embedded(map(language.PROMPT.format, phrases)) if phrases else asked[:0]
         return {"V": v, "P": p, "N": self._mean(scores.n_score, mined, counts)}
+
+    def evidence(
+        self, sentences: Iterable[str], subjects: Mapping[str, str], seen: Floats
+    ) -> Floats:
+        """How much speaks for every mask, whatever the others are (``answers.evidence``), (S, M).
+
+        Args:
+            subjects: Sentence -> the prompt for its subject, where it has one.
+            seen: V of every mask, (S, M).
+        """
+        named = self._embedded([subjects.get(text, text) for text in sentences])
+        told = named @ self._embedded(map(language.prompted, self.captions)).T
+        generic = self._mean(scores.v_score, self._embedded(answers.GENERIC))
+        return answers.evidence(seen, generic.mean(0), told)
 
     def placed(self, placing: Placing, sentences: Iterable[str], seen: Floats) -> Floats:
         """What place adds to the score of every mask, (S, M).

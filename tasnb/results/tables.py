@@ -12,7 +12,8 @@ import pandas as pd
 
 from tasnb import profiles
 from tasnb.baselines import scoring
-from tasnb.datasets.splits import columns
+from tasnb.datasets.splits import Split, columns
+from tasnb.method import answers
 from tasnb.method.metrics import evaluate
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
@@ -31,6 +32,8 @@ OWN = ("Text-only", "CLIP-only", "TAS")
 FREESOLO = "Global-Local (FreeSOLO)"
 BY_RECIPE = {recipe: f"TAS ({recipe})" for recipe in profiles.RECIPES}
 """Recipe -> name of its TAS row in a run with another recipe."""
+ANY = "TAS (extended, several masks or none)"
+"""Row of the table with sentences that have several targets or none."""
 READINGS = ("published", "released")
 """The two recipes that Tables 1 and 2 show next to each other (``both_recipes``)."""
 METHODS = (
@@ -80,22 +83,53 @@ def outcome(
     Returns:
         ``ScoreTable.outcome`` with the image of each sentence.
     """
-    if method == FREESOLO:
-        return outcome(pipeline.on_other_network, "Global-Local", encoder, dataset, split)
-    for recipe, name in BY_RECIPE.items():
-        if method == name:
-            return outcome(pipeline.in_recipe(recipe), "TAS", encoder, dataset, split)
+    pipeline, method = run_of(pipeline, method)
     key = (method, encoder, dataset, split)
     if key not in pipeline.outcomes:
-        if method in scoring.METHODS or method in scoring.NEWER:
-            data, scored = pipeline.split(dataset, split), pipeline.choices(dataset, split)
-            score = scoring.scores(pipeline, method, data, encoder, scored)
-            pick = scored.choose(score, rectify=False)
-        else:
-            scored = pipeline.scored(dataset, split, encoder)
-            pick = choose(method, scored, pipeline.settings, dataset)
-        pipeline.outcomes[key] = by_image(scored, pick)
+        data = pipeline.split(dataset, split)
+        of_its_own = method in scoring.METHODS or method in scoring.NEWER
+        scored = (
+            pipeline.choices(dataset, split)
+            if of_its_own
+            else pipeline.scored(dataset, split, encoder)
+        )
+        pipeline.outcomes[key] = answered(pipeline, method, encoder, data, scored)
     return pipeline.outcomes[key]
+
+
+def run_of(pipeline: Pipeline, method: str) -> tuple[Pipeline, str]:
+    """The pipeline that computes a row, and the method's name in it."""
+    if method == FREESOLO:
+        return pipeline.on_other_network, "Global-Local"
+    if method == ANY:
+        return pipeline.answering_any, "TAS"
+    recipe = next((recipe for recipe, name in BY_RECIPE.items() if name == method), None)
+    return (pipeline.in_recipe(recipe), "TAS") if recipe else (pipeline, method)
+
+
+def answered(
+    pipeline: Pipeline, method: str, encoder: str, data: Split, scored: ScoreTable
+) -> pd.DataFrame:
+    """The results of a method of ``run_of`` on any sentences, as from ``outcome``.
+
+    Args:
+        data: The sentences; those without a target have an empty ground truth.
+        scored: Of these sentences; V, P and N are needed by the methods of ``choose``.
+    """
+    if method in scoring.METHODS or method in scoring.NEWER:
+        score = scoring.scores(pipeline, method, data, encoder, scored)
+        pick = scored.choose(score, rectify=False)
+    else:
+        pick = choose(method, scored, pipeline.settings, data.dataset)
+    members = np.zeros(len(scored.pairs), bool)
+    members[pick[pick >= 0]] = True
+    found = answers.Answers(pick, members)
+    if method in ("TAS", MODULES[-1]) and pipeline.settings.answers == "any":
+        settings = pipeline.settings
+        total = scored.total(settings.alpha, settings.lambda_of(data.dataset))
+        found = answers.answers(scored, total, settings)
+    result = answers.outcome(scored, found, pipeline.refined(data.images))
+    return result.assign(image=scored.sentences["image"].to_numpy())
 
 
 def by_image(scored: ScoreTable, chosen: npt.NDArray[np.int64]) -> pd.DataFrame:

@@ -22,9 +22,12 @@ COLUMNS = [
 
 
 def columns_of(pairs: pd.DataFrame) -> list[str]:
-    """``COLUMNS``, and before S what else it contains beyond the paper, given all of the scores."""
+    """``COLUMNS``, and what there is beyond the paper: C and G before S, and E after it."""
     more = [name for name in ("C", "G") if name in pairs]
-    return [*COLUMNS[:4], *more, *COLUMNS[4:]]
+    return [*COLUMNS[:4], *more, "S", *(["E"] if "E" in pairs else []), *COLUMNS[5:]]
+
+
+NOTHING = "nothing here fits the expression"
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,10 +37,12 @@ class Segmentation:
     Attributes:
         image: RGB uint8 (H, W, 3).
         expression: The expression as given.
-        mask: bool (H, W); empty if there are no proposals.
+        mask: bool (H, W); the union of the chosen proposals, empty if there are none.
         frame: One row per proposal: mask_id, V, P, N, S, center_x, center_y (pixels), kept (by the
             rectifier), chosen, caption. Beyond the paper, S contains more, as it was added: C (how
-            well a heat map agrees with the mask) and G (places, size and relations).
+            well a heat map agrees with the mask) and G (places, size and relations). If an answer
+            may have any number of masks, several may be chosen or none, and E is how much speaks
+            for each mask, whatever the others are.
     """
 
     image: npt.NDArray[np.uint8]
@@ -45,12 +50,25 @@ class Segmentation:
     mask: npt.NDArray[np.bool_]
     frame: pd.DataFrame
 
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """The rows of ``frame`` that make up the answer, the best one first."""
+        rows = self.frame[self.frame["chosen"].astype(bool)]
+        return rows.sort_values("S", ascending=False, kind="stable")
+
+    @property
+    def fits_nothing(self) -> bool:
+        """Whether there are proposals, but too little evidence that any fits the expression."""
+        return len(self.frame) > 0 and not self.frame["chosen"].astype(bool).any()
+
     def __repr__(self) -> str:
         height, width = self.mask.shape
-        masks = f"{len(self.frame)} mask{'' if len(self.frame) == 1 else 's'}"
+        total, count = _masks(len(self.frame)), len(self.chosen)
+        how = "nothing fits, of" if self.fits_nothing else "chosen from"
+        how = how if count < 2 else f"{count} chosen from"
         return (
             f"Segmentation({self.expression!r}: {100 * self.mask.mean():.1f} % of {width} x "
-            f"{height} pixels, chosen from {masks})"
+            f"{height} pixels, {how} {total})"
         )
 
     def _repr_html_(self) -> str:
@@ -60,19 +78,23 @@ class Segmentation:
         overlay.save(file, "PNG")
         picture = base64.b64encode(file.getvalue()).decode("ascii")
         words = html.escape(self.expression)
+        told = f": {NOTHING}" if self.fits_nothing else ""
         table = self.frame.round(3).to_html(index=False, border=0)  # escapes captions
         return (
-            f'<div class="tex2jax_ignore mathjax_ignore"><p>“{words}”</p>'
+            f'<div class="tex2jax_ignore mathjax_ignore"><p>“{words}”{told}</p>'
             f'<img alt="{words}" style="max-width: min(100%, 640px)" '
             f'src="data:image/png;base64,{picture}">{table}</div>'
         )
 
     def overlay(self) -> Image:
-        """The image with the mask in colour."""
+        """The image with the mask in colour; dimmed and labelled if nothing fits."""
         from PIL import Image
 
         from tasnb.drawing.figures import TAS, paint_mask
+        from tasnb.drawing.labels import dimmed
 
+        if self.fits_nothing:
+            return dimmed(Image.fromarray(self.image), NOTHING)
         return Image.fromarray(paint_mask(self.image, self.mask, TAS))
 
     def mask_image(self) -> Image:
@@ -86,11 +108,12 @@ class Segmentation:
 
         Returns:
             expression, size [h, w], segmentation (size and counts, for ``pycocotools.mask``), area
-            (pixels), bbox [x, y, w, h], and the score S, mask_id and caption of the chosen
-            proposal, which are None, -1 and "" if there are no proposals.
+            (pixels), bbox [x, y, w, h]; the score S, mask_id and caption of the best proposal of
+            the answer, which are None, -1 and "" if it is empty; mask_ids, those of all proposals
+            of the answer; and no_target, whether nothing fits the expression.
         """
         rle = coco_mask.encode(np.asfortranarray(self.mask, np.uint8))
-        chosen = self.frame[self.frame["chosen"].astype(bool)]
+        chosen = self.chosen
         best = chosen.iloc[0] if len(chosen) else {"S": None, "mask_id": -1, "caption": ""}
         size = [int(side) for side in rle["size"]]
         return {
@@ -102,4 +125,10 @@ class Segmentation:
             "score": None if best["S"] is None else float(best["S"]),
             "mask_id": int(best["mask_id"]),
             "caption": str(best["caption"]),
+            "mask_ids": [int(one) for one in chosen["mask_id"]],
+            "no_target": self.fits_nothing,
         }
+
+
+def _masks(count: int) -> str:
+    return f"{count} mask{'' if count == 1 else 's'}"

@@ -12,7 +12,7 @@ import pandas as pd
 from tasnb.datasets.expressions import check_expression
 from tasnb.datasets.images import ImageFile
 from tasnb.datasets.splits import Split
-from tasnb.method import proposals
+from tasnb.method import answers, proposals
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.scores import ScoreTable
 from tasnb.models.devices import free, is_out_of_memory
@@ -35,6 +35,8 @@ def segment(
     image: Picture, expression: str, profile: str = "embedded", **overrides: Any
 ) -> Segmentation:
     """Segments the object that an expression refers to (sections 3.2 to 3.4).
+
+    With ``answers="any"``, several objects or none may be the answer (see ``Segmentation``).
 
     Results for the image are stored, so that further expressions are answered quickly. The function
     may be called from several threads, which take turns in using the models.
@@ -192,9 +194,8 @@ def _chosen(
     """The answers to pairs whose masks have been scored."""
     settings = pipeline.settings
     total = scored.total(settings.alpha, settings.lam)
-    chosen = scored.choose(total, rectify=True)
-    pairs = scored.pairs.assign(S=scored.placed(total))
-    pairs["chosen"] = np.isin(np.arange(len(pairs)), chosen)
+    found = answers.answers(scored, total, settings)
+    pairs = scored.pairs.assign(S=scored.placed(total), chosen=found.members)
     some = pairs.groupby("sentence")["in_region"].transform("any").astype(bool)
     pairs["kept"] = pairs["in_region"].astype(bool) | ~some  # an empty region keeps all
     ends = np.searchsorted(pairs["sentence"], np.arange(len(chunk) + 1))
@@ -205,8 +206,9 @@ def _chosen(
         frame = pairs.iloc[ends[i] : ends[i + 1]].reset_index(drop=True)
         mask = np.zeros((asked.height, asked.width), bool)
         if len(frame):
-            best = (asked.key, pairs["mask_id"].iloc[chosen[i]])
-            mask = proposals.decode(masks.loc[[best]])[0]
+            members = [(asked.key, mask_id) for mask_id in frame["mask_id"][frame["chosen"]]]
+            if members:
+                mask = proposals.decode(masks.loc[members]).any(0)
         else:
             frame = pd.DataFrame(columns=names)
         if asked.key != held:

@@ -85,7 +85,7 @@ def test_a_list(
     table = results(out)
     assert list(table.columns) == [
         "image", "expression", "given_caption", "note", "mask", "overlay", "height", "width",
-        "area", "share", "score", "mask_id", "caption", "error",
+        "area", "share", "score", "mask_id", "caption", "masks", "error",
     ]  # fmt: skip
     assert table["given_caption"][0] == "mine" and table["note"][0] == "a, b"
     assert (table["error"] == "").tolist() == [True, True, False, False, False, True, False]

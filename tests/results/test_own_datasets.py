@@ -15,6 +15,7 @@ from PIL import Image
 from tasnb import Pipeline
 from tasnb.datasets.images import load_image
 from tasnb.datasets.splits import columns
+from tasnb.method import proposals
 from tasnb.results import analysis, browser, no_target, shown, tables
 from tasnb.settings import make_settings
 
@@ -59,23 +60,68 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 @pytest.mark.slow
 def test_sentences_without_a_target_have_a_table(pipeline: Pipeline) -> None:
     found = no_target.table(pipeline)
-    assert list(found["method"]) == tables.methods(pipeline, ENCODER)
+    own = tables.methods(pipeline, ENCODER)
+    assert list(found["method"]) == [*own, "TAS (extended)", tables.ANY]
     assert set(found["dataset"]) == {"v1/pets"} and set(found["split"]) == {"val/new"}
-    assert (found["sentences"] == 10).all() and (found["without a target"] == 2).all()
+    assert (found["sentences"] == 10).all() and (found["no target"] == 2).all()
+    assert (found["several targets"] == 0).all()
     # On the grey picture there are no proposals to choose from; on the other all methods choose.
-    assert (found["N-acc"] == 50).all() and (found["T-acc"] == 100).all()
+    always = found[found["method"] != tables.ANY]
+    assert (always["N-acc"] == 50).all() and (always["T-acc"] == 100).all()
     column = columns(pipeline.settings)[0]
     for row in found.itertuples():
         plain = tables.outcome(pipeline, row.method, ENCODER, *column)
-        answered = no_target.answers(pipeline, row.method, ENCODER, *column)
-        assert sorted(answered > 0) == [False, True]
-        assert row.gIoU == pytest.approx(100 * (plain["iou"].sum() + 1) / 10)
+        apart = no_target.answers(pipeline, row.method, ENCODER, *column)
+        answered = apart["union"]
+        assert ((answered > 0) == (apart["mask_id"] >= 0)).all()
+        if row.method != tables.ANY:
+            assert sorted(answered > 0) == [False, True]
+        assert row.gIoU == pytest.approx(100 * (plain["iou"].sum() + (answered == 0).sum()) / 10)
         union = plain["union"].sum() + answered.sum()
         assert row.cIoU == pytest.approx(100 * plain["intersection"].sum() / union)
     shown.save(found, "no_target", pipeline.settings, no_target.NOTE)
     saved = (pipeline.settings.out / "tables" / "no_target.md").read_text(encoding="utf-8")
     assert sum(line.startswith("| v1/pets ") for line in saved.splitlines()) == len(found)
     assert no_target.NOTE in saved
+
+
+@pytest.mark.slow
+def test_answers_of_several_masks_or_none_have_a_row(pipeline: Pipeline) -> None:
+    """With thresholds that answer everything or nothing, whatever the models are worth."""
+    column, folder = columns(pipeline.settings)[0], pipeline.settings.datasets[0]
+    run = pipeline.in_recipe("extended").variant(datasets=[folder], answers="any")
+    every = run.variant(least_evidence=-10.0, several_share=0.0)
+    masks = every.refined(every.split(*column).images)
+    taken = tables.outcome(every, "TAS", ENCODER, *column)
+    for row, (image, union) in enumerate(zip(taken["image"], taken["union"], strict=True)):
+        truth = every.split(*column).ground_truth(row)
+        whole = proposals.decode(masks[masks["image"] == image]).any(0)
+        assert union == (whole | truth).sum()
+    values = no_target.table(every).set_index("method").loc["TAS"]
+    assert values["N-acc"] == 50 and values["T-acc"] == 100
+    never = no_target.table(run.variant(least_evidence=10.0)).set_index("method").loc["TAS"]
+    assert (never["N-acc"], never["T-acc"], never["cIoU"]) == (100, 0, 0)
+    assert never["gIoU"] == pytest.approx(20)  # 2 of 10 sentences
+
+
+@pytest.mark.slow
+def test_sentences_with_several_targets_have_it_too(tmp_path: Path, pipeline: Pipeline) -> None:
+    folder = annotated(tmp_path / "many", 1)
+    refs = json.loads((folder / "refs(me).json").read_text())
+    refs[0]["ann_ids"] = [10, 11]
+    (folder / "refs(me).json").write_text(json.dumps(refs))
+    found = no_target.table(pipeline.variant(datasets=[str(folder)]))
+    assert (found["several targets"] == 2).all() and found["N-acc"].isna().all()
+    assert tables.ANY in set(found["method"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["FREESOLO", "released"])
+def test_rows_of_other_runs(pipeline: Pipeline, name: str) -> None:
+    """Rows that another network or recipe computes answer these sentences as well."""
+    method = tables.FREESOLO if name == "FREESOLO" else tables.BY_RECIPE[name]
+    column = columns(pipeline.settings)[0]
+    assert len(no_target.answers(pipeline, method, ENCODER, *column)) == 2
 
 
 @pytest.mark.slow

@@ -3,9 +3,9 @@
     python benchmark.py --pictures ~/fluent-emoji-3d/assets --out data/embedded
     python benchmark.py --pictures ... --out runs/dev --development
 
-The second command makes the same splits from other seeds. The difficulty of the benchmark was tuned
-on these only, and the evaluation splits are generated once. The seeds of training scenes start far
-above both.
+The second command makes the same splits from other seeds, and adds phrases without a target to
+phrasescenes. The difficulty of the benchmark was tuned on these only, and the evaluation splits are
+generated once. The seeds of training scenes start far above both.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 DEVELOPMENT_SEEDS = 500_000  # added to every seed of a development set
 REFS, SENTENCES = 3, 3  # largest number of refs per image, and of sentences per ref
+ABSENT = 2  # phrases without a target per development scene
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,35 @@ class Benchmark:
                         row["ann_ids"] = [ids[image_id, i] for i in meant]
                     sent_id += len(sentences)
                     rows.append(row)
+            if STYLES[dataset].several and self.offset:
+                rows += self._absent(dataset, split, part, len(rows), sent_id)
+
+    def _absent(self, dataset: str, split: str, part: str, refs: int, sent_id: int) -> list[dict]:
+        """Refs in gRefCOCO's layout whose phrases are true of nothing in their image."""
+        scenes = self.images[part]
+        writers = []
+        for _, scene in scenes:
+            rng = np.random.default_rng([scene.seed, *b"absent"])
+            writers.append(Writer(scene, STYLES[dataset], rng))
+        rows: list[dict] = []
+        for number, (image_id, _) in enumerate(scenes):
+            strangers = [w for k, w in enumerate(writers) if k != number]
+            for text in writers[number].absent(strangers, ABSENT):
+                key = sent_id + len(rows)
+                sentence = {"raw": text, "sent": text, "sent_id": key, "tokens": text.split()}
+                rows.append(
+                    {
+                        "ref_id": refs + len(rows) + 1,
+                        "ann_id": [-1],
+                        "category_id": [-1],
+                        "no_target": True,
+                        "image_id": image_id,
+                        "split": split,
+                        "sent_ids": [key],
+                        "sentences": [sentence],
+                    }
+                )
+        return rows
 
 
 def _annotation(thing: Object, number: int, image_id: int, category: dict[str, int]) -> dict:

@@ -3,8 +3,8 @@
 A sentence is parsed with a small grammar over `vocabulary.toml` and evaluated on the stored masks
 and attributes of an image. No code is shared with the generator of the expressions. Truth has three
 values: *maybe* means that people could disagree (is a tiger a cat?). A sentence is valid if it is
-*yes* for its targets and *no* for all other objects. `python checker.py FOLDER ...` checks
-datasets.
+*yes* for its targets and *no* for all other objects; a sentence without a target (`no_target`, as
+in gRefCOCO) is *no* for all. `python checker.py FOLDER ...` checks datasets.
 """
 
 from __future__ import annotations
@@ -257,7 +257,8 @@ def read_refs(folder: Path, refs_file: Path) -> Iterator[tuple[str, dict, Things
     for ref in json.loads(refs_file.read_text(encoding="utf-8")):
         image = ref["image_id"]
         ids = [a["id"] for a in annotations[image]]
-        targets = [ids.index(i) for i in ref.get("ann_ids") or [ref["ann_id"]]]
+        meant = [] if ref.get("no_target") else ref.get("ann_ids") or [ref["ann_id"]]
+        targets = [ids.index(i) for i in meant]
         yield names[image], ref, things(image), targets
 
 

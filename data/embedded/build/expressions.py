@@ -7,7 +7,7 @@ text alone and shares no code with this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -221,6 +221,32 @@ class Writer:
             if len(found) == count:
                 break
         return found
+
+    def absent(self, strangers: Sequence[Writer], count: int) -> list[str]:
+        """Up to ``count`` phrases about objects of other scenes, true of nothing in this one.
+
+        Every second one, beginning with the first, has its name, look or colour in common with an
+        object of this scene, since gRefCOCO's expressions without a target are deceptive as well.
+        """
+        found: dict[str, None] = {}
+        for _ in range(80):
+            other = strangers[self.rng.integers(len(strangers))]
+            phrase = other._draw(int(self.rng.integers(len(other.objects))))
+            if self.fits(phrase).any() or _circular(phrase):
+                continue
+            if len(found) % 2 or self._is_half_true(phrase):
+                found[self.say(phrase)] = None
+            if len(found) == count:
+                break
+        return list(found)
+
+    def _is_half_true(self, phrase: Phrase) -> bool:
+        """Whether the name, the look or the colour alone may be that of an object."""
+        words = {phrase.name, phrase.look, phrase.colour} - {""}
+        return any(
+            words & {*o.look.names, *o.look.maybe, o.look.kind, o.look.look, o.colour}
+            for o in self.objects
+        )
 
     def _draw(self, target: int) -> Phrase:
         chance, style = self.rng.random, self.style
