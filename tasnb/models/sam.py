@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from pycocotools import mask as coco_mask
+from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -24,15 +25,17 @@ from segment_anything.modeling import (
 from segment_anything.utils.amg import (
     MaskData,
     batched_mask_to_box,
-    mask_to_rle_pytorch,
+    box_xyxy_to_xywh,
+    calculate_stability_score,
+    is_box_near_crop_edge,
     remove_small_regions,
-    rle_to_mask,
+    uncrop_masks,
 )
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from tasnb.models.checkpoints import fill, load_weights, loading, placed
-from tasnb.models.devices import Batches
+from tasnb.models.devices import Batches, to_numpy
 from tasnb.settings import unknown
 
 
@@ -105,28 +108,14 @@ def public_sam(name: str, data: Path) -> Sam:
     return sam
 
 
-class _Decoded(SamPredictor):
-    """A predictor that enlarges masks which have already been decoded.
-
-    Attributes:
-        decoded: Logits (M, 1, h, w) from the decoder for some masks, and predicted IoUs (M, 1).
-    """
-
-    decoded: tuple[Tensor, Tensor]
-
-    def predict_torch(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
-        logits, predicted = self.decoded
-        large = self.model.postprocess_masks(logits, self.input_size, self.original_size)
-        return large, predicted, logits
-
-
 class MaskGenerator(SamAutomaticMaskGenerator):
-    """The authors' automatic mask generator, with a bound on memory.
+    """The authors' automatic mask generator, with a bound on memory and on transfers.
 
     Theirs enlarges all masks of 64 points together, which takes 9.4 GB for a 12-megapixel photo.
     Here the decoder processes the same points together, but only masks that pass the first filter
-    are enlarged, thresholded and run-length encoded, and only some of them at a time. The logits
-    agree to 1e-6, since torch enlarges one channel by other code, three times faster, than three.
+    are enlarged, thresholded, boxed and run-length encoded, and only some of them at a time. Their
+    run lengths are kept compressed, and are copied from a GPU once per batch. The logits agree to
+    1e-6, since torch enlarges one channel by other code, three times faster, than three.
 
     Args:
         model: The network.
@@ -136,8 +125,27 @@ class MaskGenerator(SamAutomaticMaskGenerator):
 
     def __init__(self, model: Sam, most_pixels: int, **options: Any) -> None:
         super().__init__(model, output_mode="coco_rle", **options)
-        self.predictor = _Decoded(model)
         self.most_pixels = most_pixels
+
+    @torch.no_grad()
+    def generate(self, image: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
+        """Overrides theirs: the same records, with compressed run lengths from the start."""
+        found = self._generate_masks(image)
+        if self.min_mask_region_area > 0:
+            overlap = max(self.box_nms_thresh, self.crop_nms_thresh)
+            found = self.postprocess_small_regions(found, self.min_mask_region_area, overlap)
+        return [
+            {
+                "segmentation": {**rle, "counts": rle["counts"].decode()},
+                "area": int(coco_mask.area(rle)),
+                "bbox": box_xyxy_to_xywh(found["boxes"][row]).tolist(),
+                "predicted_iou": found["iou_preds"][row].item(),
+                "point_coords": [found["points"][row].tolist()],
+                "stability_score": found["stability_score"][row].item(),
+                "crop_box": box_xyxy_to_xywh(found["crop_boxes"][row]).tolist(),
+            }
+            for row, rle in enumerate(found["rles"])
+        ]
 
     def _process_batch(
         self,
@@ -148,21 +156,53 @@ class MaskGenerator(SamAutomaticMaskGenerator):
     ) -> MaskData:
         """Overrides theirs: boxes, run lengths and scores of the masks for some points (P, 2)."""
         logits, predicted = (found.flatten(0, 1) for found in self._decode(points, im_size))
-        owners = points.repeat(len(predicted) // len(points), axis=0)
+        owners = torch.as_tensor(points.repeat(len(predicted) // len(points), axis=0))
         good = (predicted > self.pred_iou_thresh) | (self.pred_iou_thresh <= 0)
-        good[0] |= not good.any()  # since an empty batch cannot be enlarged
         some = torch.nonzero(good)[:, 0]
+        together = max(1, self.most_pixels // (orig_size[0] * orig_size[1]))
 
         def enlarge(chosen: Tensor) -> MaskData:
-            self.predictor.decoded = logits[chosen, None], predicted[chosen, None]
-            own = owners[chosen.cpu().numpy()]
-            return super(MaskGenerator, self)._process_batch(own, im_size, crop_box, orig_size)
+            return self._enlarged(logits[chosen], crop_box, orig_size, chosen)
 
-        together = max(1, self.most_pixels // (orig_size[0] * orig_size[1]))
-        found, *others = Batches(together).run(some, enlarge)
+        # An empty batch gives the types of what there is none of.
+        found, *others = Batches(together).run(some, enlarge) or [enlarge(some)]
         for part in others:
             found.cat(part)
+        found["iou_preds"] = predicted[found["rows"]]
+        found["points"] = owners[found["rows"].cpu()]
+        del found["rows"]
         return found
+
+    def _enlarged(
+        self, logits: Tensor, crop_box: list[int], orig_size: tuple[int, ...], rows: Tensor
+    ) -> MaskData:
+        """Stability scores, boxes and run lengths of the masks that pass the other two filters.
+
+        Args:
+            logits: (M, h, w), from the decoder.
+            rows: (M,), returned for those masks.
+        """
+        predictor, threshold = self.predictor, self.predictor.model.mask_threshold
+        if not len(logits):
+            boxes = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
+            return MaskData(rows=rows, stability_score=logits[:, 0, 0], boxes=boxes, rles=[])
+        large = predictor.model.postprocess_masks(
+            logits[:, None], predictor.input_size, predictor.original_size
+        )[:, 0]
+        stability = calculate_stability_score(large, threshold, self.stability_score_offset)
+        masks = large > threshold
+        del large
+        if self.stability_score_thresh > 0:
+            kept = torch.nonzero(stability >= self.stability_score_thresh)[:, 0]
+            masks, stability, rows = masks[kept], stability[kept], rows[kept]
+        boxes = batched_mask_to_box(masks)
+        height, width = orig_size
+        whole = [0, 0, width, height]
+        if crop_box != whole:  # else the edge is that of the image
+            kept = torch.nonzero(~is_box_near_crop_edge(boxes, crop_box, whole))[:, 0]
+            masks, boxes, stability, rows = masks[kept], boxes[kept], stability[kept], rows[kept]
+        rles = compressed(uncrop_masks(masks, crop_box, height, width))
+        return MaskData(rows=rows, stability_score=stability, boxes=boxes, rles=rles)
 
     def _decode(
         self, points: npt.NDArray[np.float64], size: tuple[int, ...]
@@ -205,13 +245,13 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             return mask_data
         boxes, changed = [], []
         for place, rle in enumerate(rles):
-            mask, filled = remove_small_regions(rle_to_mask(rle), min_area, mode="holes")
+            mask = coco_mask.decode(rle).astype(bool)
+            mask, filled = remove_small_regions(mask, min_area, mode="holes")
             mask, dropped = remove_small_regions(mask, min_area, mode="islands")
-            pixels = torch.as_tensor(mask)[None]
-            boxes.append(batched_mask_to_box(pixels)[0])
+            boxes.append(batched_mask_to_box(torch.as_tensor(mask)[None])[0])
             changed.append(filled or dropped)
             if changed[-1]:
-                mask_data["rles"][place] = mask_to_rle_pytorch(pixels)[0]
+                mask_data["rles"][place] = coco_mask.encode(np.asfortranarray(mask, np.uint8))
                 mask_data["boxes"][place] = boxes[-1].numpy()
         kept = batched_nms(
             torch.stack(boxes).float(),
@@ -221,3 +261,23 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         )
         mask_data.filter(kept)
         return mask_data
+
+
+def compressed(masks: Tensor) -> list[dict[str, Any]]:
+    """COCO's run-length encodings (size and counts as bytes) of masks (M, H, W) on any device.
+
+    Only the places where masks change are copied from a GPU, those of all masks together.
+    """
+    count, height, width = masks.shape
+    down = masks.transpose(1, 2).flatten(1)  # column by column
+    owner, at = torch.nonzero(down[:, 1:] ^ down[:, :-1], as_tuple=True)
+    ends = torch.searchsorted(owner, torch.arange(count + 1, device=owner.device))
+    numbers = to_numpy(torch.cat([down[:, 0].long(), ends, at]))
+    first, ends, at = np.split(numbers, [count, 2 * count + 1])
+    found = []
+    for row in range(count):
+        runs = np.diff(at[ends[row] : ends[row + 1]] + 1, prepend=0, append=height * width)
+        counts = np.concatenate([np.zeros(first[row], int), runs])  # the first run is of zeros
+        rle = {"size": [height, width], "counts": counts}
+        found.append(coco_mask.frPyObjects(rle, height, width))
+    return found
