@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.models.proposal_networks import ProposalNetwork, run_lengths
+from tasnb.models.proposal_networks import ProposalNetwork
+from tasnb.models.run_lengths import run_lengths
 from tasnb.settings import Settings
 
 SHARED = 0.1

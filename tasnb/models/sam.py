@@ -35,7 +35,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from tasnb.models.checkpoints import fill, load_weights, loading, placed
-from tasnb.models.devices import Batches, to_numpy
+from tasnb.models.devices import Batches
+from tasnb.models.run_lengths import compressed
 from tasnb.settings import unknown
 
 
@@ -261,23 +262,3 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         )
         mask_data.filter(kept)
         return mask_data
-
-
-def compressed(masks: Tensor) -> list[dict[str, Any]]:
-    """COCO's run-length encodings (size and counts as bytes) of masks (M, H, W) on any device.
-
-    Only the places where masks change are copied from a GPU, those of all masks together.
-    """
-    count, height, width = masks.shape
-    down = masks.transpose(1, 2).flatten(1)  # column by column
-    owner, at = torch.nonzero(down[:, 1:] ^ down[:, :-1], as_tuple=True)
-    ends = torch.searchsorted(owner, torch.arange(count + 1, device=owner.device))
-    numbers = to_numpy(torch.cat([down[:, 0].long(), ends, at]))
-    first, ends, at = np.split(numbers, [count, 2 * count + 1])
-    found = []
-    for row in range(count):
-        runs = np.diff(at[ends[row] : ends[row + 1]] + 1, prepend=0, append=height * width)
-        counts = np.concatenate([np.zeros(first[row], int), runs])  # the first run is of zeros
-        rle = {"size": [height, width], "counts": counts}
-        found.append(coco_mask.frPyObjects(rle, height, width))
-    return found
