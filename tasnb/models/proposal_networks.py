@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +38,11 @@ from tasnb.store.threads import in_one_thread
 
 Masks = npt.NDArray[np.bool_] | list[RunLengths]
 Proposed = tuple[Masks, npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+TOGETHER = 4
+"""Images that SAM encodes together on a GPU, fewer if its memory does not suffice. A CPU is not
+faster with more than one, and would need a gigabyte more for each."""
 
 
 class ProposalNetwork(Protocol):
@@ -71,13 +76,23 @@ class SamProposals:
         if settings.compile:
             compile_tower(sam.image_encoder)
         self.settings = settings
+        self.together = TOGETHER if device().type == "cuda" else 1
         self.generator = MaskGenerator(
             self.model,
             pixels_at_once(settings.batch_size),
+            self.together,
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
         )
+
+    @in_one_thread
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Encodes some images together, before the masks of each are proposed."""
+        import torch
+
+        with torch.inference_mode():
+            self.generator.encode(images)
 
     @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:

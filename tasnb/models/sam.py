@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pycocotools import mask as coco_mask
-from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -36,7 +36,7 @@ from torchvision.ops import batched_nms
 
 from tasnb.models.checkpoints import fill, load_weights, loading, placed
 from tasnb.models.devices import Batches
-from tasnb.models.run_lengths import compressed
+from tasnb.models.run_lengths import RunLengths, compressed
 from tasnb.settings import unknown
 
 
@@ -109,6 +109,43 @@ def public_sam(name: str, data: Path) -> Sam:
     return sam
 
 
+class _Together(SamPredictor):
+    """A predictor that can encode several images together before they are set, one by one.
+
+    Attributes:
+        batches: Images that are encoded together.
+    """
+
+    def __init__(self, model: Sam, together: int) -> None:
+        super().__init__(model)
+        self.batches = Batches(together)
+        self._encoded: list[tuple[npt.NDArray[np.uint8], tuple[int, int], Tensor]] = []
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Encodes images (H, W, 3), which are kept until the next call."""
+        small = [self.transform.apply_image(image) for image in images]
+
+        def encode(some: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+            pixels = [torch.as_tensor(one, device=self.device).permute(2, 0, 1) for one in some]
+            return self.model.image_encoder(torch.stack([*map(self.model.preprocess, pixels)]))
+
+        self._encoded = []
+        features = torch.cat(self.batches.run(small, encode))
+        sizes = [one.shape[:2] for one in small]
+        self._encoded = list(zip(images, sizes, features.split(1), strict=True))
+
+    def set_image(self, image: npt.NDArray[np.uint8], image_format: str = "RGB") -> None:
+        for known, size, features in self._encoded:
+            # The generator passes the image as a view of itself.
+            if known.ctypes.data == image.ctypes.data and known.shape == image.shape:
+                self.reset_image()
+                self.original_size, self.input_size = image.shape[:2], size
+                self.features, self.is_image_set = features, True
+                return
+        super().set_image(image, image_format)
+
+
 class MaskGenerator(SamAutomaticMaskGenerator):
     """The authors' automatic mask generator, with a bound on memory and on transfers.
 
@@ -121,11 +158,14 @@ class MaskGenerator(SamAutomaticMaskGenerator):
     Args:
         model: The network.
         most_pixels: Pixels of enlarged masks at a time; at least one mask is enlarged.
+        together: Images that ``encode`` encodes together.
         options: Options of the authors' generator; masks are returned as run lengths.
     """
 
-    def __init__(self, model: Sam, most_pixels: int, **options: Any) -> None:
+    def __init__(self, model: Sam, most_pixels: int, together: int = 1, **options: Any) -> None:
         super().__init__(model, output_mode="coco_rle", **options)
+        self.predictor = _Together(model, together)
+        self.encode = self.predictor.encode
         self.most_pixels = most_pixels
 
     @torch.no_grad()
@@ -186,7 +226,9 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         predictor, threshold = self.predictor, self.predictor.model.mask_threshold
         if not len(logits):
             boxes = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
-            return MaskData(rows=rows, stability_score=logits[:, 0, 0], boxes=boxes, rles=[])
+            return MaskData(
+                rows=rows, stability_score=logits[:, 0, 0], boxes=boxes, rles=_in_array([])
+            )
         large = predictor.model.postprocess_masks(
             logits[:, None], predictor.input_size, predictor.original_size
         )[:, 0]
@@ -202,7 +244,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         if crop_box != whole:  # else the edge is that of the image
             kept = torch.nonzero(~is_box_near_crop_edge(boxes, crop_box, whole))[:, 0]
             masks, boxes, stability, rows = masks[kept], boxes[kept], stability[kept], rows[kept]
-        rles = compressed(uncrop_masks(masks, crop_box, height, width))
+        rles = _in_array(compressed(uncrop_masks(masks, crop_box, height, width)))
         return MaskData(rows=rows, stability_score=stability, boxes=boxes, rles=rles)
 
     def _decode(
@@ -241,8 +283,8 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         mask_data: MaskData, min_area: float, nms_thresh: float
     ) -> MaskData:
         """Overrides theirs, mask by mask: fills holes, drops islands, then drops duplicates."""
-        rles: Sequence[dict[str, Any]] = mask_data["rles"]
-        if not rles:
+        rles = mask_data["rles"]
+        if not len(rles):
             return mask_data
         boxes, changed = [], []
         for place, rle in enumerate(rles):
@@ -262,3 +304,10 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         )
         mask_data.filter(kept)
         return mask_data
+
+
+def _in_array(rles: Sequence[RunLengths]) -> npt.NDArray[np.object_]:
+    """Run lengths in an array, of which ``MaskData`` selects some without asking a GPU for each."""
+    found = np.empty(len(rles), object)
+    found[:] = rles
+    return found
