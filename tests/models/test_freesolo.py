@@ -225,6 +225,9 @@ def test_masks_have_the_images_size(tiny: freesolo.FreeSolo, size: tuple[int, in
     masks, scores = tiny.masks(image)
     assert len(masks) == len(scores) > 0 and all(tuple(mask["size"]) == size for mask in masks)
     assert all(coco_mask.area(masks))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freesolo, "PIXELS", 1)  # one mask at a time
+        assert tiny.masks(image)[0] == masks
     assert (scores.diff() <= 0).all() and (scores >= 0.05).all() and (scores < 1).all()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from pictures import PICTURES
 from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
-from torch.overrides import TorchFunctionMode
+from waits import Waits
 
 from tasnb.datasets.images import load_image
 from tasnb.models.checkpoints import from_folder
@@ -74,28 +73,13 @@ def test_only_so_many_pixels_are_enlarged_at_a_time(
     assert max(enlarged) == 7 * PIXELS and sum(enlarged) == 48 * PIXELS
 
 
-class Asked(TorchFunctionMode):
-    """Counts the calls for which the host would wait for a GPU."""
-
-    WAITS = ("cpu", "numpy", "item", "tolist", "nonzero", "__bool__", "__int__", "__index__")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[str] = Counter()
-
-    def __torch_function__(self, function, types, arguments=(), options=None):
-        name = getattr(function, "__name__", "")
-        self.count[name] += name in self.WAITS
-        return function(*arguments, **options or {})
-
-
 def test_the_host_does_not_wait_for_each_mask(sam: Sam) -> None:
     """As often for 45 masks as for a few, and for each batch of enlarged masks alike."""
     options = {"points_per_side": 4, "stability_score_thresh": 0.01, "box_nms_thresh": 1.0}
 
     def asked(maker: Any, threshold: float, *most: int) -> tuple[int, int]:
         made = maker(sam, *most, pred_iou_thresh=threshold, **options)
-        with Asked() as asking:
+        with Waits() as asking:
             found = made.generate(IMAGE)
         return len(found), sum(asking.count.values())
 
