@@ -12,7 +12,7 @@ from tasnb.baselines.stored import Floats, refined, stage_of
 from tasnb.datasets.splits import Split
 from tasnb.method.language import PROMPT
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.proposals import decode
+from tasnb.method.proposals import decoded
 from tasnb.method.scores import ScoreTable
 from tasnb.models.devices import to_numpy
 from tasnb.models.encoders import load_encoder
@@ -48,7 +48,8 @@ def grad_cam_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
             pixels = to_pixels(tower, pipeline.pixels(split.images, str(image)))
             texts = torch.from_numpy(np.stack([vectors[text_of[key]] for key in about]))
             maps = to_numpy(grad_cam(tower, pixels, texts))
-            inside = mean_in_masks(decode(masks), *maps.shape[1:], "bicubic")
+            parts = [mean_in_masks(p, *maps.shape[1:], "bicubic") for p in decoded(masks)]
+            inside = np.concatenate(parts)
             means.append((maps.reshape(len(maps), -1) @ inside.T).ravel())  # (texts, masks)
             own.append(np.repeat(np.array(about, object), len(masks)))
             ids.append(np.tile(masks["mask_id"], len(about)))

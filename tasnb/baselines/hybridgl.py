@@ -41,7 +41,7 @@ from tasnb.baselines.stored import Asked, Floats, Masks, Pixels, refined, stage_
 from tasnb.datasets.splits import Split
 from tasnb.method.language import PROMPT
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.proposals import decode
+from tasnb.method.proposals import decoded
 from tasnb.method.released import NULLS
 from tasnb.method.scores import ScoreTable
 from tasnb.method.subjects import subject
@@ -255,7 +255,7 @@ def _features(
                 maps.append(_map(tower, image))
                 if len(rows):
                     grid = round(len(maps[-1]) ** 0.5)
-                    vectors.append(_of_masks(tower, image, decode(rows), grid))
+                    vectors += [_of_masks(tower, image, p, grid) for p in decoded(rows)]
         stored = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
         frame = masks[["image", "mask_id"]].rename(columns={"image": "key"})
         return {"rows": frame, "vectors": (stored, list(frame["key"])), "maps": np.stack(maps)}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tasnb.datasets.splits import Split
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.proposals import decode
+from tasnb.method.proposals import decoded
 from tasnb.method.scores import ScoreTable
 from tasnb.models.encoders import load_encoder
 from tasnb.settings import short
@@ -73,7 +73,7 @@ def mask_vectors(
         for image, rows in masks.groupby("image", sort=False):
             with torch.inference_mode():
                 pixels = pipeline.pixels(split.images, str(image))
-                vectors.append(vectors_of(tower, pixels, decode(rows)))
+                vectors += [vectors_of(tower, pixels, some) for some in decoded(rows)]
         stored = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
         frame = masks[["image", "mask_id"]].rename(columns={"image": "key"})
         return {"rows": frame, "vectors": (stored, list(frame["key"]))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tasnb.bench import clocks, orders
 from tasnb.datasets.splits import Split, ablated, load_split
 from tasnb.method import metrics
 from tasnb.method.scores import ScoreTable
+from tasnb.models.devices import is_out_of_memory
 from tasnb.results import ablations
 from tasnb.results.shown import to_markdown
 from tasnb.results.speed import part
@@ -80,13 +82,23 @@ def drawn(settings: Settings, count: int) -> Split:
     return part(split, split.sentences[split.sentences["image"].isin(picked)])
 
 
-def order_of_work(settings: Settings, split: Split, encoder: str) -> Iterator[Row]:
-    """Our order compared with that of the released code, on the same models and sentences."""
+def order_of_work(
+    settings: Settings, split: Split, encoder: str, per_image: bool = False
+) -> Iterator[Row]:
+    """Our order compared with that of the released code, on the same models and sentences.
+
+    Args:
+        per_image: Divide seconds by the number of images.
+    """
     found, name = orders.compare(settings, split, encoder), "order of work"
+    count = len(split.images) if per_image else 1
+    name += ", per image" if per_image else ""
     allowed = f"{found.refs:.2g} (refs per image)"
     targets = {orders.MASKS: allowed, "captions and CLIP": "at least 5"}
     for stage, mine, theirs, ratio, cpu_ratio in found.table().itertuples(index=False):
-        yield Row(name, stage, mine, "s", theirs, ratio, cpu_ratio, targets.get(stage, ""))
+        yield Row(
+            name, stage, mine / count, "s", theirs / count, ratio, cpu_ratio, targets.get(stage, "")
+        )
     limit = f"at most {orders.TOLERANCE:g}"
     for what, value in found.differences().items():
         yield Row("same results", what, value, "", target=limit if "largest" in what else "0")
@@ -194,12 +206,13 @@ only values in the same row."""
 WIDTHS = (20, 50, 9, 4, 9, 7, 9, 20)
 
 
-def report(profile: str, count: int, out: str | None) -> bool:
+def report(profile: str, count: int | None, out: str | None) -> bool:
     """Measures, prints one line per row, and writes ``bench.csv`` and ``bench.md``.
 
     Args:
-        profile: The profile whose models and data are used.
-        count: Number of images.
+        profile: The profile whose models and data are used; ``lite`` with random weights, for which
+            only the two orders of work are compared.
+        count: Number of images; None: 4, or 2 for ``lite``.
         out: Name of the file, with .csv, .md or no suffix; ``tables/bench`` in the profile's
             folder if None.
 
@@ -218,21 +231,45 @@ def report(profile: str, count: int, out: str | None) -> bool:
             f"--out {out}: the file name should end in .csv or .md; both files are written"
         )
     check_writable(path.parent)
-    split = drawn(settings, count)
-    print(line(HEAD), flush=True)
-    found = []
-    for row in bench(settings, split):
-        found.append(row)
-        print(line(cells(row)), flush=True)
+    found, note = [], NOTE
+    with ExitStack() as stack:
+        if profile == "lite":
+            from tasnb.bench import lite
+
+            settings, split = stack.enter_context(lite.prepared(2 if count is None else count))
+            rows, note = _at_real_size(settings, split), f"{NOTE}\n\n{lite.NOTE}"
+        else:
+            split = drawn(settings, 4 if count is None else count)
+            rows = bench(settings, split)
+        print(line(HEAD), flush=True)
+        for row in rows:
+            found.append(row)
+            print(line(cells(row)), flush=True)
     with atomic_write(path.with_suffix(".csv")) as file:
         pd.DataFrame(found).to_csv(file, index=False, float_format="%.6g")
     with atomic_write(path.with_suffix(".md")) as file:
         shown = pd.DataFrame(map(cells, found), columns=list(HEAD))
-        file.write_text(f"{to_markdown(shown)}\n{NOTE}\n", encoding="utf-8")
+        file.write_text(f"{to_markdown(shown)}\n{note}\n", encoding="utf-8")
     print(f"table: {path.with_suffix('.csv')}, {path.with_suffix('.md')}")
     same = all(row.value <= orders.TOLERANCE for row in found if row.part == "same results")
     print("both orders of work give the same results" if same else "RESULTS DIFFER")
     return same
+
+
+def _at_real_size(settings: Settings, split: Split) -> Iterator[Row]:
+    """``order_of_work`` per image, which may take more memory than there is.
+
+    Raises:
+        InputError: Memory ran out.
+    """
+    try:
+        yield from order_of_work(settings, split, settings.encoders[-1], per_image=True)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            "bench ran out of memory; close other programs, or use --profile embedded"
+        ) from None
 
 
 def cells(row: Row) -> list[str]:

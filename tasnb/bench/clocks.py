@@ -159,7 +159,7 @@ def _cold_run(settings: Settings, split: Split, encoder: str, launched: float) -
 def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
     """Clocks all steps of a cold run while the body runs."""
     from tasnb.method import language, proposals, stages
-    from tasnb.models import captioners, encoders, parsers
+    from tasnb.models import captioners, devices, encoders, parsers
     from tasnb.models.proposal_networks import load_proposal_network
     from tasnb.store import shards
 
@@ -181,9 +181,8 @@ def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
         (proposals, "propose", "mask table: run lengths, centres"),
         (proposals, "refine", "refinement"),
         (proposals, "decode", "decoding run lengths"),
-        (stages, "blur_background", "blurring and cropping"),
-        (stages, "masked_image", "blurring and cropping"),
-        (stages, "load_image", "reading image files"),
+        (devices.Ahead, "__call__", "waiting for images"),  # read and blurred in another thread
+        (stages, "masked_image", "masking and cropping"),
         (stages, "model_digest", "digests of the weights"),
         (captioner, "caption", "captioner: preprocessing, decoding"),
         (clip, "encode_images", "encoder: preprocessing"),

@@ -66,6 +66,10 @@ _BENCH = """\
 Measures how much time the order of work, the store and the arithmetic save, and writes a table.
 Every number is a comparison within one run: do not compare seconds between machines.
 
+With --profile lite, models of the real architectures and sizes are built with random weights, and
+only the two orders of work are compared, in seconds per image. Nothing is downloaded; this needs 5
+GB of free memory and, on two cores, some minutes per image.
+
 With --reckon, nothing is measured. The time and memory of the profile lite or paper on common GPUs
 are reckoned from the shapes of its networks, which takes under a minute and no download."""
 
@@ -208,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = command("bench", "measure what the order of work and the store save", _BENCH)
     add = bench.add_argument
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
-    add("--images", metavar="N", default="4", help="how many images to measure on (default: 4)")
+    add("--images", metavar="N", help="how many images to measure on (default: 4; lite: 2)")
     add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
     reckoned = "measure nothing: print the time and memory that lite or paper takes on common GPUs"
     add("--reckon", action="store_true", help=reckoned)

@@ -272,7 +272,8 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from tasnb.bench import report
 
-    same = report(arguments.profile, _whole("--images", arguments.images), arguments.out)
+    count = None if arguments.images is None else _whole("--images", arguments.images)
+    same = report(arguments.profile, count, arguments.out)
     return 0 if same else say("the two orders of work give different results, see above", 1)
 
 

@@ -7,6 +7,7 @@ drops every mask that is a subset of a larger one. Small masks are dropped as in
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 from pycocotools import mask as coco_mask
 
-from tasnb.models.proposal_networks import ProposalNetwork, run_lengths
+from tasnb.models.devices import pixels_at_once
+from tasnb.models.proposal_networks import ProposalNetwork
+from tasnb.models.run_lengths import run_lengths
 from tasnb.settings import Settings
 
 SHARED = 0.1
@@ -73,6 +76,22 @@ def propose(image: npt.NDArray[np.uint8], network: ProposalNetwork, key: str = "
     return frame.astype(COLUMNS)
 
 
+def propose_all(
+    images: Sequence[npt.NDArray[np.uint8]], network: ProposalNetwork, keys: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """``propose`` for each of some images, in order.
+
+    On a GPU, networks that can encode images together, ``network.together`` of them, do so.
+    """
+    together = getattr(network, "together", 1)
+    for start in range(0, len(keys), together):
+        some = list(images[start : start + together])
+        if len(some) > 1:
+            network.encode(some)
+        for image, key in zip(some, keys[start : start + together], strict=True):
+            yield propose(image, network, key)
+
+
 def mask_centers(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """The mean pixel coordinates of each mask.
 
@@ -103,7 +122,14 @@ def decode(masks: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Masks (M, H, W) of the rows of one image."""
     if not len(masks):
         return np.zeros((0, 0, 0), bool)
-    return coco_mask.decode(to_rles(masks)).transpose(2, 0, 1).astype(bool)
+    return coco_mask.decode(to_rles(masks)).transpose(2, 0, 1).view(bool)
+
+
+def decoded(masks: pd.DataFrame) -> Iterator[npt.NDArray[np.bool_]]:
+    """``decode`` for a few rows at a time, as many as ``pixels_at_once`` allows."""
+    size = int(masks["height"].iloc[0]) * int(masks["width"].iloc[0])
+    together = max(1, pixels_at_once(64) // size)
+    return (decode(masks.iloc[i : i + together]) for i in range(0, len(masks), together))
 
 
 def intersections(

@@ -7,7 +7,7 @@ whole image (3.3). For each text: its embedding, and what is parsed from it (3.3
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tasnb.method import language, proposals, released
 from tasnb.method.masked_images import blur_background, masked_image
 from tasnb.models import captioners, encoders, parsers
 from tasnb.models.checkpoints import model_digest
-from tasnb.models.devices import Lazy, to_numpy
+from tasnb.models.devices import Ahead, Lazy, to_numpy
 from tasnb.models.proposal_networks import FIELDS, load_proposal_network
 from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
@@ -65,10 +65,8 @@ class Stages:
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             network = load_proposal_network(self.settings)
-            frames = [
-                proposals.propose(_pixels(images[key]), network, key).assign(key=key)
-                for key in keys
-            ]
+            found = proposals.propose_all(_in_order(images, keys), network, keys)
+            frames = [frame.assign(key=key) for key, frame in zip(keys, found, strict=True)]
             return {"masks": pd.concat(frames, ignore_index=True)}
 
         stage = self.proposal_stage
@@ -133,7 +131,7 @@ class Stages:
 
         def work(keys: list[str]) -> dict[str, pd.DataFrame]:
             captioner = captioners.load_captioner(self.settings)
-            texts = captioner.caption(Lazy(keys, lambda key: _pixels(images[key])))
+            texts = captioner.caption(_in_order(images, keys))
             return {"captions": pd.DataFrame({"key": keys, "caption": texts})}
 
         stage = self._caption_stage("whole")
@@ -199,12 +197,14 @@ class Stages:
             tower = tower_of(encoders.load_encoder(encoder, self.settings))
             masks = self.refined({key: images[key] for key in keys})
             vectors = [np.zeros((0, 1), np.float32)] if masks.empty else []
+            ahead = Ahead(masks["image"], lambda key: _pixels(images[key]))
             for key, rows in masks.groupby("image", sort=False):
-                pixels = to_pixels(tower, _pixels(images[str(key)]), imagenet=True)
+                pixels = to_pixels(tower, ahead(str(key)), imagenet=True)
                 with torch.inference_mode():
                     places = to_numpy(score_map(tower, pixels)[0])
-                weights = inside_less_outside(proposals.decode(rows), *places.shape[:2])
-                vectors.append(weights @ places.reshape(-1, places.shape[-1]))
+                for some in proposals.decoded(rows):
+                    weights = inside_less_outside(some, *places.shape[:2])
+                    vectors.append(weights @ places.reshape(-1, places.shape[-1]))
             return {"vectors": (np.concatenate(vectors), list(masks["image"]))}
 
         stage = self.stage("coherence", self.on_masks(), self.proposal_stage, encoder)
@@ -223,19 +223,21 @@ class Stages:
     ) -> tuple[pd.DataFrame, Lazy[npt.NDArray[np.uint8]]]:
         """Rows (key, mask_id) for the refined masks of some images, and the masked images.
 
-        Only one image at a time is in memory, with those masked images that are in use.
+        Only one image at a time and the next one are in memory, with those masked images that are
+        in use.
         """
         masks = self.refined({key: images[key] for key in keys})
         owners, rles = masks["image"].tolist(), proposals.to_rles(masks)
 
-        @lru_cache(maxsize=1)
         def with_background(key: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray | None]:
             image = _pixels(images[key])
             kernel = self.settings.blur_kernel
             return image, blur_background(image, kernel) if form == "blur" else None
 
+        ahead = Ahead(owners, with_background)
+
         def picture(row: int) -> npt.NDArray[np.uint8]:
-            image, background = with_background(owners[row])
+            image, background = ahead(owners[row])
             mask = coco_mask.decode(rles[row]).astype(bool)
             return masked_image(image, mask, background, self.settings.crop_rule)
 
@@ -337,6 +339,11 @@ class Stages:
         if model:
             chosen |= {"model": model, "weights": model_digest(model, self.settings)}
         return self.store.stage(name, version, chosen, [inputs.fingerprint] if inputs else [])
+
+
+def _in_order(images: Images, keys: list[str]) -> Lazy[npt.NDArray[np.uint8]]:
+    """The pixels of some images, each read while the one before it is in use."""
+    return Lazy(keys, Ahead(keys, lambda key: _pixels(images[key])))
 
 
 def _pixels(image: ImageFile | Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -8,9 +8,11 @@ import sys
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=Hashable)
 
 ROOM = 2_000_000_000
 """Bytes of weights that may be in memory together, enough for all models of the profiles embedded
@@ -191,6 +193,36 @@ class Lazy(Sequence[Item]):
         if isinstance(place, slice):
             return Lazy(self._keys[place], self._make)
         return self._make(self._keys[place])
+
+
+class Ahead(Generic[Key, Item]):
+    """Creates items in order, each while the one before it is in use.
+
+    An image is thus read while a network is busy with the previous one. At most two items are kept.
+
+    Args:
+        keys: In the order in which they will be asked for; one may be asked for several times in a
+            row.
+        make: Creates an item from its key, in another thread.
+    """
+
+    def __init__(self, keys: Iterable[Key], make: Callable[[Key], Item]) -> None:
+        self._next = dict(pairwise(dict.fromkeys(keys)))
+        self._make = make
+        self._thread = ThreadPoolExecutor(1)  # which ends with this object
+        self._made: dict[Key, Future[Item]] = {}
+
+    def __call__(self, key: Key) -> Item:
+        """The item of a key.
+
+        Raises:
+            Exception: Whatever ``make`` raised for this key.
+        """
+        wanted = (key, self._next[key]) if key in self._next else (key,)
+        self._made = {
+            one: self._made.get(one) or self._thread.submit(self._make, one) for one in wanted
+        }
+        return self._made[key].result()
 
 
 def pixels_at_once(batch_size: int) -> int:

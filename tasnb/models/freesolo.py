@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
@@ -23,6 +24,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from tasnb.models.checkpoints import fill
 from tasnb.models.devices import device_of
+from tasnb.models.run_lengths import RunLengths, compressed
 
 PUBLIC: dict[str, Any] = {
     "layers": (3, 4, 23, 3),  # ResNet-101
@@ -138,8 +140,8 @@ class FreeSolo(nn.Module):
         return self.ins_head(levels), self.mask_head(levels[:4])
 
     @torch.inference_mode()
-    def masks(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Masks (M, H, W) bool and scores (M,) of an RGB image (H, W, 3), best first."""
+    def masks(self, image: npt.NDArray[np.uint8]) -> tuple[list[RunLengths], Tensor]:
+        """Masks, none empty, and scores (M,) of an RGB image (H, W, 3), best first."""
         height, width = image.shape[:2]
         scale = self.config["short_side"] / min(height, width)
         scale = min(scale, self.config["long_side"] / max(height, width))
@@ -151,18 +153,16 @@ class FreeSolo(nn.Module):
         probabilities, scores = candidates(said, features)
         kept, scores = matrix_nms(probabilities, *scores)
         if not len(kept):
-            return torch.zeros(0, height, width, dtype=torch.bool), scores
+            return [], scores
         soft = probabilities[kept][None]
         soft = F.interpolate(soft, scale_factor=4, mode="bilinear", align_corners=False)
         soft = soft[..., : size[1], : size[0]]  # without the padding
-        parts = [  # a mask of a large image is large, too
-            F.interpolate(some, (height, width), mode="bilinear", align_corners=False)[0]
-            > PROBABILITY
-            for some in soft.split(max(1, PIXELS // (height * width)), 1)
-        ]
-        masks = torch.cat(parts).cpu()
-        some = torch.from_numpy(masks.numpy().any((1, 2)))  # stops at a mask's first pixel
-        return (masks, scores) if some.all() else (masks[some], scores[some])
+        found: list[RunLengths] = []
+        for some in soft.split(max(1, PIXELS // (height * width)), 1):  # as large as the image
+            large = F.interpolate(some, (height, width), mode="bilinear", align_corners=False)
+            found += compressed(large[0] > PROBABILITY)
+        kept = [row for row, area in enumerate(coco_mask.area(found)) if area]
+        return [found[row] for row in kept], scores[kept]
 
 
 def candidates(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,14 +32,17 @@ from tasnb.models.checkpoints import (
     resident_model,
 )
 from tasnb.models.devices import compile_tower, device, pixels_at_once, to_numpy
+from tasnb.models.run_lengths import RunLengths, run_lengths
 from tasnb.settings import ROOT, InputError, Settings
 from tasnb.store.threads import in_one_thread
 
-RunLengths = dict[str, Any]
-"""A mask in COCO's run-length encoding: size [h, w] and counts (bytes)."""
-
 Masks = npt.NDArray[np.bool_] | list[RunLengths]
 Proposed = tuple[Masks, npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+TOGETHER = 4
+"""Images that SAM encodes together on a GPU, fewer if its memory does not suffice. A CPU is not
+faster with more than one, and would need a gigabyte more for each."""
 
 
 class ProposalNetwork(Protocol):
@@ -54,11 +57,6 @@ class ProposalNetwork(Protocol):
             image: RGB, uint8.
             key: The key of the image, from ``images.image_key``; "" if it has none.
         """
-
-
-def run_lengths(masks: Iterable[npt.ArrayLike]) -> list[RunLengths]:
-    """Run-length encodings of masks (H, W)."""
-    return [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
 
 
 class SamProposals:
@@ -78,13 +76,23 @@ class SamProposals:
         if settings.compile:
             compile_tower(sam.image_encoder)
         self.settings = settings
+        self.together = TOGETHER if device().type == "cuda" else 1
         self.generator = MaskGenerator(
             self.model,
             pixels_at_once(settings.batch_size),
+            self.together,
             points_per_side=settings.points_per_side,
             pred_iou_thresh=settings.pred_iou_thresh,
             stability_score_thresh=settings.stability_score_thresh,
         )
+
+    @in_one_thread
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Encodes some images together, before the masks of each are proposed."""
+        import torch
+
+        with torch.inference_mode():
+            self.generator.encode(images)
 
     @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
@@ -104,6 +112,35 @@ class SamProposals:
         return masks, predicted, np.array([row["stability_score"] for row in found], float)
 
 
+def _compressed_pipeline() -> type[Any]:
+    """transformers' pipeline for mask generation, whose masks stay run lengths throughout.
+
+    Its own decodes all masks in the size of the image, and keeps run lengths as lists of numbers.
+    """
+    import torch
+    from torchvision.ops import batched_nms
+    from transformers import MaskGenerationPipeline
+
+    class CompressedMasks(MaskGenerationPipeline):
+        def _forward(self, *inputs: Any, **options: Any) -> dict[str, Any]:
+            found = super()._forward(*inputs, **options)
+            found["masks"] = [coco_mask.frPyObjects(rle, *rle["size"]) for rle in found["masks"]]
+            return found
+
+        def postprocess(
+            self, found: list[dict[str, Any]], *_: Any, crops_nms_thresh: float = 0.7, **__: Any
+        ) -> dict[str, Any]:
+            masks = [mask for part in found for mask in part["masks"]]
+            scores, boxes = (
+                torch.cat([p[name] for p in found]) for name in ("iou_scores", "boxes")
+            )
+            same = torch.zeros(len(boxes))  # one category
+            kept = to_numpy(batched_nms(boxes.float(), scores, same, crops_nms_thresh))
+            return {"masks": [masks[row] for row in kept], "scores": to_numpy(scores)[kept]}
+
+    return CompressedMasks
+
+
 class MaskGeneration:
     """A mask-generation model of transformers, with the same grid of points as SAM."""
 
@@ -115,7 +152,9 @@ class MaskGeneration:
         source = model_source(settings.proposal_network, settings)
         instead = "a folder, or a mask-generation model of the hub, which needs network access"
         with loading(settings.proposal_network, instead):
-            self.generate = pipeline("mask-generation", source, device=device())
+            self.generate = pipeline(
+                "mask-generation", source, device=device(), pipeline_class=_compressed_pipeline()
+            )
         self.model = self.generate.model
         self.settings = settings
 
@@ -133,7 +172,7 @@ class MaskGeneration:
             pred_iou_thresh=self.settings.pred_iou_thresh,
             stability_score_thresh=self.settings.stability_score_thresh,
         )
-        pairs = zip(run_lengths(found["masks"]), found["scores"], strict=True)
+        pairs = zip(found["masks"], found["scores"], strict=True)
         some = [(mask, float(score)) for mask, score in pairs if coco_mask.area(mask)]
         scores = np.array([score for _, score in some])
         return [mask for mask, _ in some], scores, np.full(len(some), np.nan)
@@ -160,7 +199,7 @@ class FreeSoloProposals:
     @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
         masks, scores = self.model.masks(image)
-        return to_numpy(masks), to_numpy(scores.double()), np.full(len(masks), np.nan)
+        return masks, to_numpy(scores.double()), np.full(len(masks), np.nan)
 
 
 class FastSam:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.modeling import (
     ImageEncoderViT,
@@ -24,15 +25,18 @@ from segment_anything.modeling import (
 from segment_anything.utils.amg import (
     MaskData,
     batched_mask_to_box,
-    mask_to_rle_pytorch,
+    box_xyxy_to_xywh,
+    calculate_stability_score,
+    is_box_near_crop_edge,
     remove_small_regions,
-    rle_to_mask,
+    uncrop_masks,
 )
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from tasnb.models.checkpoints import fill, load_weights, loading, placed
 from tasnb.models.devices import Batches
+from tasnb.models.run_lengths import RunLengths, compressed
 from tasnb.settings import unknown
 
 
@@ -105,39 +109,84 @@ def public_sam(name: str, data: Path) -> Sam:
     return sam
 
 
-class _Decoded(SamPredictor):
-    """A predictor that enlarges masks which have already been decoded.
+class _Together(SamPredictor):
+    """A predictor that can encode several images together before they are set, one by one.
 
     Attributes:
-        decoded: Logits (M, 1, h, w) from the decoder for some masks, and predicted IoUs (M, 1).
+        batches: Images that are encoded together.
     """
 
-    decoded: tuple[Tensor, Tensor]
+    def __init__(self, model: Sam, together: int) -> None:
+        super().__init__(model)
+        self.batches = Batches(together)
+        self._encoded: list[tuple[npt.NDArray[np.uint8], tuple[int, int], Tensor]] = []
 
-    def predict_torch(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
-        logits, predicted = self.decoded
-        large = self.model.postprocess_masks(logits, self.input_size, self.original_size)
-        return large, predicted, logits
+    @torch.no_grad()
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Encodes images (H, W, 3), which are kept until the next call."""
+        small = [self.transform.apply_image(image) for image in images]
+
+        def encode(some: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+            pixels = [torch.as_tensor(one, device=self.device).permute(2, 0, 1) for one in some]
+            return self.model.image_encoder(torch.stack([*map(self.model.preprocess, pixels)]))
+
+        self._encoded = []
+        features = torch.cat(self.batches.run(small, encode))
+        sizes = [one.shape[:2] for one in small]
+        self._encoded = list(zip(images, sizes, features.split(1), strict=True))
+
+    def set_image(self, image: npt.NDArray[np.uint8], image_format: str = "RGB") -> None:
+        for known, size, features in self._encoded:
+            # The generator passes the image as a view of itself.
+            if known.ctypes.data == image.ctypes.data and known.shape == image.shape:
+                self.reset_image()
+                self.original_size, self.input_size = image.shape[:2], size
+                self.features, self.is_image_set = features, True
+                return
+        super().set_image(image, image_format)
 
 
 class MaskGenerator(SamAutomaticMaskGenerator):
-    """The authors' automatic mask generator, with a bound on memory.
+    """The authors' automatic mask generator, with a bound on memory and on transfers.
 
     Theirs enlarges all masks of 64 points together, which takes 9.4 GB for a 12-megapixel photo.
     Here the decoder processes the same points together, but only masks that pass the first filter
-    are enlarged, thresholded and run-length encoded, and only some of them at a time. The logits
-    agree to 1e-6, since torch enlarges one channel by other code, three times faster, than three.
+    are enlarged, thresholded, boxed and run-length encoded, and only some of them at a time. Their
+    run lengths are kept compressed, and are copied from a GPU once per batch. The logits agree to
+    1e-6, since torch enlarges one channel by other code, three times faster, than three.
 
     Args:
         model: The network.
         most_pixels: Pixels of enlarged masks at a time; at least one mask is enlarged.
+        together: Images that ``encode`` encodes together.
         options: Options of the authors' generator; masks are returned as run lengths.
     """
 
-    def __init__(self, model: Sam, most_pixels: int, **options: Any) -> None:
+    def __init__(self, model: Sam, most_pixels: int, together: int = 1, **options: Any) -> None:
         super().__init__(model, output_mode="coco_rle", **options)
-        self.predictor = _Decoded(model)
+        self.predictor = _Together(model, together)
+        self.encode = self.predictor.encode
         self.most_pixels = most_pixels
+
+    @torch.no_grad()
+    def generate(self, image: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
+        """Overrides theirs: the same records, with compressed run lengths from the start."""
+        found = self._generate_masks(image)
+        if self.min_mask_region_area > 0:
+            overlap = max(self.box_nms_thresh, self.crop_nms_thresh)
+            found = self.postprocess_small_regions(found, self.min_mask_region_area, overlap)
+        return [
+            {
+                "segmentation": {**rle, "counts": rle["counts"].decode()},
+                "area": int(coco_mask.area(rle)),
+                "bbox": box_xyxy_to_xywh(found["boxes"][row]).tolist(),
+                "predicted_iou": found["iou_preds"][row].item(),
+                "point_coords": [found["points"][row].tolist()],
+                "stability_score": found["stability_score"][row].item(),
+                "crop_box": box_xyxy_to_xywh(found["crop_boxes"][row]).tolist(),
+            }
+            for row, rle in enumerate(found["rles"])
+        ]
 
     def _process_batch(
         self,
@@ -148,21 +197,55 @@ class MaskGenerator(SamAutomaticMaskGenerator):
     ) -> MaskData:
         """Overrides theirs: boxes, run lengths and scores of the masks for some points (P, 2)."""
         logits, predicted = (found.flatten(0, 1) for found in self._decode(points, im_size))
-        owners = points.repeat(len(predicted) // len(points), axis=0)
+        owners = torch.as_tensor(points.repeat(len(predicted) // len(points), axis=0))
         good = (predicted > self.pred_iou_thresh) | (self.pred_iou_thresh <= 0)
-        good[0] |= not good.any()  # since an empty batch cannot be enlarged
         some = torch.nonzero(good)[:, 0]
+        together = max(1, self.most_pixels // (orig_size[0] * orig_size[1]))
 
         def enlarge(chosen: Tensor) -> MaskData:
-            self.predictor.decoded = logits[chosen, None], predicted[chosen, None]
-            own = owners[chosen.cpu().numpy()]
-            return super(MaskGenerator, self)._process_batch(own, im_size, crop_box, orig_size)
+            return self._enlarged(logits[chosen], crop_box, orig_size, chosen)
 
-        together = max(1, self.most_pixels // (orig_size[0] * orig_size[1]))
-        found, *others = Batches(together).run(some, enlarge)
+        # An empty batch gives the types of what there is none of.
+        found, *others = Batches(together).run(some, enlarge) or [enlarge(some)]
         for part in others:
             found.cat(part)
+        found["iou_preds"] = predicted[found["rows"]]
+        found["points"] = owners[found["rows"].cpu()]
+        del found["rows"]
         return found
+
+    def _enlarged(
+        self, logits: Tensor, crop_box: list[int], orig_size: tuple[int, ...], rows: Tensor
+    ) -> MaskData:
+        """Stability scores, boxes and run lengths of the masks that pass the other two filters.
+
+        Args:
+            logits: (M, h, w), from the decoder.
+            rows: (M,), returned for those masks.
+        """
+        predictor, threshold = self.predictor, self.predictor.model.mask_threshold
+        if not len(logits):
+            boxes = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
+            return MaskData(
+                rows=rows, stability_score=logits[:, 0, 0], boxes=boxes, rles=_in_array([])
+            )
+        large = predictor.model.postprocess_masks(
+            logits[:, None], predictor.input_size, predictor.original_size
+        )[:, 0]
+        stability = calculate_stability_score(large, threshold, self.stability_score_offset)
+        masks = large > threshold
+        del large
+        if self.stability_score_thresh > 0:
+            kept = torch.nonzero(stability >= self.stability_score_thresh)[:, 0]
+            masks, stability, rows = masks[kept], stability[kept], rows[kept]
+        boxes = batched_mask_to_box(masks)
+        height, width = orig_size
+        whole = [0, 0, width, height]
+        if crop_box != whole:  # else the edge is that of the image
+            kept = torch.nonzero(~is_box_near_crop_edge(boxes, crop_box, whole))[:, 0]
+            masks, boxes, stability, rows = masks[kept], boxes[kept], stability[kept], rows[kept]
+        rles = _in_array(compressed(uncrop_masks(masks, crop_box, height, width)))
+        return MaskData(rows=rows, stability_score=stability, boxes=boxes, rles=rles)
 
     def _decode(
         self, points: npt.NDArray[np.float64], size: tuple[int, ...]
@@ -200,18 +283,18 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         mask_data: MaskData, min_area: float, nms_thresh: float
     ) -> MaskData:
         """Overrides theirs, mask by mask: fills holes, drops islands, then drops duplicates."""
-        rles: Sequence[dict[str, Any]] = mask_data["rles"]
-        if not rles:
+        rles = mask_data["rles"]
+        if not len(rles):
             return mask_data
         boxes, changed = [], []
         for place, rle in enumerate(rles):
-            mask, filled = remove_small_regions(rle_to_mask(rle), min_area, mode="holes")
+            mask = coco_mask.decode(rle).astype(bool)
+            mask, filled = remove_small_regions(mask, min_area, mode="holes")
             mask, dropped = remove_small_regions(mask, min_area, mode="islands")
-            pixels = torch.as_tensor(mask)[None]
-            boxes.append(batched_mask_to_box(pixels)[0])
+            boxes.append(batched_mask_to_box(torch.as_tensor(mask)[None])[0])
             changed.append(filled or dropped)
             if changed[-1]:
-                mask_data["rles"][place] = mask_to_rle_pytorch(pixels)[0]
+                mask_data["rles"][place] = coco_mask.encode(np.asfortranarray(mask, np.uint8))
                 mask_data["boxes"][place] = boxes[-1].numpy()
         kept = batched_nms(
             torch.stack(boxes).float(),
@@ -221,3 +304,10 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         )
         mask_data.filter(kept)
         return mask_data
+
+
+def _in_array(rles: Sequence[RunLengths]) -> npt.NDArray[np.object_]:
+    """Run lengths in an array, of which ``MaskData`` selects some without asking a GPU for each."""
+    found = np.empty(len(rles), object)
+    found[:] = rles
+    return found

@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 
 from tasnb.models.captioners import load_captioner
 from tasnb.models.encoders import load_encoder
-from tasnb.models.proposal_networks import load_proposal_network, run_lengths
+from tasnb.models.proposal_networks import load_proposal_network
+from tasnb.models.run_lengths import run_lengths
 from tasnb.proof.answers import CATS_TEXT, Answer
 from tasnb.settings import InputError, Settings
 

@@ -238,7 +238,7 @@ def test_a_cold_run_is_clocked_to_its_end(settings) -> None:
         "captioner, generate",
         *("encoder, encode_image", "encoder, encode_text", "parser"),
     }
-    own = {OTHER, "blurring and cropping", "store: writing parquet and digests"}
+    own = {OTHER, "masking and cropping", "store: writing parquet and digests"}
     assert own <= run.seconds.keys()
 
 

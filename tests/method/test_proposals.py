@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
+from tasnb.method import proposals
 from tasnb.method.proposals import (
     COLUMNS,
     apart,
     best_proposals,
     decode,
+    decoded,
     intersections,
     intersections_with_truth,
     mask_centers,
@@ -65,7 +67,7 @@ def absolute(least: float) -> Settings:
 # --- the mask table
 
 
-def test_rows_of_the_mask_table() -> None:
+def test_rows_of_the_mask_table(monkeypatch: pytest.MonkeyPatch) -> None:
     corner = box(0, 0, 1, 1)
     far = box(7, 9, 10, 12)  # touches the last row and the last column
     ends = box(2, 3, 3, 4) | box(2, 7, 3, 8)  # two pixels, five columns from first to last
@@ -80,6 +82,11 @@ def test_rows_of_the_mask_table() -> None:
     assert frame["stability"].tolist() == [0.5, 0.7, 0.9]
     np.testing.assert_array_equal(decode(frame), [corner, far, ends])
     np.testing.assert_array_equal(decode(frame.iloc[[2]]), [ends])
+    for pixels, together in ((1, [1, 1, 1]), (2 * corner.size, [2, 1]), (10**9, [3])):
+        monkeypatch.setattr(proposals, "pixels_at_once", lambda _, pixels=pixels: pixels)
+        parts = list(decoded(frame))
+        assert [len(part) for part in parts] == together
+        np.testing.assert_array_equal(np.concatenate(parts), [corner, far, ends])
 
 
 def test_an_image_without_masks_has_a_table_of_the_same_kind() -> None:

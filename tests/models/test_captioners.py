@@ -283,6 +283,52 @@ def test_the_places_of_the_image_are_no_words_of_the_caption(
     assert caption and "<" not in caption
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "precision", "language", "qformer"),
+    [
+        ("cuda", "half", "float16", "float32"),  # as in LAVIS
+        ("cpu", "half", "float32", "float32"),
+        ("cuda", "bfloat16", "bfloat16", "bfloat16"),
+        ("cpu", "bfloat16", "bfloat16", "bfloat16"),
+    ],
+)
+def test_the_device_chooses_blip2s_precision(
+    tiny_blip2: Path, monkeypatch: pytest.MonkeyPatch, where: str, precision: str, language: str,
+    qformer: str,
+) -> None:  # fmt: skip
+    """In the profile paper, from weights stored in float16; a GPU's casts are made here, too."""
+    import torch
+    from transformers import Blip2ForConditionalGeneration
+
+    model = Blip2ForConditionalGeneration.from_pretrained(tiny_blip2, dtype=torch.float16)
+    model.half().save_pretrained(tiny_blip2)
+    assert make_settings("paper").precision == "half"
+    settings = make_settings("paper", captioner=f"blip2:{tiny_blip2}", precision=precision)
+    monkeypatch.setattr(captioners, "device", lambda: torch.device(where))
+    with monkeypatch.context() as patch:  # the casts are made on loading, before the move
+        patch.setattr(Blip2ForConditionalGeneration, "to", lambda model, _: model)
+        captioner: Any = load_captioner(settings)
+    forget()
+    parts = dict(captioner.model.named_children())
+    weights = {name: {w.dtype for w in part.parameters()} for name, part in parts.items()}
+    wanted = {name: {getattr(torch, language)} for name in parts}
+    wanted["qformer"] = {getattr(torch, qformer)}
+    assert weights == wanted
+    assert captioner.model.query_tokens.dtype == getattr(torch, qformer)
+
+    seen: dict[str, torch.dtype] = {}
+
+    def note(name: str, out: Any) -> None:
+        seen[name] = (out if isinstance(out, torch.Tensor) else out[0]).dtype
+
+    for name, part in {**parts, "head": captioner.model.language_model.lm_head}.items():
+        part.register_forward_hook(lambda _, __, out, name=name: note(name, out))
+    assert captioner.caption([np.full((40, 40, 3), 99, np.uint8)])[0]
+    assert seen["vision_model"] == seen["head"] == getattr(torch, language)
+    assert seen["qformer"] == getattr(torch, qformer)
+
+
 def test_a_folders_digest_is_that_of_its_files(tiny_git: Path, tmp_path: Path) -> None:
     copy = tmp_path / "git"
     shutil.copytree(tiny_git, copy)

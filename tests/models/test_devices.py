@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from tasnb.models import devices
 from tasnb.models.captioners import load_captioner
 from tasnb.models.clip import activation_maps, towers
 from tasnb.models.devices import (
+    Ahead,
     Batches,
     Lazy,
     bytes_of,
@@ -31,7 +33,7 @@ from tasnb.models.devices import (
 )
 from tasnb.models.encoders import OpenClip, load_encoder
 from tasnb.models.proposal_networks import load_proposal_network
-from tasnb.settings import make_settings
+from tasnb.settings import InputError, make_settings
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +267,25 @@ def test_what_libraries_raise_when_memory_does_not_suffice() -> None:
 def test_an_index_error_while_an_item_is_made_does_not_end_the_sequence() -> None:
     with pytest.raises(IndexError):
         list(Lazy([0, 1], lambda key: [10][key]))
+
+
+def test_the_next_item_is_made_while_this_one_is_in_use() -> None:
+    made: list[str] = []
+    second = threading.Event()
+
+    def make(key: str) -> str:
+        made.append(key)
+        if key == "b":
+            second.set()
+        if key == "c":
+            raise InputError("c is damaged")
+        return key.upper()
+
+    ahead = Ahead(["a", "a", "b", "c"], make)
+    assert made == []
+    assert ahead("a") == "A" and second.wait(60)  # "b" is made before anybody asks for it
+    assert ahead("a") == "A" and ahead("b") == "B"
+    with pytest.raises(InputError, match="c is damaged"):
+        ahead("c")
+    assert made == ["a", "b", "c"]
+    assert ahead("a") == "A"  # again, as after memory has run out

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from freesolo_layout import published
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from tasnb.datasets.images import load_image
@@ -222,8 +223,11 @@ def test_matrix_nms_by_hand() -> None:
 def test_masks_have_the_images_size(tiny: freesolo.FreeSolo, size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     masks, scores = tiny.masks(image)
-    assert len(masks) and masks.shape[1:] == size and masks.dtype == torch.bool
-    assert masks.any(-1).any(-1).all()
+    assert len(masks) == len(scores) > 0 and all(tuple(mask["size"]) == size for mask in masks)
+    assert all(coco_mask.area(masks))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freesolo, "PIXELS", 1)  # one mask at a time
+        assert tiny.masks(image)[0] == masks
     assert (scores.diff() <= 0).all() and (scores >= 0.05).all() and (scores < 1).all()
 
 
@@ -237,7 +241,7 @@ def test_an_image_without_objects(tiny: freesolo.FreeSolo, bias: float) -> None:
             tiny.ins_head.kernel_pred.weight.zero_()
             tiny.ins_head.kernel_pred.bias.fill_(-9.0)
     masks, scores = tiny.masks(np.full((40, 50, 3), 99, np.uint8))
-    assert masks.shape == (0, 40, 50) and scores.shape == (0,) and masks.dtype == torch.bool
+    assert masks == [] and scores.shape == (0,)
 
 
 def test_pixels_are_padded_after_the_normalisation() -> None:
@@ -255,7 +259,8 @@ def test_the_embedded_checkpoint_finds_objects() -> None:
     network = load_proposal_network(make_settings(proposal_network="freesolo:embedded/freesolo"))
     image = load_image(make_settings().data / "embedded" / "images" / "000001.jpg")
     masks, scores, stability = network.propose(image, "")
-    assert len(masks) == len(scores) >= 3 and masks.shape[1:] == image.shape[:2]
+    assert len(masks) == len(scores) >= 3
+    assert all(tuple(mask["size"]) == image.shape[:2] for mask in masks)
     assert np.isnan(stability).all()
 
 

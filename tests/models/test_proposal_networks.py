@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline
@@ -15,6 +17,7 @@ from tasnb.datasets.images import load_image
 from tasnb.drawing import figures
 from tasnb.method.proposals import decode, propose
 from tasnb.models.proposal_networks import FastSam, load_proposal_network, title
+from tasnb.models.run_lengths import run_lengths
 from tasnb.results import analysis
 from tasnb.settings import InputError, make_settings
 
@@ -348,13 +351,22 @@ def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_mask_generation_model_of_transformers(tiny_sam: Path) -> None:
+    from transformers import pipeline
+
     settings = make_settings(
         proposal_network=f"hf:{tiny_sam}",
         points_per_side=3,
         pred_iou_thresh=0.0,
         stability_score_thresh=0.0,
     )
-    frame = propose(picture(), load_proposal_network(settings))
+    network: Any = load_proposal_network(settings)
+    frame = propose(picture(), network)
+    own = pipeline("mask-generation", str(tiny_sam))(  # whose masks are decoded
+        Image.fromarray(picture()),
+        points_per_crop=3, points_per_batch=64, pred_iou_thresh=0.0, stability_score_thresh=0.0,
+    )  # fmt: skip
+    wanted = run_lengths(mask for mask in own["masks"] if mask.any())
+    assert frame["counts"].tolist() == [rle["counts"] for rle in wanted]
     assert len(frame) and (frame[["height", "width"]] == [HEIGHT, WIDTH]).all(axis=None)
     assert (frame["area"] > 0).all() and frame["predicted_iou"].notna().all()
 

@@ -11,6 +11,7 @@ from pictures import PICTURES
 from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
+from waits import Waits
 
 from tasnb.datasets.images import load_image
 from tasnb.models.checkpoints import from_folder
@@ -70,6 +71,44 @@ def test_only_so_many_pixels_are_enlarged_at_a_time(
     monkeypatch.setattr(sam, "postprocess_masks", noted)
     MaskGenerator(sam, 7 * PIXELS, points_per_side=4, pred_iou_thresh=0.0).generate(IMAGE)
     assert max(enlarged) == 7 * PIXELS and sum(enlarged) == 48 * PIXELS
+
+
+def test_the_host_does_not_wait_for_each_mask(sam: Sam) -> None:
+    """As often for 45 masks as for a few, and for each batch of enlarged masks alike."""
+    options = {"points_per_side": 4, "stability_score_thresh": 0.01, "box_nms_thresh": 1.0}
+
+    def asked(maker: Any, threshold: float, *most: int) -> tuple[int, int]:
+        made = maker(sam, *most, pred_iou_thresh=threshold, **options)
+        with Waits() as asking:
+            found = made.generate(IMAGE)
+        return len(found), sum(asking.count.values())
+
+    (few, one), (many, same) = (asked(MaskGenerator, t, 10**9) for t in (0.6, 0.0))
+    assert 0 < few < many - 10
+    assert one == same < 20
+    _, more = asked(MaskGenerator, 0.0, 12 * PIXELS)  # four batches
+    assert one < more <= one + 3 * 4
+    assert asked(SamAutomaticMaskGenerator, 0.0)[1] > many
+
+
+def test_images_are_encoded_together(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [load_image(path) for path in PICTURES[:3]]
+    options = {"points_per_side": 3, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.4}
+    wanted = [MaskGenerator(sam, 10**9, **options).generate(image) for image in images]
+    sizes: list[int] = []
+    whole = sam.image_encoder.forward
+    monkeypatch.setattr(
+        sam.image_encoder, "forward", lambda pixels: sizes.append(len(pixels)) or whole(pixels)
+    )
+    made = MaskGenerator(sam, 10**9, together=2, **options)
+    with torch.inference_mode():
+        made.encode(images)
+        found = [made.generate(image) for image in images]
+        assert sizes == [2, 1]
+        made.generate(images[0][:-9])  # another image, though it begins at the same place
+    assert sizes == [2, 1, 1]
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert [one["segmentation"] for one in mine] == [one["segmentation"] for one in theirs]
 
 
 @pytest.mark.slow
