@@ -100,15 +100,13 @@ class Stages:
 
     def _caption_stage(self, form: str) -> Stage:
         names = list(captioners.FIELDS)
-        model = self.settings.captioner
+        model, also = self.settings.captioner, captioners.options_set(self.settings)
+        version = captioners.VERSION
         if form == "whole":
-            return self.stage("captions-whole", names, model=model, version=captioners.VERSION)
+            return self.stage("captions-whole", names, model=model, version=version, also=also)
+        names += self.on_masks(form)
         return self.stage(
-            f"captions-{form}",
-            [*names, *self.on_masks(form)],
-            self.proposal_stage,
-            model,
-            captioners.VERSION,
+            f"captions-{form}", names, self.proposal_stage, model, version=version, also=also
         )
 
     def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:
