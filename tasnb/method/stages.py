@@ -22,7 +22,7 @@ from tasnb.method.masked_images import blur_background, masked_image
 from tasnb.models import captioners, encoders, parsers
 from tasnb.models.checkpoints import model_digest
 from tasnb.models.devices import Lazy, to_numpy
-from tasnb.models.proposal_networks import FIELDS, load_proposal_network
+from tasnb.models.proposal_networks import FIELDS, load_proposal_network, version_of
 from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
 from tasnb.store.shards import Stage, Store
@@ -53,7 +53,8 @@ class Stages:
 
     @cached_property
     def proposal_stage(self) -> Stage:
-        return self.stage("proposals", FIELDS, model=self.settings.proposal_network)
+        model = self.settings.proposal_network
+        return self.stage("proposals", FIELDS, model=model, version=version_of(model))
 
     def proposals(self, images: Images) -> pd.DataFrame:
         """All mask proposals of the images (section 3.2).

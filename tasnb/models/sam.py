@@ -105,7 +105,7 @@ def public_sam(name: str, data: Path) -> Sam:
     return sam
 
 
-class _Decoded(SamPredictor):
+class Decoded(SamPredictor):
     """A predictor that enlarges masks which have already been decoded.
 
     Attributes:
@@ -136,7 +136,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
 
     def __init__(self, model: Sam, most_pixels: int, **options: Any) -> None:
         super().__init__(model, output_mode="coco_rle", **options)
-        self.predictor = _Decoded(model)
+        self.predictor = Decoded(model)
         self.most_pixels = most_pixels
 
     def _process_batch(
