@@ -236,10 +236,13 @@ def _fetch_hub(hub: Hub) -> None:
 
 
 def _fetch_open_clip(weights: OpenClip) -> None:
+    from huggingface_hub import snapshot_download
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     try:
         download_pretrained(get_pretrained_cfg(weights.model, weights.tag))
+        if weights.tokenizer:
+            snapshot_download(weights.repo, allow_patterns=list(weights.tokenizer))
     except Exception as error:
         what = f"open_clip's {weights.model}/{weights.tag}"
         raise _failed(what, error, weights.where(Path())) from None

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasnb.models.devices import device_of
+from tasnb.models.devices import device_of, to_numpy
 from tasnb.models.sam import Decoded, MaskGenerator
 
 FEW = 8
@@ -80,6 +80,15 @@ class PointMasks(MaskGenerator):
         predictor: Any = _Predictor(network, processor)
         super().__init__(predictor.model, most_pixels, **options)
         self.predictor = predictor
+
+    def scores_at(
+        self, image: npt.NDArray[np.uint8], points: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
+        """Predicted IoUs (P, 3) of the masks at points (P, 2), in pixels, of an image (H, W, 3)."""
+        self.predictor.set_image(image)
+        with torch.inference_mode():
+            predicted = self._decode(points, image.shape[:2])[1]
+        return to_numpy(predicted)
 
     def _decode(
         self, points: npt.NDArray[np.float64], size: tuple[int, ...]

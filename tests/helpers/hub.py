@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _TOKENIZER = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 _OPENAI = (".gitattributes", "README.md", "merges.txt", "open_clip_config.json", "vocab.json",
            "open_clip_model.safetensors", "open_clip_pytorch_model.bin", *_TOKENIZER)  # fmt: skip
+_SAM2 = (".gitattributes", "README.md", "config.json", "model.safetensors",
+         "preprocessor_config.json", "processor_config.json",
+         "video_preprocessor_config.json")  # fmt: skip
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "facebook/sam-vit-base": (
         ".gitattributes", "README.md", "config.json", "model.safetensors",
@@ -35,6 +38,17 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
         "preprocessor_config.json", "processor_config.json", "pytorch_model-00001-of-00002.bin",
         "pytorch_model-00002-of-00002.bin", "pytorch_model.bin.index.json", "vocab.json",
         *_TOKENIZER,
+    ),
+    "facebook/sam2.1-hiera-large": (*_SAM2, "sam2.1_hiera_l.yaml", "sam2.1_hiera_large.pt"),
+    "facebook/sam2.1-hiera-tiny": (*_SAM2, "sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"),
+    "OpenGVLab/InternVL3-1B-hf": (
+        ".gitattributes", "README.md", "added_tokens.json", "chat_template.jinja", "config.json",
+        "generation_config.json", "merges.txt", "model.safetensors", "preprocessor_config.json",
+        "processor_config.json", "video_preprocessor_config.json", "vocab.json", *_TOKENIZER,
+    ),
+    "timm/ViT-SO400M-16-SigLIP2-384": (
+        ".gitattributes", "README.md", "open_clip_config.json", "open_clip_model.safetensors",
+        "open_clip_pytorch_model.bin", *_TOKENIZER,
     ),
     "timm/resnet50_clip.openai": _OPENAI,
     "timm/vit_base_patch32_clip_224.openai": _OPENAI,
