@@ -127,8 +127,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "other_captioner": "git:microsoft/git-base-coco",
         "other_encoders": ("open_clip:ViT-B-32/openai",),
     },
-    # Public models of 2024 and 2025, for a GPU: a download of 9.3 GB. The captioner takes 1.9 GB and
-    # no further package, and there is a published answer to check it against.
+    # Public models of 2024 and 2025, for a GPU: a download of 9.3 GB. The captioner has 1.9 GB,
+    # no need of further packages, and a published answer to check it against.
     "modern": {
         **_PHOTOGRAPHS,
         "proposal_network": "hf:facebook/sam2.1-hiera-large",
