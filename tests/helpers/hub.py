@@ -97,12 +97,14 @@ class HubSite:
     Attributes:
         address: The address of the server, for HF_ENDPOINT.
         files: Repository -> name -> content, on the main branch.
+        refused: Repository -> status and code of the answer to requests for its files.
         asked: Method and path of every request.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.files: dict[str, dict[str, bytes]] = {}
+        self.refused: dict[str, tuple[int, str]] = {}
         self.asked: list[tuple[str, str]] = []
 
     def put(self, repo: str, files: Mapping[str, bytes]) -> None:
@@ -135,6 +137,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(307, Location=path.replace(repo, RENAMED[repo], 1))
         elif repo not in self.site.files:
             self.answer(401, X_Error_Code="RepoNotFound")
+        elif repo in self.site.refused and "/resolve/" in path:
+            status, code = self.site.refused[repo]
+            self.answer(status, **({"X_Error_Code": code} if code else {}))
         elif revision not in (None, "main", self.site.commit(repo)):
             self.answer(404, X_Error_Code="RevisionNotFound")
         else:
