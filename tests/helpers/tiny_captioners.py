@@ -46,6 +46,13 @@ def save(folder: Path, model: Any, processor: Any) -> Path:
     return folder
 
 
+def internvl_tokenizer() -> Any:
+    return tokenizer(
+        *TURNS, start_image_token="<img>", end_image_token="</img>",
+        context_image_token="<IMG_CONTEXT>", video_token="<video>",
+    )  # fmt: skip
+
+
 def internvl(folder: Path) -> Path:
     from transformers import (
         GotOcr2ImageProcessor,
@@ -55,10 +62,7 @@ def internvl(folder: Path) -> Path:
         InternVLVideoProcessor,
     )
 
-    words = tokenizer(
-        *TURNS, start_image_token="<img>", end_image_token="</img>",
-        context_image_token="<IMG_CONTEXT>", video_token="<video>",
-    )  # fmt: skip
+    words = internvl_tokenizer()
     torch.manual_seed(0)
     config = InternVLConfig(
         vision_config={
