@@ -168,6 +168,7 @@ def write_transformers(folder: Path, model: Any, processor: Any, dtype: torch.dt
     weights = {k: v for k, v in random_weights(model, dtype).items() if k not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     processor.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)  # in a file of its own, as it is published
     return f"hf:{folder}"
 
 
