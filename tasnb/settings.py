@@ -133,6 +133,9 @@ class Settings(BaseModel):
     max_new_tokens: Count = 30
     # Of the captioner's weights. half: float16 on a GPU, as in BLIP-2's own code, else 32 bits.
     precision: Literal["full", "half", "bfloat16"] = "full"
+    # Only for captioners with a chat template, and Florence-2's task; None: a fixed default.
+    prompt: str | None = None
+    split_images: bool = False  # give chat models tiles of each image besides the whole image
 
     # S = V + alpha P + lambda N (Eq. 5).
     alpha: Weight = 0.1
@@ -193,6 +196,11 @@ class Settings(BaseModel):
     @classmethod
     def _zero_is_all(cls, limit: object) -> object:
         return None if type(limit) is int and limit == 0 else limit
+
+    @field_validator("prompt")
+    @classmethod
+    def _blank_is_none(cls, prompt: str | None) -> str | None:
+        return (prompt or "").strip() or None
 
     @field_validator("store", "out", "data")
     @classmethod

@@ -192,7 +192,8 @@ def test_frozen():
         ),
         (
             {"profile": "papers"},
-            "unknown profile 'papers': did you mean 'paper'? choose from embedded, paper, lite",
+            "unknown profile 'papers': did you mean 'paper'? choose from embedded, paper, lite, "
+            "modern",
         ),
         (
             {"recipe": "publish"},

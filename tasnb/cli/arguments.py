@@ -57,9 +57,9 @@ _DOCTOR = """\
 Checks packages, memory, models and data, and prints one line for each: ok, note (works, but not as
 well as it could) or missing. The exit status is 0 only if the profile can run.
 
-With --prove, every model of lite or paper that has been downloaded is loaded and asked a question
-to which the answer is published, and the exit status is 0 only if all models that were asked agree.
-This downloads two to four small pictures."""
+With --prove, every model of lite, paper or modern that has been downloaded is loaded and asked a
+question to which the answer is published, and the exit status is 0 only if all models that were
+asked agree. This downloads two to four small pictures."""
 
 
 _BENCH = """\
@@ -187,7 +187,12 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = command("fetch", "download the paper's models and datasets", _FETCH, _FETCH_EXAMPLES)
     add = fetch.add_argument
-    add("names", metavar="NAME", nargs="*", help="what to download, or a bundle: paper, lite")
+    add(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="what to download, or a bundle: paper, lite, modern",
+    )
     add("--to", metavar="DIR", help="where to save files (default: data/)")
     add(
         "--list",

@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     text: str
 
 
-NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (20, 12)}
+NEEDS = {"embedded": (3, 2), "lite": (8, 6), "paper": (20, 12), "modern": (16, 10)}
 """Profile -> memory needed in GB: main memory, and that of a GPU if there is one. Without a GPU,
 the paper's BLIP-2 uses 32 bits per weight: 15 GB."""
 
@@ -104,7 +104,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
         name, size = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1] / 1e9
         enough = "ok" if size >= of_gpu else "missing"
         yield Finding(enough, "GPU", f"{name}, {size:.0f} GB, {settings.profile} needs {of_gpu}")
-    elif settings.profile == "paper":
+    elif settings.profile in ("paper", "modern"):
         yield Finding("note", "GPU", "none: an image takes minutes instead of seconds")
     else:
         yield Finding("ok", "GPU", f"none, not needed for {settings.profile}")
@@ -162,8 +162,8 @@ def _is_data(name: str) -> bool:
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
-    # lite is meant for the user's own pictures, so it can do without.
-    verdict = "note" if settings.profile == "lite" else "missing"
+    # lite and modern also serve for the user's own pictures, so they can do without.
+    verdict = "note" if settings.profile in ("lite", "modern") else "missing"
     for dataset in settings.datasets:
         name = title(dataset, settings.datasets)
         try:

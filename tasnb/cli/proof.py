@@ -29,8 +29,8 @@ def prove(
     """
     if settings.profile == "embedded":
         raise InputError(
-            "--prove is for public models: add --profile lite or --profile paper; without --prove, "
-            "the embedded models are compared with their cards"
+            "--prove is for public models: add --profile lite, --profile paper or --profile "
+            "modern; without --prove, the embedded models are compared with their cards"
         )
     width = max(len(model) for _, model in models_of(settings))
     lines: list[Line] = []

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tasnb.fetch.archives import unpack
 from tasnb.fetch.download import Expected, check_room, size_text, writing
+from tasnb.fetch.refusals import refusal
 from tasnb.fetch.sources import File, Hub, Item, OpenClip, Piece, Sources, Spacy, load_sources
 from tasnb.fetch.transfers import Patience, digest_of, part_of, transfer
 from tasnb.settings import ROOT, InputError
@@ -236,16 +237,21 @@ def _fetch_hub(hub: Hub) -> None:
 
 
 def _fetch_open_clip(weights: OpenClip) -> None:
+    from huggingface_hub import snapshot_download
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     try:
         download_pretrained(get_pretrained_cfg(weights.model, weights.tag))
+        if weights.tokenizer:
+            snapshot_download(weights.repo, allow_patterns=list(weights.tokenizer))
     except Exception as error:
         what = f"open_clip's {weights.model}/{weights.tag}"
         raise _failed(what, error, weights.where(Path())) from None
 
 
 def _failed(what: str, error: Exception, where: Path) -> InputError:
+    if said := refusal(error):
+        return InputError(f"cannot download {what}: {said}")
     first = next(iter(str(error).split("\n")), "")[:160] or type(error).__name__
     return InputError(
         f"cannot download {what} ({first}); try again, or copy {where} from a machine that has it"

@@ -157,15 +157,21 @@ class Hub(_Record):
 
 
 class OpenClip(_Record):
-    """Weights that open_clip downloads itself, from a repository on the hub."""
+    """Weights that open_clip downloads itself, from a repository on the hub.
+
+    Attributes:
+        tokenizer: Files there that the tokenizer needs, unless it is the one that comes with
+            open_clip.
+    """
 
     model: str
     tag: str
     repo: str
+    tokenizer: tuple[str, ...] = ()
 
     @property
     def hub(self) -> Hub:
-        return Hub(repo=self.repo, needs=("open_clip_*model.*",))
+        return Hub(repo=self.repo, needs=("open_clip_*model.*", *self.tokenizer))
 
     def where(self, to: Path) -> Path:
         return self.hub.where(to)

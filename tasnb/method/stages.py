@@ -22,7 +22,7 @@ from tasnb.method.masked_images import blur_background, masked_image
 from tasnb.models import captioners, encoders, parsers
 from tasnb.models.checkpoints import model_digest
 from tasnb.models.devices import Ahead, Lazy, to_numpy
-from tasnb.models.proposal_networks import FIELDS, load_proposal_network
+from tasnb.models.proposal_networks import FIELDS, load_proposal_network, version_of
 from tasnb.settings import Settings, short
 from tasnb.store.backends import backend_of
 from tasnb.store.shards import Stage, Store
@@ -53,7 +53,8 @@ class Stages:
 
     @cached_property
     def proposal_stage(self) -> Stage:
-        return self.stage("proposals", FIELDS, model=self.settings.proposal_network)
+        model = self.settings.proposal_network
+        return self.stage("proposals", FIELDS, model=model, version=version_of(model))
 
     def proposals(self, images: Images) -> pd.DataFrame:
         """All mask proposals of the images (section 3.2).
@@ -98,15 +99,13 @@ class Stages:
 
     def _caption_stage(self, form: str) -> Stage:
         names = list(captioners.FIELDS)
-        model = self.settings.captioner
+        model, also = self.settings.captioner, captioners.options_set(self.settings)
+        version = captioners.VERSION
         if form == "whole":
-            return self.stage("captions-whole", names, model=model, version=captioners.VERSION)
+            return self.stage("captions-whole", names, model=model, version=version, also=also)
+        names += self.on_masks(form)
         return self.stage(
-            f"captions-{form}",
-            [*names, *self.on_masks(form)],
-            self.proposal_stage,
-            model,
-            captioners.VERSION,
+            f"captions-{form}", names, self.proposal_stage, model, version=version, also=also
         )
 
     def captions(self, images: Images, form: str | None = None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasnb.fetch.refusals import refusal
 from tasnb.models.devices import resident
 from tasnb.settings import ROOT, InputError, Settings, unknown
 from tasnb.store.files import atomic_write, file_digest, fingerprint, size_and_time
@@ -118,6 +119,8 @@ def loading(
     try:
         yield
     except errors as error:
+        if said := refusal(error):
+            raise InputError(f"cannot load {model}: {said}") from None
         text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
         first = next(iter(text.splitlines()), "") or type(error).__name__
         first = first if len(first) < 200 else f"{first[:200]} ..."

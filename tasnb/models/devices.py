@@ -107,7 +107,8 @@ def entry_points(loaded: Any) -> list[tuple[Any, str]]:
     model = getattr(loaded, "model", None)
     if hasattr(loaded, "caption"):
         return [(model, "generate")]
-    parts = ("image_encoder", "prompt_encoder", "mask_decoder", "vision_model", "qformer")
+    parts = ("image_encoder", "prompt_encoder", "mask_decoder", "vision_encoder", "vision_model")
+    parts += ("qformer",)
     found = [(getattr(model, part), "forward") for part in parts if hasattr(model, part)]
     if not found:
         own = ("get_image_embeddings", "encode_images", "encode_texts", "masks")

@@ -26,8 +26,11 @@ def load_processor(source: str) -> Any:
     """
     from transformers import AutoImageProcessor, AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(source)
-    processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+    # Otherwise transformers would ask at the terminal whether to run a repository's own code.
+    processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+    processor.image_processor = AutoImageProcessor.from_pretrained(
+        source, backend="pil", trust_remote_code=False
+    )
     return processor
 
 

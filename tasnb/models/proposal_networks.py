@@ -59,40 +59,19 @@ class ProposalNetwork(Protocol):
         """
 
 
-class SamProposals:
-    """Segment Anything's automatic masks, from a regular grid of points (section 4.2)."""
+class _GridOfPoints:
+    """Masks at the points of a regular grid (section 4.2), filtered as by Segment Anything.
 
-    def __init__(self, settings: Settings) -> None:
-        from tasnb.models.sam import MaskGenerator, build_sam, public_sam
+    Attributes:
+        together: Images that ``encode`` encodes together; 1 if it is not worth calling.
+    """
 
-        name = settings.proposal_network
-        if is_elsewhere(name):
-            sam = public_sam(name, settings.data)
-        else:
-            folder = checkpoint_folder(name, settings)
-            with loading(name, "a checkpoint of Segment Anything"):
-                sam = from_folder(folder, build_sam)
-        self.model = sam.eval().to(device())
-        if settings.compile:
-            compile_tower(sam.image_encoder)
+    together = 1
+
+    def __init__(self, model: Any, generator: Any, settings: Settings) -> None:
+        self.model = model
+        self.generator = generator
         self.settings = settings
-        self.together = TOGETHER if device().type == "cuda" else 1
-        self.generator = MaskGenerator(
-            self.model,
-            pixels_at_once(settings.batch_size),
-            self.together,
-            points_per_side=settings.points_per_side,
-            pred_iou_thresh=settings.pred_iou_thresh,
-            stability_score_thresh=settings.stability_score_thresh,
-        )
-
-    @in_one_thread
-    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
-        """Encodes some images together, before the masks of each are proposed."""
-        import torch
-
-        with torch.inference_mode():
-            self.generator.encode(images)
 
     @in_one_thread
     def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
@@ -112,70 +91,68 @@ class SamProposals:
         return masks, predicted, np.array([row["stability_score"] for row in found], float)
 
 
-def _compressed_pipeline() -> type[Any]:
-    """transformers' pipeline for mask generation, whose masks stay run lengths throughout.
-
-    Its own decodes all masks in the size of the image, and keeps run lengths as lists of numbers.
-    """
-    import torch
-    from torchvision.ops import batched_nms
-    from transformers import MaskGenerationPipeline
-
-    class CompressedMasks(MaskGenerationPipeline):
-        def _forward(self, *inputs: Any, **options: Any) -> dict[str, Any]:
-            found = super()._forward(*inputs, **options)
-            found["masks"] = [coco_mask.frPyObjects(rle, *rle["size"]) for rle in found["masks"]]
-            return found
-
-        def postprocess(
-            self, found: list[dict[str, Any]], *_: Any, crops_nms_thresh: float = 0.7, **__: Any
-        ) -> dict[str, Any]:
-            masks = [mask for part in found for mask in part["masks"]]
-            scores, boxes = (
-                torch.cat([p[name] for p in found]) for name in ("iou_scores", "boxes")
-            )
-            same = torch.zeros(len(boxes))  # one category
-            kept = to_numpy(batched_nms(boxes.float(), scores, same, crops_nms_thresh))
-            return {"masks": [masks[row] for row in kept], "scores": to_numpy(scores)[kept]}
-
-    return CompressedMasks
+def _grid_options(settings: Settings) -> dict[str, Any]:
+    """What a generator of masks on a grid is given besides its network."""
+    names = ("points_per_side", "pred_iou_thresh", "stability_score_thresh")
+    options = {name: getattr(settings, name) for name in names}
+    return {"most_pixels": pixels_at_once(settings.batch_size), **options}
 
 
-class MaskGeneration:
-    """A mask-generation model of transformers, with the same grid of points as SAM."""
+class SamProposals(_GridOfPoints):
+    """Segment Anything's automatic masks."""
 
     def __init__(self, settings: Settings) -> None:
-        from transformers import pipeline
-        from transformers.utils import logging
+        from tasnb.models.sam import MaskGenerator, build_sam, public_sam
 
-        logging.disable_progress_bar()
-        source = model_source(settings.proposal_network, settings)
-        instead = "a folder, or a mask-generation model of the hub, which needs network access"
-        with loading(settings.proposal_network, instead):
-            self.generate = pipeline(
-                "mask-generation", source, device=device(), pipeline_class=_compressed_pipeline()
-            )
-        self.model = self.generate.model
-        self.settings = settings
+        name = settings.proposal_network
+        if is_elsewhere(name):
+            sam = public_sam(name, settings.data)
+        else:
+            folder = checkpoint_folder(name, settings)
+            with loading(name, "a checkpoint of Segment Anything"):
+                sam = from_folder(folder, build_sam)
+        sam = sam.eval().to(device())
+        if settings.compile:
+            compile_tower(sam.image_encoder)
+        self.together = TOGETHER if device().type == "cuda" else 1
+        generator = MaskGenerator(sam, together=self.together, **_grid_options(settings))
+        super().__init__(sam, generator, settings)
 
     @in_one_thread
-    def propose(self, image: npt.NDArray[np.uint8], key: str) -> Proposed:
-        from PIL import Image
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Encodes some images together, before the masks of each are proposed."""
+        import torch
 
-        # There are three masks per point in the size of the image; fewer points if it is large.
-        most = pixels_at_once(self.settings.batch_size) // (image.shape[0] * image.shape[1])
-        points = max(1, min(self.settings.batch_size, most))
-        found = self.generate(
-            Image.fromarray(image),
-            points_per_crop=self.settings.points_per_side,
-            points_per_batch=points,
-            pred_iou_thresh=self.settings.pred_iou_thresh,
-            stability_score_thresh=self.settings.stability_score_thresh,
-        )
-        pairs = zip(found["masks"], found["scores"], strict=True)
-        some = [(mask, float(score)) for mask, score in pairs if coco_mask.area(mask)]
-        scores = np.array([score for _, score in some])
-        return [mask for mask, _ in some], scores, np.full(len(some), np.nan)
+        with torch.inference_mode():
+            self.generator.encode(images)
+
+
+class MaskGeneration(_GridOfPoints):
+    """Automatic masks of a mask-generation model of transformers."""
+
+    def __init__(self, settings: Settings) -> None:
+        from transformers import AutoImageProcessor, AutoModelForMaskGeneration
+        from transformers.utils import logging
+
+        from tasnb.models.sam_in_transformers import PointMasks
+
+        logging.disable_progress_bar()
+        name = settings.proposal_network
+        source = model_source(name, settings)
+        instead = "a folder, or a mask-generation model of the hub, which needs network access"
+        with loading(name, instead):
+            processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+            model, info = AutoModelForMaskGeneration.from_pretrained(
+                source,
+                dtype="float32",
+                weights_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+            if info["missing_keys"]:  # they would stay random, with just a warning
+                raise ValueError(f"weight {min(info['missing_keys'])} is missing")
+        model = model.eval().to(device())
+        super().__init__(model, PointMasks(model, processor, **_grid_options(settings)), settings)
 
 
 class FreeSoloProposals:
@@ -328,6 +305,17 @@ FIELDS = (
     *("min_mask_region_area", "areas_of"),
 )
 """The settings on which the masks of a network depend, besides its name."""
+
+
+VERSIONS = {"hf": 2}
+"""Kind -> version of its computation, part of the masks' fingerprint; 1 if it is not listed. In
+version 1 of hf, the pipeline of transformers placed the points, for SAM 2 and EdgeTAM only on the
+upper or left part of images that are not square, and small holes and islands stayed."""
+
+
+def version_of(name: str) -> int:
+    """The version in ``VERSIONS`` of a network such as ``"hf:facebook/sam2.1-hiera-large"``."""
+    return VERSIONS.get(name.partition(":")[0], 1)
 
 
 def load_proposal_network(settings: Settings) -> ProposalNetwork:

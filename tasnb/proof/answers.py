@@ -35,6 +35,7 @@ class Answer(BaseModel):
         source: Where the answer was published.
         texts, scale, softmax: For "similarity".
         tokens: For "caption", the largest number of new tokens.
+        prompt, split_images: For "caption", as in the settings.
         points_per_side, pred_iou_thresh, stability_score_thresh: For "masks", as in the settings.
         point, box: For "prompt", pixels.
     """
@@ -51,6 +52,8 @@ class Answer(BaseModel):
     scale: float = 1.0
     softmax: bool = False
     tokens: int = 20
+    prompt: str | None = None
+    split_images: bool = False
     points_per_side: int = 32
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95

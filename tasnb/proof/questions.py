@@ -43,6 +43,7 @@ def ask(answer: Answer, settings: Settings, picture: Picture) -> Value:
         return _similarity(answer, settings, picture)
     if answer.ask == "caption":
         own = {"captioner": answer.model, "num_beams": 1, "max_new_tokens": answer.tokens}
+        own |= {"prompt": answer.prompt, "split_images": answer.split_images}
         return load_captioner(settings.model_copy(update=own)).caption([picture])[0]
     own = {"proposal_network": answer.model}
     if answer.ask == "prompt":
@@ -82,6 +83,10 @@ def _prompt(answer: Answer, network: Any, picture: Picture) -> Value:
     from segment_anything import SamPredictor
     from segment_anything.modeling import Sam
 
+    generator = getattr(network, "generator", None)
+    if hasattr(generator, "scores_at") and answer.point:
+        found = generator.scores_at(picture, np.array([answer.point]))
+        return tuple(sorted(map(float, found[0]), reverse=True))
     if not isinstance(network.model, Sam):
         raise InputError(f"{answer.model} takes no points and boxes")
     predictor = SamPredictor(network.model)

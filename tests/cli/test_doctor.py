@@ -50,7 +50,7 @@ def test_what_is_missing_is_named(data: Path, capsys: pytest.CaptureFixture[str]
     assert "cannot run: 3 requirements missing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("profile", ["paper", "lite"])
+@pytest.mark.parametrize("profile", ["paper", "lite", "modern"])
 def test_a_profile_that_is_still_to_be_fetched(
     data: Path, profile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_profile_that_is_still_to_be_fetched(
     of_models = found["git-base-coco"]
     assert of_models[0] == "missing" and "tasnb fetch git-base-coco: 7" in of_models[1]
     verdict, text = found["RefCOCO"]
-    assert verdict == ("note" if profile == "lite" else "missing")
+    assert verdict == ("missing" if profile == "paper" else "note")
     assert "refs(unc)" in text and text.endswith("is missing; `python -m tasnb fetch refcoco`")
     assert "network" in found  # tests have none
 

@@ -237,9 +237,11 @@ def known() -> Sources:
 def test_table(known: Sources) -> None:
     names = [item.name for item in known.items]
     assert len(set(names)) == len(names) and not set(names) & set(known.bundles)
-    assert set(known.bundles) == {"paper", "lite"}
+    assert set(known.bundles) == {"paper", "lite", "modern"}
     names = [name for name in names if not name.startswith("proof-")]
-    assert set(known.bundles["paper"]) == set(names) - {"sam-vit-base", "sam-vit-l", "sam-vit-b"}
+    others = {"sam-vit-base", "sam-vit-l", "sam-vit-b"}
+    others |= {"sam2.1-large", "sam2.1-tiny", "internvl3-1b", "siglip2-so400m"}
+    assert set(known.bundles["paper"]) == set(names) - others
     assert sum(item.size for item in known.select(["lite"])) <= 2e9
     for item in known.items:
         assert item.pieces and item.what and all(piece.size for piece in item.pieces)
@@ -277,7 +279,7 @@ def test_open_clip_knows_the_repositories(known: Sources) -> None:
     from open_clip.pretrained import get_pretrained_cfg
 
     weights = [one for item in known.items for one in item.open_clip]
-    assert len(weights) == 2
+    assert len(weights) == 3
     for one in weights:
         assert get_pretrained_cfg(one.model, one.tag)["hf_hub"].rstrip("/") == one.repo
 
@@ -303,8 +305,9 @@ def test_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, know
     freesolo = r"freesolo +527 MB +missing +checkpoints/FreeSOLO_R101_30k_pl.pth"
     assert re.fullmatch(freesolo, rows["freesolo"])
     assert "non-commercial" in "\n".join(lines)
-    assert lines[-1].startswith("lite: 1.7 GB, up to 1.7 GB still to download: sam-vit-b, ")
-    assert lines[-2].startswith("paper: 57.") and "refcoco," not in lines[-2]
+    assert lines[-1].startswith("modern: 9.3 GB, up to 9.")
+    assert lines[-2].startswith("lite: 1.7 GB, up to 1.7 GB still to download: sam-vit-b, ")
+    assert lines[-3].startswith("paper: 57.") and "refcoco," not in lines[-3]
     assert len({line.index(s) for line in lines for s in ("  missing  ",) if s in line}) == 1
 
 

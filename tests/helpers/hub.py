@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _TOKENIZER = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
 _OPENAI = (".gitattributes", "README.md", "merges.txt", "open_clip_config.json", "vocab.json",
            "open_clip_model.safetensors", "open_clip_pytorch_model.bin", *_TOKENIZER)  # fmt: skip
+_SAM2 = (".gitattributes", "README.md", "config.json", "model.safetensors",
+         "preprocessor_config.json", "processor_config.json",
+         "video_preprocessor_config.json")  # fmt: skip
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "facebook/sam-vit-base": (
         ".gitattributes", "README.md", "config.json", "model.safetensors",
@@ -35,6 +38,17 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
         "preprocessor_config.json", "processor_config.json", "pytorch_model-00001-of-00002.bin",
         "pytorch_model-00002-of-00002.bin", "pytorch_model.bin.index.json", "vocab.json",
         *_TOKENIZER,
+    ),
+    "facebook/sam2.1-hiera-large": (*_SAM2, "sam2.1_hiera_l.yaml", "sam2.1_hiera_large.pt"),
+    "facebook/sam2.1-hiera-tiny": (*_SAM2, "sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.pt"),
+    "OpenGVLab/InternVL3-1B-hf": (
+        ".gitattributes", "README.md", "added_tokens.json", "chat_template.jinja", "config.json",
+        "generation_config.json", "merges.txt", "model.safetensors", "preprocessor_config.json",
+        "processor_config.json", "video_preprocessor_config.json", "vocab.json", *_TOKENIZER,
+    ),
+    "timm/ViT-SO400M-16-SigLIP2-384": (
+        ".gitattributes", "README.md", "open_clip_config.json", "open_clip_model.safetensors",
+        "open_clip_pytorch_model.bin", *_TOKENIZER,
     ),
     "timm/resnet50_clip.openai": _OPENAI,
     "timm/vit_base_patch32_clip_224.openai": _OPENAI,
@@ -83,12 +97,14 @@ class HubSite:
     Attributes:
         address: The address of the server, for HF_ENDPOINT.
         files: Repository -> name -> content, on the main branch.
+        refused: Repository -> status and code of the answer to requests for its files.
         asked: Method and path of every request.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.files: dict[str, dict[str, bytes]] = {}
+        self.refused: dict[str, tuple[int, str]] = {}
         self.asked: list[tuple[str, str]] = []
 
     def put(self, repo: str, files: Mapping[str, bytes]) -> None:
@@ -121,6 +137,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(307, Location=path.replace(repo, RENAMED[repo], 1))
         elif repo not in self.site.files:
             self.answer(401, X_Error_Code="RepoNotFound")
+        elif repo in self.site.refused and "/resolve/" in path:
+            status, code = self.site.refused[repo]
+            self.answer(status, **({"X_Error_Code": code} if code else {}))
         elif revision not in (None, "main", self.site.commit(repo)):
             self.answer(404, X_Error_Code="RevisionNotFound")
         else:

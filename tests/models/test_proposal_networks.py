@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline
@@ -17,7 +15,6 @@ from tasnb.datasets.images import load_image
 from tasnb.drawing import figures
 from tasnb.method.proposals import decode, propose
 from tasnb.models.proposal_networks import FastSam, load_proposal_network, title
-from tasnb.models.run_lengths import run_lengths
 from tasnb.results import analysis
 from tasnb.settings import InputError, make_settings
 
@@ -308,67 +305,7 @@ def test_fastsam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(masks) == len(scores) == len(stability) > 0
 
 
-# --- transformers
-
-
-@pytest.fixture(scope="module")
-def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random SAM of transformers' own class, in the format of a hub."""
-    import torch
-    from transformers import (
-        SamConfig,
-        SamImageProcessor,
-        SamMaskDecoderConfig,
-        SamModel,
-        SamProcessor,
-        SamPromptEncoderConfig,
-        SamVisionConfig,
-    )
-
-    torch.manual_seed(0)
-    vision = SamVisionConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16,
-        output_channels=16, window_size=2, global_attn_indexes=[1], mlp_dim=32, num_pos_feats=8,
-    )  # fmt: skip
-    prompt = SamPromptEncoderConfig(
-        hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2,
-        iou_head_hidden_dim=16,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("hub") / "sam"
-    config = SamConfig(
-        vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
-    )
-    SamModel(config).save_pretrained(folder)
-    processor = SamImageProcessor(
-        size={"longest_edge": 64}, pad_size={"height": 64, "width": 64},
-        mask_size={"longest_edge": 16}, mask_pad_size={"height": 16, "width": 16},
-    )  # fmt: skip
-    SamProcessor(processor).save_pretrained(folder)
-    return folder
-
-
-def test_a_mask_generation_model_of_transformers(tiny_sam: Path) -> None:
-    from transformers import pipeline
-
-    settings = make_settings(
-        proposal_network=f"hf:{tiny_sam}",
-        points_per_side=3,
-        pred_iou_thresh=0.0,
-        stability_score_thresh=0.0,
-    )
-    network: Any = load_proposal_network(settings)
-    frame = propose(picture(), network)
-    own = pipeline("mask-generation", str(tiny_sam))(  # whose masks are decoded
-        Image.fromarray(picture()),
-        points_per_crop=3, points_per_batch=64, pred_iou_thresh=0.0, stability_score_thresh=0.0,
-    )  # fmt: skip
-    wanted = run_lengths(mask for mask in own["masks"] if mask.any())
-    assert frame["counts"].tolist() == [rle["counts"] for rle in wanted]
-    assert len(frame) and (frame[["height", "width"]] == [HEIGHT, WIDTH]).all(axis=None)
-    assert (frame["area"] > 0).all() and frame["predicted_iou"].notna().all()
+# --- names
 
 
 def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Every model of the profiles paper and lite at its real size, with random weights, on one image.
+"""Every model of the public profiles at its real size, with random weights, on one image.
 
 Tests cannot download weights. Instead, the real classes are built at their real sizes, random
 weights are written in the published layouts, the workbook's loaders read them, and one image is
@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,167 +21,40 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from freesolo_layout import published
 from PIL import Image
 from pycocotools import mask as coco_mask
+from real_models import (
+    MODERN,
+    in_cache,
+    write_albef,
+    write_blip2,
+    write_blip2_itc,
+    write_clip,
+    write_freesolo,
+    write_git,
+    write_hf_sam,
+    write_internvl,
+    write_sam,
+    write_sam2,
+)
 
 from tasnb.baselines.scoring import METHODS, methods_of
 from tasnb.datasets.images import load_image
 from tasnb.method.masked_images import masked_images
 from tasnb.method.proposals import propose
-from tasnb.models import albef
 from tasnb.models.captioners import load_captioner
 from tasnb.models.clip.towers import tower_of
 from tasnb.models.devices import bytes_of, device, forget
 from tasnb.models.encoders import load_encoder
 from tasnb.models.proposal_networks import load_proposal_network
-from tasnb.models.sam import PUBLIC_SAM
 from tasnb.results.speed import clock
 from tasnb.settings import ROOT, Settings, make_settings
 
 pytestmark = pytest.mark.real_size
 
-OURS = ROOT / "data" / "embedded" / "checkpoints"
 HEIGHT, WIDTH = 480, 640
 LIMIT = 20.0  # GB of memory
 PRECISION = "half" if device().type == "cuda" else "full"
-
-
-def random_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Gives random weights to a model that was built on the meta device."""
-    return random_values(model.state_dict(), dtype)
-
-
-def random_values(shapes: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Small noise, and norms of 1."""
-    noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(dtype) * 0.02
-    found = {}
-    for name, value in shapes.items():
-        if not value.is_floating_point():
-            continue
-        count = value.numel()
-        flat = noise.repeat(-(-count // len(noise)))[:count]
-        is_scale = ("norm" in name.lower() and name.endswith("weight")) or "running_var" in name
-        found[name] = (torch.ones(count, dtype=dtype) if is_scale else flat).reshape(value.shape)
-    return found
-
-
-def on_meta(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    with torch.device("meta"):
-        return build()
-
-
-def write_folder(
-    folder: Path, config: Any, build: Callable[[], Any], dtype: torch.dtype, beside: str, side: int
-) -> None:
-    """Writes a transformers model: config, weights, and an embedded processor at its image size."""
-    from safetensors.torch import save_file
-    from transformers import AutoProcessor
-
-    folder.mkdir()
-    model = on_meta(build)
-    config.architectures = [type(model).__name__]
-    config.save_pretrained(folder)
-    tied = getattr(model, "_tied_weights_keys", None) or ()
-    weights = {k: v for k, v in random_weights(model, dtype).items() if k not in tied}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    processor = AutoProcessor.from_pretrained(OURS / beside)
-    processor.image_processor.size = {"height": side, "width": side}
-    if getattr(processor.image_processor, "crop_size", None):
-        processor.image_processor.crop_size = {"height": side, "width": side}
-    processor.save_pretrained(folder)
-
-
-def write_blip2(folder: Path) -> str:
-    from transformers import Blip2Config, Blip2ForConditionalGeneration, OPTConfig
-
-    text = OPTConfig(
-        hidden_size=2560, word_embed_proj_dim=2560, ffn_dim=10240, num_hidden_layers=32,
-        num_attention_heads=32, vocab_size=50304, max_position_embeddings=2048,
-    )  # fmt: skip
-    config = Blip2Config(text_config=text, num_query_tokens=32, image_token_index=50265)
-    build = lambda: Blip2ForConditionalGeneration(config)  # noqa: E731
-    write_folder(folder, config, build, torch.bfloat16, "blip2", 224)
-    return f"blip2:{folder}"
-
-
-def write_git(folder: Path) -> str:
-    from transformers import GitConfig, GitForCausalLM
-
-    config = GitConfig()
-    write_folder(folder, config, lambda: GitForCausalLM(config), torch.float32, "git", 224)
-    return f"git:{folder}"
-
-
-def write_blip2_itc(folder: Path) -> str:
-    from transformers import Blip2Config, Blip2ForImageTextRetrieval
-
-    config = Blip2Config(
-        qformer_config={"use_qformer_text_input": True, "vocab_size": 30523},
-        image_text_hidden_size=256,
-    )
-    build = lambda: Blip2ForImageTextRetrieval(config)  # noqa: E731
-    write_folder(folder, config, build, torch.float16, "blip2-itc", 224)
-    return f"blip2-itc:{folder}"
-
-
-def write_sam(size: str) -> Callable[[Path], str]:
-    def write(folder: Path) -> str:
-        from segment_anything import sam_model_registry
-
-        folder.mkdir()
-        model = on_meta(sam_model_registry[size])
-        torch.save(random_weights(model, torch.float32), folder / PUBLIC_SAM[size])
-        return f"sam:{size}/{folder / PUBLIC_SAM[size]}"
-
-    return write
-
-
-def write_hf_sam(folder: Path) -> str:
-    from safetensors.torch import save_file
-    from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
-
-    folder.mkdir()
-    config = SamConfig()
-    config.architectures = ["SamModel"]
-    config.save_pretrained(folder)
-    weights = random_weights(on_meta(lambda: SamModel(config)), torch.float32)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    SamProcessor(SamImageProcessor()).save_pretrained(folder)
-    return f"hf:{folder}"
-
-
-def write_clip(architecture: str) -> Callable[[Path], str]:
-    def write(folder: Path) -> str:
-        import open_clip
-
-        folder.mkdir()
-        model = open_clip.create_model(architecture, device="meta")
-        torch.save(random_weights(model, torch.float32), folder / "clip.pt")
-        return f"open_clip:{architecture}/{folder / 'clip.pt'}"
-
-    return write
-
-
-def write_albef(folder: Path) -> str:
-    folder.mkdir()
-    model = on_meta(lambda: albef.Albef({**albef.PUBLIC, "image_size": 384}))
-    weights = random_weights(model, torch.float32)
-    inner = "text_encoder."
-    weights = {k.replace(inner, f"{inner}bert.") if k.startswith(inner) else k: v
-               for k, v in weights.items()}  # fmt: skip
-    torch.save({"model": weights}, folder / "ALBEF.pth")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "left", "cat"]
-    words += [f"[unused{i}]" for i in range(albef.PUBLIC["vocabulary"] - len(words))]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    return f"albef:{folder / 'ALBEF.pth'}"
-
-
-def write_freesolo(folder: Path) -> str:
-    folder.mkdir()
-    shapes = {name: torch.empty(shape, device="meta") for name, shape in published().items()}
-    torch.save({"model": random_values(shapes, torch.float32)}, folder / "FreeSOLO.pth")
-    return f"freesolo:{folder / 'FreeSOLO.pth'}"
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +140,9 @@ STAGES = {
     ("lite", "SAM ViT-B (hf)"): (write_hf_sam, through_network),
     ("lite", "GIT base"): (write_git, through_captioner),
     ("lite", "CLIP ViT-B/32"): (write_clip("ViT-B-32"), through_encoder),
+    ("modern", "SAM 2.1 large"): (write_sam2("large"), through_network),
+    ("modern", "SAM 2.1 tiny"): (write_sam2("tiny"), through_network),
+    ("modern", "InternVL3 1B"): (write_internvl, through_captioner),
 }
 
 
@@ -293,6 +171,42 @@ def test_a_stage(
     shutil.rmtree(tmp_path / "model")
     if device().type == "cpu":
         assert first.peak_gb < LIMIT
+
+
+@pytest.mark.parametrize("repo", MODERN)
+def test_modern_is_asked_what_is_known(repo: str, report: list[str], tmp_path: Path) -> None:
+    """`doctor --prove` on the hub's cache: random weights are in disagreement, without an error."""
+    if shutil.disk_usage(tmp_path).free < 12e9 or memory_gb() < LIMIT:
+        pytest.skip(f"needs 12 GB of disk and {LIMIT:.0f} GB of memory")
+    MODERN[repo](in_cache(tmp_path, repo))
+    forget()
+    (tmp_path / "data" / "proof").mkdir(parents=True)
+    found = load_image(ROOT / "data" / "embedded" / "images" / "000001.jpg")
+    for name in ("cats", "truck"):  # a square, which the captioner does not divide into tiles
+        Image.fromarray(found[:200, :200]).save(tmp_path / "data" / "proof" / f"{name}.jpg")
+    own = {"HF_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [
+        "doctor",
+        "--profile",
+        "modern",
+        "--prove",
+        "--json",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "tasnb", *command],
+        env={**os.environ, **own}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr[-2000:]
+    lines = [line for line in json.loads(done.stdout)["lines"] if line["verdict"] != "missing"]
+    report += [
+        f"modern --prove {line['model']}: {line['verdict']} ({line['value']}), "
+        f"{line['seconds']:.1f} s, peak {line['peak_gb']:.1f} GB"
+        for line in lines
+    ]
+    assert done.returncode == 1 and lines
+    assert {line["verdict"] for line in lines} <= {"disagrees", "holds"}, lines
 
 
 def memory_gb() -> float:

@@ -225,7 +225,7 @@ def test_bad_input(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert main(["doctor", "--prove"]) == 2
-    assert "add --profile lite or --profile paper" in capsys.readouterr().err
+    assert "add --profile lite, --profile paper or --profile modern" in capsys.readouterr().err
     assert main(["doctor", "--json"]) == 2
     assert "--json is for --prove" in capsys.readouterr().err
     assert main(["doctor", "--profile", "lite", "--prove", "--data", str(tmp_path)]) == 2
@@ -235,10 +235,13 @@ def test_bad_input(tmp_path, monkeypatch, capsys) -> None:
 
 
 def test_known_answers_are_about_models_of_a_profile() -> None:
-    names = {name for p in ("lite", "paper") for _, name in models_of(make_settings(p))}
+    names = {name for p in ("lite", "paper", "modern") for _, name in models_of(make_settings(p))}
     assert {answer.model for answer in load_answers()} <= names
     without = names - {answer.model for answer in load_answers()}
-    assert without == {"albef:ALBEF.pth", "freesolo:FreeSOLO_R101_30k_pl.pth", "felzenszwalb"}
+    assert without == {
+        "albef:ALBEF.pth", "freesolo:FreeSOLO_R101_30k_pl.pth", "felzenszwalb",
+        "hf:facebook/sam2.1-hiera-large", "open_clip:ViT-SO400M-16-SigLIP2-384/webli",
+    }  # fmt: skip
     for answer in load_answers():
         assert answer.source and answer.agrees(answer.expected)
         if not isinstance(answer.expected, str):
