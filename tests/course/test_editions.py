@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from tasnb.course.checking import exercises
 from tasnb.course.editions import slowest, with_parameters, without_solutions, write_course
-from tasnb.course.slides import write_slides
+from tasnb.course.slides import divided, write_slides
 from tasnb.settings import InputError
 from tasnb.store.outputs import check_output
 from tasnb.workbook.runner import select
@@ -138,6 +138,22 @@ def test_the_shipped_store_holds_all_that_the_notebooks_use_and_no_more(course, 
         str(file.relative_to(course / "store")) for file in (course / "store").rglob("shard-*.json")
     }
     assert shipped == used and 0 < sizes["shipped"] < sizes["all"]
+
+
+def test_one_slide_per_table_or_figure():
+    def shown(kind, content):
+        return new_output("display_data", {kind: content})
+
+    outputs = [
+        shown("text/markdown", "remark"),
+        shown("text/html", "table"),
+        shown("image/png", "figure"),
+        shown("text/markdown", "more"),
+    ]
+    cells = divided(new_notebook(cells=[new_code_cell("x", outputs=outputs)])).cells
+    kinds = [[next(iter(output["data"])) for output in cell.outputs] for cell in cells]
+    assert kinds == [["text/markdown", "text/html"], ["image/png", "text/markdown"]]
+    assert len({cell.id for cell in cells}) == 2
 
 
 @pytest.mark.slow
