@@ -10,9 +10,10 @@ from typing import Any
 from tasnb.settings import InputError
 
 _COURSE = """\
-Writes the course of notebooks/COURSE.md to a new folder or zip file: the notebooks without
-solutions, a finished run with them, slides that need no network, and the stored results, so that
-little is computed in class. The first time, this takes as long as a run."""
+Writes the course of notebooks/COURSE.md to a folder or zip file: the notebooks without solutions, a
+finished run with them, slides that need no network, and the stored results, so that little is
+computed in class. The first time, this takes as long as a run. Notebook 07, which measures time, is
+left out unless it is named. An earlier course is replaced, unless one of its files was changed."""
 
 _EXAMPLES = """\
 examples:
@@ -23,7 +24,7 @@ examples:
 def declare(command: Callable[..., Any], add_choices: Callable[..., None]) -> None:
     """Declares the command; the arguments are those of `tasnb.cli.reruns.declare`."""
     parser = command("course", "write editions for students and teachers", _COURSE, _EXAMPLES)
-    add_choices(parser.add_argument, "a new folder, or a new file NAME.zip", "all")
+    add_choices(parser.add_argument, "a folder, or a file NAME.zip", "all but 07")
     parser.set_defaults(call=course)
 
 
@@ -41,5 +42,6 @@ def course(arguments: argparse.Namespace) -> None:
     written = write_course(out, overrides, arguments.notebooks)
     if written.is_dir():
         seconds, where = slowest(written / "teacher")
-        print(f"slowest cell: {seconds:.0f} s ({where})")
+        if where:
+            print(f"slowest cell with stored results: {seconds:.0f} s ({where})")
     print(f"course: {written}")

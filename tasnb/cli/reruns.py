@@ -12,7 +12,8 @@ from tasnb.settings import ROOT, InputError
 _COMPARE = """\
 Compares runs with the first of them: what differs in settings, code, data and versions; every table
 side by side; paired differences on the sentences that both cover, with intervals and tests; and the
-sentences whose choice changed. Writes a page, CSV files and Markdown to a new folder."""
+sentences whose choice changed. Writes a page, CSV files and Markdown to a folder, where they
+replace those of an earlier comparison."""
 
 _COMPARE_EXAMPLES = """\
 examples:
@@ -77,7 +78,7 @@ def declare(command: Callable[..., Any], add_choices: Callable[..., None]) -> No
     parser = command("compare", "compare runs", _COMPARE, _COMPARE_EXAMPLES)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="folders of runs; the first is the reference")
-    add("--out", metavar="DIR", help="a new folder (default: in runs/comparisons)")
+    add("--out", metavar="DIR", help="where to write it (default: in runs/comparisons)")
     parser.set_defaults(call=compare)
 
     parser = command("overview", "list all runs below a folder", _OVERVIEW)

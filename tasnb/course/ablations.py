@@ -42,7 +42,9 @@ def limit(pipeline: Pipeline, decides: Any) -> str:
         agree[decides] == max(agree.values()),
         "Divide S by lambda: what becomes of each of the three terms as lambda grows?",
     )
-    return f"It decides {100 * agree[decides]:.0f} % of the sentences; the rest has no negatives."
+    return (
+        f"It decides {100 * agree[decides]:.0f} % of the sentences; the others have no negatives."
+    )
 
 
 def v_and_n(pipeline: Pipeline, v_and_n: Any) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from tasnb.course.verdicts import RIGHT, TODO, WRONG, Hint, NotDone, Verdict, expect
 from tasnb.method.pipeline import Pipeline
@@ -95,6 +97,11 @@ def verdict_on(number: str, names: Mapping[str, Any]) -> Verdict:
         return Verdict(number, TODO, f"{exercise.task} {rest}")
     except Hint as hint:
         return Verdict(number, WRONG, str(hint))
+    except InputError:
+        raise
+    except Exception as error:  # an answer of a type or shape that the check does not expect
+        text = f"This answer cannot be checked ({_said(error)}). Is it of the type asked for?"
+        return Verdict(number, WRONG, text)
 
 
 def call(function: Any, *arguments: Any) -> Any:
@@ -102,40 +109,60 @@ def call(function: Any, *arguments: Any) -> Any:
 
     A function that returns nothing yet is still to be written.
     """
-    if not callable(function):
-        raise Hint("This should be a function.")
-    try:
-        value = function(*arguments)
-    except NotImplementedError:  # nbgrader's own placeholder
-        raise NotDone("The function is still empty.") from None
-    except Exception as error:  # of any type: it is not our code
-        what = " ".join(str(error).split())[:200]
-        raise Hint(f"Your function raised {type(error).__name__}: {what}") from None
+    value = _value(function, *arguments)
     if value is None or value is ...:
         raise NotDone("The function returns nothing yet.")
     return value
 
 
+def call_number(function: Any, *arguments: Any) -> float:
+    """`call` for a function that should return a single number."""
+    array = np.asarray(call(function, *arguments))
+    expect(array.size == 1 and array.dtype.kind in "iuf", "The function should return one number.")
+    return float(array.reshape(-1)[0])
+
+
 def expect_same(
     function: Any,
     truth: Callable[[str, str], bool],
-    examples: Iterable[tuple[str, str, str]],
+    examples: Sequence[tuple[str, str, str]],
     data: Iterable[tuple[str, str]],
 ) -> None:
     """Holds a student's function of two words against the truth, first on examples with hints.
 
     Args:
-        function: Returns something true or false.
+        function: Returns something true or false. None is false, as in a match of `re`, unless the
+            function never returns anything else.
         truth: What it should return.
         examples: Both words, and the hint if the function is wrong about them.
         data: Both words, from the run.
     """
-    for one, other, hint in examples:
-        same = bool(call(function, one, other)) == truth(one, other)
-        expect(same, f"{hint} Try {one!r}, {other!r}.")
+    values = [_value(function, one, other) for one, other, _ in examples]
+    if all(value is None or value is ... for value in values):
+        raise NotDone("The function returns nothing yet.")
+    for value, (one, other, hint) in zip(values, examples, strict=True):
+        expect(bool(value) == truth(one, other), f"{hint} Try {one!r}, {other!r}.")
     for one, other in data:
-        same = bool(call(function, one, other)) == truth(one, other)
+        same = bool(_value(function, one, other)) == truth(one, other)
         expect(same, f"Right on the examples, but not for {one!r} and {other!r}.")
+
+
+def _value(function: Any, *arguments: Any) -> Any:
+    if not callable(function):
+        raise Hint("This should be a function.")
+    try:
+        return function(*arguments)
+    except NotImplementedError:  # nbgrader's own placeholder
+        raise NotDone("The function is still empty.") from None
+    except Exception as error:  # of any type: it is not our code
+        text = f"Your function raised {_said(error)}"
+        if isinstance(error, NameError) and error.name == "np":
+            text += ". Write `import numpy as np` in the cell of your answer"
+        raise Hint(text) from None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _pipeline(names: Mapping[str, Any]) -> Pipeline:

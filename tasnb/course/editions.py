@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ import nbformat
 from tasnb import __version__
 from tasnb.course.slides import write_slides
 from tasnb.settings import InputError
-from tasnb.store.files import atomic_write, check_new, new_folder
-from tasnb.workbook import runner
+from tasnb.store.copies import copy_shards
+from tasnb.store.files import atomic_write, check_new
+from tasnb.store.outputs import check_output, output_folder
+from tasnb.workbook import records, runner
 from tasnb.workbook.parameters import settings_of
 from tasnb.workbook.start import COURSE
 
 _SOLUTION = re.compile(r"(?ms)^([ \t]*)### BEGIN SOLUTION\n.*?^\1### END SOLUTION\n?")
+NOT_IN_CLASS = ("07",)
+"""Notebooks that are left out unless they are named: this one measures time on a quiet machine."""
+
 PLACEHOLDER = "# your answer replaces the dots\n"
 _READ_ME = """\
 # The course
@@ -70,51 +76,75 @@ def _literal(value: Any) -> str:
 
 
 def write_course(out: Path, overrides: Mapping[str, Any], names: Sequence[str] = ()) -> Path:
-    """Writes the whole course to a new folder or zip file.
+    """Writes the whole course to a folder or zip file.
+
+    An earlier course there is replaced, unless a file of it was changed since.
 
     Args:
         out: The folder; or a file whose name ends in .zip.
         overrides: Parameters of the teacher's run, as for `runner.run`.
-        names: Which notebooks, by number; all if empty.
+        names: Which notebooks, by number; all but `NOT_IN_CLASS` if empty.
 
     Raises:
-        InputError: `out` exists or cannot be written, or a parameter is invalid.
+        InputError: `out` is something else or cannot be written, or a parameter is invalid.
         NotebookFailed: A notebook did not finish.
     """
-    check_new(out, "--out")
-    books = runner.select(names)
-    settings = settings_of(overrides)
-    if out.suffix.lower() != ".zip":
-        with new_folder(out) as folder:
-            _fill(folder, books, overrides, settings.store)
+    packed = out.suffix.lower() == ".zip"
+    if packed:
+        _check_zip(out)
+    else:
+        check_output(out, COURSE)
+    books = [b for b in runner.select(names) if names or b.name[:2] not in NOT_IN_CLASS]
+    content = {"tasnb": __version__, "notebooks": [book.name for book in books]}
+    if not packed:
+        with output_folder(out, COURSE, content) as folder:
+            _fill(folder, books, overrides)
         return out
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / out.stem
-        folder.mkdir()
-        _fill(folder, books, overrides, settings.store)
-        packed = shutil.make_archive(str(Path(temporary) / "packed"), "zip", temporary, out.stem)
+        with output_folder(Path(temporary) / out.stem, COURSE, content) as folder:
+            _fill(folder, books, overrides)
+        archive = shutil.make_archive(str(Path(temporary) / "packed"), "zip", temporary, out.stem)
+        _check_zip(out)
         with atomic_write(out) as file:
-            shutil.copyfile(packed, file)
+            shutil.copyfile(archive, file)
     return out
 
 
+def _check_zip(out: Path) -> None:
+    """Raises an InputError if a file exists that is not an earlier course."""
+    try:
+        with zipfile.ZipFile(out) as packed:
+            if any(Path(name).name == COURSE for name in packed.namelist()):
+                return
+    except (OSError, zipfile.BadZipFile):
+        pass
+    check_new(out, "--out")
+
+
 def slowest(run: Path) -> tuple[float, str]:
-    """The longest time that a cell of a run took, in seconds, and where it is."""
+    """The longest time that a cell took to show stored results, in seconds, and where it is.
+
+    Notebooks that had to compute results first do not count, as these are part of the course.
+    """
     found = [(0.0, "")]
-    for file in sorted((run / "notebooks").glob("*.ipynb")):
-        for number, cell in enumerate(nbformat.read(file, as_version=4).cells, start=1):
+    for file in sorted((run / "notebooks").glob("*.run.json")):
+        record = records.read(file) or {}
+        if record.get("times", {}).get("stages", 1.0) > 0.5:
+            continue
+        name = file.name.removesuffix(".run.json")
+        book = nbformat.read(file.with_name(f"{name}.ipynb"), as_version=4)
+        for number, cell in enumerate(book.cells, start=1):
             seconds = cell.metadata.get("papermill", {}).get("duration") or 0.0
-            found.append((seconds, f"{file.stem}, cell {number}"))
+            found.append((seconds, f"{name}, cell {number}"))
     return max(found)
 
 
-def _fill(
-    folder: Path, books: Sequence[runner.Notebook], overrides: Mapping[str, Any], store: Path
-) -> None:
+def _fill(folder: Path, books: Sequence[runner.Notebook], overrides: Mapping[str, Any]) -> None:
     teacher = folder / "teacher"
     runner.run(books, {**overrides, "out": str(teacher.absolute())})
     for name in ("student", "slides"):
         (folder / name).mkdir()
+    used: set[str] = set()
     for book in books:
         source = nbformat.read(book.path, as_version=4)
         student = with_parameters(without_solutions(source), overrides)
@@ -123,13 +153,13 @@ def _fill(
         executed = nbformat.read(teacher / "notebooks" / book.path.name, as_version=4)
         _take_solutions_from(executed, student)
         write_slides(executed, folder / "slides" / f"{book.name}.html", book.name)
-    shutil.copytree(store, folder / "store", ignore=shutil.ignore_patterns(".*"))
+        record = records.read(teacher / "notebooks" / f"{book.name}.run.json") or {}
+        used.update(record["shards"])
+    copy_shards(settings_of(overrides).store, used, folder / "store")
     plan = books[0].path.parent / "COURSE.md"
     if plan.is_file():
         shutil.copyfile(plan, folder / plan.name)
     (folder / "README.md").write_text(_READ_ME, encoding="utf-8")
-    content = {"tasnb": __version__, "notebooks": [book.name for book in books]}
-    (folder / COURSE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _take_solutions_from(executed: Any, student: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasnb.course.checking import Exercise, call
+from tasnb.course.checking import Exercise, call, call_number
 from tasnb.course.verdicts import expect
 from tasnb.datasets.splits import columns
 from tasnb.method import metrics
@@ -33,7 +33,7 @@ def two_means(pipeline: Pipeline, oiou: Any, miou: Any) -> str:
     for inter, union in (small, run):
         truth = metrics.evaluate(inter, union)
         for name, function in (("oIoU", oiou), ("mIoU", miou)):
-            got = call(function, inter, union)
+            got = call_number(function, inter, union)
             expect(
                 not np.isclose(100 * got, truth[name]) or truth[name] < 1.5,
                 f"{name}: the number is right as a share; give it in percent.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasnb.course.checking import Exercise, call
+from tasnb.course.checking import Exercise, call, call_number
 from tasnb.course.verdicts import expect
 from tasnb.datasets.splits import columns
 from tasnb.method import proposals
@@ -50,19 +50,19 @@ def iou(_: Pipeline, iou: Any) -> str:
     masks = rng.random((6, 9, 7)) > np.array([0.1, 0.5, 0.5, 0.9, 0.3, 0.7])[:, None, None]
     half = np.zeros((4, 4), bool)
     half[:2] = True
-    got = call(iou, half, half)
+    got = call_number(iou, half, half)
     expect(
         np.isclose(got, 1),
-        "Two equal masks should have an IoU of 1. Is every shared pixel counted only once below "
-        "the line?",
+        "Two equal masks should have an IoU of 1. Does your denominator count every shared pixel "
+        "only once?",
     )
-    got = call(iou, half, ~half)
+    got = call_number(iou, half, ~half)
     expect(np.isclose(got, 0), "Two masks without a common pixel should have an IoU of 0.")
     for a in masks:
         for b in masks:
             truth = (a & b).sum() / (a | b).sum()
             expect(
-                np.isclose(call(iou, a, b), truth),
+                np.isclose(call_number(iou, a, b), truth),
                 "Right for equal masks and for separate ones, but not for two that overlap. Which "
                 "pixels are in either of the two?",
             )
@@ -86,6 +86,14 @@ def refine(pipeline: Pipeline, kept: Any) -> str:
         got.astype(bool)[2:].sum() == 1 and bool(got.astype(bool)[2]),
         "Of two equal masks, exactly one should be kept: the first.",
     )
+    # The first covers most of the second, which covers the third.
+    chain = np.zeros((3, 1, 120), bool)
+    chain[0, 0, :110], chain[1, 0, 15:115], chain[2, 0, 105:115] = True, True, True
+    expect(
+        np.asarray(call(kept, chain, 0.9)).astype(bool).tolist() == [True, False, False],
+        "A mask should be compared with all larger ones, including those that are dropped "
+        "themselves.",
+    )
     split = pipeline.split(*columns(pipeline.settings)[0])
     for image in list(split.images)[:5]:
         rows = pipeline.proposals({image: split.images[image]})
@@ -94,11 +102,11 @@ def refine(pipeline: Pipeline, kept: Any) -> str:
         wrong = int((got != truth).sum()) if got.shape == truth.shape else len(truth)
         expect(
             not wrong,
-            f"It works on the small example, but on one of the images {wrong} of {len(truth)} "
-            "masks are decided differently. Is a mask compared with all larger ones, including "
-            "those that are dropped themselves?",
+            f"Right on small examples, but on one of the images {wrong} of {len(truth)} masks are "
+            "decided differently. Is the threshold the argument `overlap`, and is the shared area "
+            "divided by that of the smaller mask?",
         )
-    return "The same choice as tasnb.method.proposals.refine, but for the smallest masks."
+    return "The same choice as tasnb.method.proposals.refine, apart from the smallest masks."
 
 
 def spoil(pipeline: Pipeline, overlap: Any) -> str:

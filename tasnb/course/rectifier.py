@@ -21,10 +21,7 @@ EXPRESSIONS = (
     "bottom right chair",
     "girl in a red top",
 )
-_WRONG_PLACE = (
-    "{count} of {all} are read differently, among them {one!r}. Ask what the word describes: the "
-    "subject, another object, or something that happens?"
-)
+PLACES = ("left", "right", "top", "bottom")
 
 
 def places(pipeline: Pipeline, places: Any) -> str:
@@ -34,12 +31,26 @@ def places(pipeline: Pipeline, places: Any) -> str:
         raise NotDone(f"There is no answer yet for {', '.join(map(repr, open_))}.")
     parser = parsers.load_parser(pipeline.settings.spacy_model)
     read = language.read_expressions(list(EXPRESSIONS), parser).set_index("key")["orientation"]
-    wrong = [t for t in EXPRESSIONS if set(str(places[t]).split()) != set(read[t].split())]
+    given = {text: _words(places[text]) for text in EXPRESSIONS}
+    expect(
+        set().union(*given.values()) <= set(PLACES),
+        'Each answer is a text with the words that count, such as "left top", or "" for none.',
+    )
+    wrong = [text for text in EXPRESSIONS if given[text] != set(read[text].split())]
     expect(
         not wrong,
-        _WRONG_PLACE.format(count=len(wrong), all=len(EXPRESSIONS), one=(wrong or [""])[0]),
+        f"{len(wrong)} of {len(EXPRESSIONS)} are not what the rectifier reads; the first is "
+        f"{(wrong or [''])[0]!r}. Ask what the word describes: the subject, another object, or "
+        "something that happens?",
     )
     return "A list of words is not enough; the parse tree says what they describe."
+
+
+def _words(answer: Any) -> set[str]:
+    """The words of an answer: a text, with or without commas, or a list; None is none."""
+    listed = isinstance(answer, list | tuple | set)
+    text = " ".join(map(str, answer)) if listed else str(answer or "")
+    return set(text.lower().replace(",", " ").split())
 
 
 _CASES: tuple[tuple[str, list[float], list[float], list[float], str], ...] = (
@@ -50,6 +61,10 @@ _CASES: tuple[tuple[str, list[float], list[float], list[float], str], ...] = (
     (
         "Left is where x is small, top is where y is small: y counts downwards.",
         [0.4, 0.3, 0.2, 0.1], [9, 8, 2, 1], [1, 2, 8, 9], "bottom",
+    ),
+    (
+        "Left is where x is small, top is where y is small: y counts downwards.",
+        [0.1, 0.2, 0.3, 0.4], [9, 8, 2, 1], [1, 2, 8, 9], "top",
     ),
     (
         "The half is that of the centres: half of the masks, wherever the middle of the image is.",

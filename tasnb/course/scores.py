@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tasnb.course.checking import Exercise, call, expect_same
+from tasnb.course.checking import Exercise, call, call_number, expect_same
 from tasnb.course.verdicts import expect
 from tasnb.datasets.splits import columns
 from tasnb.method import scores
@@ -43,18 +43,18 @@ def negative(_: Pipeline, n_score: Any) -> str:
     def truth(some: Any) -> float:
         return float(scores.n_score(crop[None], some, np.ones((1, len(some)), int))[0, 0])
 
-    one = call(n_score, crop, phrases[:1])
+    one = call_number(n_score, crop, phrases[:1])
     expect(
         not np.isclose(one, -truth(phrases[:1])),
         "The score punishes a mask that looks like a negative, so a similar one should get less.",
     )
     expect(np.isclose(one, truth(phrases[:1])), "Wrong even for one phrase. What is its cosine?")
     expect(
-        np.isclose(call(n_score, crop, phrases), truth(phrases)),
+        np.isclose(call_number(n_score, crop, phrases), truth(phrases)),
         "Right for one phrase but not for several. A picture with many phrases should not be "
         "punished more than one with few.",
     )
-    empty = call(n_score, crop, phrases[:0])
+    empty = call_number(n_score, crop, phrases[:0])
     expect(np.isclose(empty, 0), "If no phrase is left, no mask should be punished: return 0.")
     return "Equation 4, and the case that it leaves open."
 

@@ -68,7 +68,7 @@ def divided(notebook: Any) -> Any:
             cells.append(_typed(cell, None, "-"))
         elif not graded and _shows(cell):
             cell.metadata["transient"] = {"remove_source": True}
-            cells.append(_typed(cell, None))
+            cells += [_typed(part, None) for part in _outputs(cell)]
     notebook.cells = cells
     return notebook
 
@@ -85,6 +85,27 @@ def _parts(cell: Any) -> list[Any]:
         if part.source:
             found.append(part)
     return found
+
+
+def _outputs(cell: Any) -> list[Any]:
+    """The outputs of a cell as one cell per table or figure, each with the texts around it."""
+    groups: list[list[Any]] = [[]]
+    for output in cell.outputs:
+        if _large(output) and any(map(_large, groups[-1])):
+            groups.append([])
+        groups[-1].append(output)
+    found = []
+    for number, outputs in enumerate(groups):
+        part = copy.deepcopy(cell)
+        part.outputs = outputs
+        part.id = f"{cell.id}-{number}" if number else cell.id
+        found.append(part)
+    return found
+
+
+def _large(output: Any) -> bool:
+    """Whether an output is a table, a figure or a view."""
+    return bool({"text/html", "image/png", "image/svg+xml"} & set(output.get("data", {})))
 
 
 def _typed(cell: Any, section: object, other: str = "subslide") -> Any:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from tasnb import __version__
 from tasnb.drawing import figures
 from tasnb.drawing import runs as charts
 from tasnb.drawing.titles import title as title_of
@@ -17,8 +18,11 @@ from tasnb.reruns import differences, pairs
 from tasnb.reruns.finished import Finished, open_runs
 from tasnb.results import shown
 from tasnb.settings import ROOT, InputError
-from tasnb.store.files import check_new, new_folder
+from tasnb.store.outputs import check_output, output_folder
 from tasnb.workbook import html
+
+MARK = "comparison.json"
+"""The file by which the folder of a comparison is known."""
 
 SHOWN = 40  # changed sentences listed on the page; the CSV file has all
 NOTE = (
@@ -37,21 +41,22 @@ def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, 
 
     Args:
         folders: Of two or more runs.
-        out: A new folder; "" for one in runs/comparisons, named after the runs.
+        out: The folder; "" for one in runs/comparisons, named after the runs. An earlier
+            comparison in it is replaced.
 
     Returns:
         The page, and its main statements.
 
     Raises:
         InputError: A folder is not that of a finished run, two runs have no sentences in common, or
-            ``out`` exists.
+            ``out`` exists and is something else than an unchanged comparison.
     """
     if len(folders) < 2:
         raise InputError("compare needs at least two runs")
     runs = open_runs(folders)
     name = "-".join(run.name.replace("/", "-") for run in runs)[:100]
     target = Path(out).expanduser() if out else ROOT / "runs" / "comparisons" / name
-    check_new(target, "--out")
+    check_output(target, MARK)
     found = pairs.all_pairs(runs)
     rows, changes = pairs.paired(found), pairs.changed(found)
     total = pairs.shared_sentences(found)
@@ -62,7 +67,8 @@ def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, 
         for name in dict.fromkeys(name for run in runs for name in run.tables)
         if sum(name in run.tables for run in runs) > 1
     }
-    with new_folder(target) as folder:
+    content = {"tasnb": __version__, "runs": [str(run.folder.absolute()) for run in runs]}
+    with output_folder(target, MARK, content) as folder:
         parts = _parts(runs, rows, changes, tables, target.absolute(), folder)
         lines = "".join(f"<li>{escape(line)}</li>" for line in said)
         head = f'<ul class="headline">{lines}</ul>'

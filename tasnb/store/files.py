@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -60,28 +59,6 @@ def check_new(path: Path, option: str) -> None:
     """
     if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InputError(f"{option} {path} exists: remove it, or choose another name")
-
-
-@contextmanager
-def new_folder(path: Path, option: str = "--out") -> Iterator[Path]:
-    """Yields a temporary folder next to `path`, and renames it to `path` at the end.
-
-    If the body fails, the temporary folder is removed and `path` is not created.
-
-    Raises:
-        InputError: `path` exists and is not an empty folder, or cannot be written.
-    """
-    check_new(path, option)
-    temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot write {path}: {reason}; choose another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

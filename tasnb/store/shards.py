@@ -34,6 +34,9 @@ Work = Callable[[list[str]], Mapping[str, Part]]
 Finished = Generator[tuple[list[str], str], None, None]
 """Yields keys that have been processed, and their error: "" if they are stored."""
 
+used: set[Path] = set()
+"""The JSON files of all shards in which this process has found keys that it needed."""
+
 
 class Backend(Protocol):
     """Computes and stores shards of a stage, each a list of keys.
@@ -276,6 +279,8 @@ class Stage:
                     home.setdefault(key, shard)
             else:
                 broken.append((file.name, keys))
+        needed = wanted or list(home)[:1]  # as in `read`
+        used.update({self.folder / home[key].name for key in needed if key in home})
         for name, keys in broken:
             # No warning if other shards contain the keys: they were recomputed in other groups.
             # A damaged JSON does not tell which keys it had.

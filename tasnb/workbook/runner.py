@@ -272,6 +272,7 @@ def _run_one(
         "finished": records.now(),
         "seconds": round(time.time() - began, 1),
         "times": kernel.times,
+        "shards": kernel.shards,
         "status": "ok",
     }
     records.write(record_file, record)

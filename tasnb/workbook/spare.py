@@ -49,8 +49,10 @@ class Kernel:
 
         self.folder = folder
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (its stderr, which `close` closes)
-        self._told = tempfile.TemporaryFile()  # noqa: SIM115 (its times)
-        self.times: dict[str, float] = {}  # known when it has ended, see `tasnb.workbook.times`
+        self._told = tempfile.TemporaryFile()  # noqa: SIM115 (see `tasnb.workbook.times`)
+        # Known when it has ended:
+        self.times: dict[str, float] = {}
+        self.shards: list[str] = []
         self._waiting: int | None = None
         # As papermill would start it, with a history in memory only.
         options = ["--HistoryManager.hist_file=:memory:"]
@@ -99,8 +101,10 @@ class Kernel:
         self._said.close()
         if not self._told.closed:
             self._told.seek(0)
-            with suppress(ValueError):  # nothing: it was killed, or did not call `tasnb.start`
-                self.times = json.loads(self._told.read())
+            with suppress(ValueError):  # nothing: it did not call `tasnb.start`
+                told = json.loads(self._told.read())
+                self.shards = told.pop("shards", [])
+                self.times = told
             self._told.close()
 
 

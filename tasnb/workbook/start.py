@@ -54,7 +54,7 @@ def start(names: Mapping[str, Any]) -> Pipeline:
     }
     settings = settings_of(parameters)
     by_hand = os.environ.get(RUN) != "1"
-    times.watch()
+    times.watch(settings.store)
     if by_hand:
         named = parameters.get("out") or parameters.get(CHANGES, {}).get("out")
         settings = settings.model_copy(update={"out": _place(settings, bool(named))})

@@ -1,4 +1,6 @@
-"""The time that a notebook's kernel spends in stages, and in passes through networks.
+"""What a notebook's kernel spends time on, and which stored results it uses.
+
+Time is counted in stages, and in passes through networks.
 
 The entry points are those of ``python -m tasnb bench``. For the baselines of Table 1, which take
 networks apart, they are the functions that compute a map or vectors from pixels. What a library
@@ -15,14 +17,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
+from pathlib import Path
 from typing import Any
 
+from IPython import get_ipython
+
 from tasnb.models import devices, parsers
-from tasnb.store import processes
+from tasnb.store import processes, shards
 from tasnb.store.shards import Stage
 
 HANDLE = "TASNB_TIMES"
-"""Environment variable with the number of an open file, to which a kernel writes its times."""
+"""Environment variable with the number of an open file, to which a kernel writes what it counts."""
 
 
 class Timer:
@@ -68,21 +73,36 @@ class Timer:
             yield step
 
 
-def watch() -> None:
-    """Writes the times of this process to the file ``HANDLE`` when it ends, if there is one."""
+def watch(store: Path) -> None:
+    """From now on, writes what this process counts to the file ``HANDLE``, if there is one.
+
+    The file holds a JSON object: seconds in ``stages`` and in ``passes``, and the ``shards`` of the
+    store that were used, as paths relative to it. A kernel writes it after every cell, since a
+    kernel that ends slowly is killed; other processes write it when they end.
+    """
     handle = os.environ.pop(HANDLE, None)
     if handle is None:
         return
+    file, root = int(handle), store.absolute()
     stages, passes = Timer(), _passes()
     stages.wrap(Stage, "_compute")
     processes.probe = seconds_in_passes
 
-    def write() -> None:
+    def write(*_: Any) -> None:
         among = passes.seconds + sum(processes.probed)
-        content = {"stages": round(stages.seconds, 2), "passes": round(among, 2)}
-        os.write(int(handle), json.dumps(content).encode())
+        files = [file.absolute() for file in shards.used]
+        content = {
+            "stages": round(stages.seconds, 2),
+            "passes": round(among, 2),
+            "shards": sorted(str(f.relative_to(root)) for f in files if f.is_relative_to(root)),
+        }
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(content).encode(), 0)
 
-    atexit.register(write)
+    if shell := get_ipython():
+        shell.events.register("post_run_cell", write)
+    else:
+        atexit.register(write)
 
 
 def seconds_in_passes() -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from quick import QUICK, pipeline
 
 from tasnb.course import check
 from tasnb.course.beyond import EXPRESSIONS as PLACED
-from tasnb.course.checking import exercises, verdict_on
+from tasnb.course.checking import exercises, expect_same, verdict_on
 from tasnb.course.proposals import kept_and_bound
 from tasnb.course.rectifier import EXPRESSIONS
+from tasnb.course.verdicts import Hint, NotDone
 from tasnb.method import metrics
 from tasnb.settings import InputError
 
@@ -53,6 +56,14 @@ def upside_down(scores, x, y, words):
     return int(np.where(inside | ~inside.any(), scores, -np.inf).argmax())
 
 
+def upside_down_at_the_top(scores, x, y, words):
+    inside = np.ones(len(scores), bool)
+    for word, values in (("left", x), ("right", -x), ("top", -y), ("bottom", -y)):
+        if word in words.split():
+            inside &= values <= np.median(values)
+    return int(np.where(inside | ~inside.any(), scores, -np.inf).argmax())
+
+
 def of_the_larger(masks, overlap):
     flat = masks.reshape(len(masks), -1).astype(int)
     area = flat.sum(1)
@@ -73,6 +84,15 @@ def keeps_twins(masks, overlap):
         )
         for k in range(len(area))
     ]
+
+
+def compares_with_kept(masks, overlap):
+    area = masks.sum((1, 2))
+    kept = []
+    for k in sorted(range(len(area)), key=lambda k: -area[k]):
+        if all((masks[k] & masks[i]).sum() <= overlap * area[k] for i in kept):
+            kept.append(k)
+    return [k in kept for k in range(len(area))]
 
 
 def draws_sentences(iou, image):
@@ -116,6 +136,7 @@ WRONG = [
     ("1.2", {"iou": lambda a, b: (a & b).sum() / min(a.sum(), b.sum())}, "overlap"),
     ("1.3", {"kept": of_the_larger}, "within a larger"),
     ("1.3", {"kept": keeps_twins}, "equal masks"),
+    ("1.3", {"kept": compares_with_kept}, "dropped themselves"),
     ("1.4", {"overlap": 0.9}, "+0.0 points"),
     ("2.1", {"better": "both"}, 'Answer "crop"'),
     ("2.2", {"crop": box_without_last}, "last row and column"),
@@ -126,14 +147,20 @@ WRONG = [
     ("3.1", {"total": lambda v, p, n, alpha, lam: v + lam * p + alpha * n}, "alpha times P"),
     ("3.2", {"n_score": lambda crop, phrases: (phrases @ crop).mean()}, "punishes"),
     ("3.2", {"n_score": lambda crop, phrases: -(phrases @ crop).sum()}, "many phrases"),
+    ("3.2", {"n_score": lambda crop, phrases: -(phrases @ crop).repeat(2)}, "one number"),
     ("3.3", {"mended": -1, "spoilt": -1}, "number of a sentence"),
     ("3.4", {"is_negative": lambda nouns, subject: subject not in nouns}, "another one"),
     ("3.4", {"is_negative": lambda nouns, subject: subject != nouns.split()[-1]}, "any of its"),
-    ("4.1", {"places": {text: contains_word(text) for text in EXPRESSIONS}}, "read differently"),
+    (
+        "4.1",
+        {"places": {text: contains_word(text) for text in EXPRESSIONS}},
+        "the rectifier reads",
+    ),
     ("4.2", {"rectify": middle_of_range}, "half of the masks"),
     ("4.2", {"rectify": strict_half}, "median belongs to both"),
     ("4.2", {"rectify": no_fallback}, "no centre lies"),
     ("4.2", {"rectify": upside_down}, "downwards"),
+    ("4.2", {"rectify": upside_down_at_the_top}, "downwards"),
     ("4.3", {"by_median": SCENE, "by_middle": SCENE}, "by_median: the target is in"),
     ("5.1", {"higher": "P@0.5"}, 'Answer "oIoU"'),
     ("5.2", {"oiou": lambda i, u: 100 * (i / u).mean(), "miou": np.mean}, "other of the two"),
@@ -188,6 +215,48 @@ def test_what_is_missing_is_to_do(number, given):
 def test_an_empty_function_is_to_do(empty, tmp_path):
     names = {"pipeline": pipeline(tmp_path), "iou": empty}
     assert verdict_on("1.2", names).state == "to do"
+
+
+@pytest.mark.parametrize(
+    ("number", "answers", "hint"),
+    [
+        ("1.2", {"iou": lambda a, b: np.array([0.1, 0.2])}, "should return one number"),
+        ("1.2", {"iou": lambda a, b: "1"}, "should return one number"),
+        ("1.2", {"iou": eval("lambda a, b: np.sum(a & b)", {})}, "import numpy as np"),
+        ("2.2", {"crop": lambda image, mask: "picture"}, "cannot be checked (IndexError"),
+        ("0.1", {"best": np.zeros(2), "best_with_large_alpha": 1}, "cannot be checked"),
+        ("4.1", {"places": dict.fromkeys(EXPRESSIONS, "upper left")}, "Each answer is a text"),
+    ],
+)
+def test_an_answer_of_another_type_gets_a_hint(number, answers, hint, tmp_path):
+    verdict = verdict_on(number, {"pipeline": pipeline(tmp_path), **answers})
+    assert verdict.state == "not yet" and hint in verdict.text, verdict
+
+
+@pytest.mark.parametrize(
+    "given", [("", "right bottom"), (None, "Bottom, right"), ([], ["bottom", "right"])]
+)
+def test_words_may_be_given_as_text_or_list(given, tmp_path):
+    none, two = given
+    answers = ("left", none, none, two, none)
+    names = {"pipeline": pipeline(tmp_path), "places": dict(zip(EXPRESSIONS, answers, strict=True))}
+    assert verdict_on("4.1", names).state == "right"
+
+
+def test_none_is_false_unless_nothing_else_is_returned():
+    examples = (("a b", "a", "hint"), ("ab", "a", "other hint"))
+
+    def truth(text, word):
+        return word in text.split()
+
+    def matches(text, word):
+        return re.match(rf"{word}\b", text)
+
+    expect_same(matches, truth, examples, [("b", "a")])
+    with pytest.raises(NotDone):
+        expect_same(lambda *_: None, truth, examples, ())
+    with pytest.raises(Hint, match="other hint Try 'ab', 'a'"):
+        expect_same(lambda text, word: re.match(word, text), truth, examples, ())
 
 
 def test_what_a_function_raises_is_a_hint(tmp_path):

@@ -60,8 +60,8 @@ def test_files(runs, tmp_path):
     out = index.parent
     names = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
     assert names == [
-        *("changed.csv", "comparison.md", "differences.csv", "figures/differences.png"),
-        *("index.html", "paired.csv", "tables/table1.csv"),
+        *("changed.csv", "comparison.json", "comparison.md", "differences.csv"),
+        *("figures/differences.png", "index.html", "paired.csv", "tables/table1.csv"),
     ]
     assert len(pd.read_csv(out / "changed.csv")) == len(OTHERS)
     paired = pd.read_csv(out / "paired.csv")
@@ -95,6 +95,19 @@ def test_nothing_is_left_of_a_comparison_that_cannot_be_made(runs, tmp_path, mon
     with pytest.raises(InputError, match="exists: remove it, or choose another name"):
         compare([runs[0], runs[2]], out)
     assert [file.name for file in out.iterdir()] == ["mine"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "runs"]
+
+
+def test_an_earlier_comparison_is_replaced_unless_it_was_changed(runs, tmp_path):
+    index, _ = compare([runs[0], runs[2]], tmp_path / "out")
+    page = index.read_text(encoding="utf-8")
+    assert compare(runs[:2], tmp_path / "out")[0] == index
+    assert index.read_text(encoding="utf-8") != page
+    before = index.read_bytes()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"notes\.txt in it was changed since it was written"):
+        compare(runs, tmp_path / "out")
+    assert index.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "runs"]
 
 

@@ -309,13 +309,17 @@ def test_kernels_know_that_they_are_the_runner_s(place, tmp_path):
     assert "TASNB_RUN" not in os.environ
 
 
-def test_the_times_of_a_kernel_are_recorded(place, tmp_path):
+def test_times_and_shards_of_a_kernel_are_recorded(place, tmp_path):
     folder, where = place
-    cell = "import os\nos.write(int(os.environ['TASNB_TIMES']), b'{\"stages\": 2, \"passes\": 1}')"
+    told = {"stages": 2, "passes": 1, "shards": ["a/b/shard-c.json"]}
+    cell = f"import os\nos.write(int(os.environ['TASNB_TIMES']), {json.dumps(told).encode()!r})"
     make(folder / "01_x.ipynb", cell)
     run(select(folder=folder), where)
     record = json.loads((tmp_path / "{out} put/run.json").read_text())
     assert record["notebooks"]["01_x"]["times"] == {"stages": 2, "passes": 1}
+    assert "shards" not in record["notebooks"]["01_x"]  # there may be thousands
+    file = tmp_path / "{out} put/notebooks/01_x.run.json"
+    assert json.loads(file.read_text())["shards"] == told["shards"]
 
 
 @pytest.mark.slow

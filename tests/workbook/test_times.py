@@ -72,6 +72,7 @@ def test_an_error_ends_its_call_and_other_threads_do_not_count(timed) -> None:
 
 PROCESS = """
 import sys, time
+from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from torch import nn
@@ -79,7 +80,7 @@ from tasnb.models import devices
 from tasnb.store.shards import Store
 from tasnb.workbook import times
 
-times.watch()
+times.watch(Path(sys.argv[1]))
 
 class Slow(nn.Module):
     def forward(self, x):
@@ -92,7 +93,9 @@ def work(keys):
     time.sleep(0.3)
     return {"lengths": np.array([network.model(len(key)) for key in keys])}
 
-Store(sys.argv[1]).stage("lengths", 1, {}).compute(["a", "bb"], work)
+stage = Store(sys.argv[1]).stage("lengths", 1, {})
+stage.compute(["a", "bb"], work)
+stage.read(["a"], "lengths")
 network.model(1)
 """
 
@@ -111,6 +114,25 @@ def test_a_process_writes_its_times_when_it_ends(tmp_path) -> None:
         found = json.loads(told.read())
     assert found["passes"] >= 0.6  # three, one of them outside the stage
     assert found["stages"] >= 0.7  # with its two passes
+    (shard,) = found["shards"]
+    assert (tmp_path / shard).is_file() and shard.startswith("lengths/")
+
+
+def test_a_kernel_writes_after_every_cell() -> None:
+    """One that is killed has already done so."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    with tempfile.TemporaryFile() as told:
+        code = f"import os; os.environ[{HANDLE!r}] = '{told.fileno()}'\n"
+        code += "from pathlib import Path; from tasnb.workbook import times; times.watch(Path('x'))"
+        try:
+            InteractiveShell.instance().run_cell(code).raise_error()
+            for _ in range(2):
+                told.seek(0)
+                assert json.loads(told.read()) == {"stages": 0.0, "passes": 0.0, "shards": []}
+                InteractiveShell.instance().run_cell("1")
+        finally:
+            InteractiveShell.clear_instance()
 
 
 def listed(notebooks: dict) -> list[list[str]]:
