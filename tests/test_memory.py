@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import PICTURES, QUICK
+from painted import PICTURES, QUICK
 from PIL import Image
 
 from tasnb import Pipeline, make_settings

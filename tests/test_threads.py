@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pictures import PICTURES, QUICK
+from painted import PICTURES, QUICK
 from PIL import Image
 
 import tasnb

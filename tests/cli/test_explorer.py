@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from browser import Browser, free_port
 from explorer_page import answered, ask, check, rows
-from pictures import PICTURES
+from painted import PICTURES
 from views import FIRST
 
 from tasnb.cli.arguments import main

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pictures import QUICK
+from painted import QUICK
 from PIL import Image
 from pycocotools import mask as coco_mask
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import PICTURES
+from painted import PICTURES
 from PIL import Image
 from views import FIRST, first_settings
 

@@ -13,7 +13,7 @@ from browser import Browser, free_port
 from explorer_page import answered, ask, check, rows
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_notebook
-from pictures import PICTURES
+from painted import PICTURES
 from selenium.webdriver import Keys
 from views import FIRST
 

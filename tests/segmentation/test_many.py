@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pictures import PICTURES, QUICK
+from painted import PICTURES, QUICK
 from PIL import Image
 from pycocotools import mask as coco_mask
 
