@@ -268,10 +268,14 @@ def pick_rectified(
     return found
 
 
+CLEAREST = 20  # sentences among which the one with the best captions is shown
+
+
 def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overview:
     """The most instructive sentence: rectified, better than with V alone, with 4 to 6 masks.
 
-    If there is none, the one that comes closest.
+    Of the ``CLEAREST`` that come closest, the one whose captions and negatives are right most
+    often: they name things that are annotated in the image, and no negative names the target.
     """
     settings, dataset = pipeline.settings, split.dataset
     total = scored.total(settings.alpha, settings.lambda_of(dataset))
@@ -282,7 +286,17 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
     )
     count = scored.pairs.groupby("sentence").size().reindex(gain.index, fill_value=0)
     fits = (scored.sentences["orientation"] != "").astype(float) + count.between(4, 6) + gain
-    index = int(fits.where(count > 0, -np.inf).to_numpy().argmax())
+    best = fits.where(count > 0, -np.inf).sort_values(ascending=False, kind="stable").index
+
+    def named(index: int) -> float:
+        row = scored.sentences.loc[index]
+        captions = scored.pairs.loc[scored.pairs["sentence"] == index, "caption"]
+        texts = [*captions, *row["negatives"]]
+        things = split.things[row["image"]]
+        each = [pipeline.mention(texts, [names] * len(texts)) for names in things]
+        return float(np.any(each, axis=0).mean()) - row["own_negative"] if each else 0.0
+
+    index = max(map(int, best[:CLEAREST]), key=named)
     row = scored.sentences.loc[index]
     pairs = scored.pairs[scored.pairs["sentence"] == index]
     masks = pipeline.proposals({row["image"]: split.images[row["image"]]}).query("kept")
