@@ -131,7 +131,7 @@ def _table1(out: Path) -> pd.DataFrame:
 
 
 def _sentence(gain: Gain) -> str:
-    interval = f"95 % confidence interval {gain.low:g} to {gain.high:g}"
+    interval = f"95 % confidence interval {gain.low:.1f} to {gain.high:.1f}"
     if gain.low > 0:
         said = f"TAS is {gain.value:.1f} points of mIoU ahead of CLIP-only ({interval})"
     elif gain.high < 0:
