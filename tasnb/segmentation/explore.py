@@ -103,7 +103,7 @@ class Session:
         else:
             self.open(image, expression or ASKED_FIRST)
 
-    def warm(self) -> None:
+    def warm(self) -> threading.Thread:
         """Loads what new expressions need in the background, so that the first is quick, too."""
 
         def load() -> None:
@@ -112,7 +112,10 @@ class Session:
                 for encoder in self.settings.encoders:
                     load_encoder(encoder, self.settings).encode_texts(["a thing"])
 
-        threading.Thread(target=load, daemon=True).start()
+        # No daemon: PyTorch aborts if a process ends while a thread of it is still loading a model.
+        loading = threading.Thread(target=load)
+        loading.start()
+        return loading
 
     # -- what is open --------------------------------------------------------------------------
 

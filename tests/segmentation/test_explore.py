@@ -239,3 +239,10 @@ def test_where_nobody_clicks_it_leaves_a_page(
     shown = Explorer(copy.copy(column))._repr_mimebundle_()
     shown = shown[0] if isinstance(shown, tuple) else shown
     assert "application/vnd.jupyter.widget-view+json" in shown
+
+
+def test_a_process_waits_for_models_that_are_being_loaded(session: Session) -> None:
+    """PyTorch aborts if the interpreter ends while a daemon is loading a model."""
+    loading = session.warm()
+    assert not loading.daemon
+    loading.join()
