@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from tasnb import __version__
 from tasnb.cli import commands, course, reruns
+from tasnb.cli.given import say
 from tasnb.profiles import DATASETS, PROFILES, RECIPES
 from tasnb.settings import InputError
 
@@ -253,10 +254,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _arguments(argv)
         return arguments.call(arguments) or 0
     except InputError as error:
-        return commands.say(error, 2)
+        return say(error, 2)
     except NotebookFailed as error:
-        return commands.say(error, 1)
+        return say(error, 1)
     except KeyboardInterrupt:
-        return commands.say(
-            "interrupted; run the same command again to resume from the stored results", 130
-        )
+        return say("interrupted; run the same command again to resume from the stored results", 130)

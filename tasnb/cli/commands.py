@@ -5,34 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from tasnb.profiles import DATASETS
+from tasnb.cli.given import given, given_for_pictures, say, whole
 from tasnb.settings import InputError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-
-
-def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that have options of their own in ``run`` and ``sweep``, if they are given."""
-    overrides: dict[str, Any] = {
-        name: getattr(arguments, name)
-        for name in ("profile", "recipe", "splits")
-        if getattr(arguments, name) is not None
-    }
-    for name in ("out", "store"):  # as typed in this shell; notebooks run elsewhere
-        if getattr(arguments, name) is not None:
-            overrides[name] = str(Path(getattr(arguments, name)).expanduser().absolute())
-    if arguments.datasets is not None:
-        overrides["datasets"] = [
-            name if name in DATASETS or not Path(name).is_dir() else str(Path(name).absolute())
-            for name in arguments.datasets
-        ]
-    if arguments.limit is not None:
-        overrides["limit"] = _whole("--limit", arguments.limit, ", 0 for all")
-    return overrides
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,28 +60,10 @@ def _check(changes: dict[str, list[str]]) -> int:
     return 0
 
 
-def _whole(name: str, text: str, hint: str = "") -> int:
-    try:
-        if (number := int(text)) >= 0:
-            return number
-    except ValueError:
-        pass
-    raise InputError(f"{name} {text!r}: should be a whole number{hint}")
-
-
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that ``segment`` and ``explore`` are given; ``-p`` has the last word."""
-    from tasnb.workbook.parameters import settings_from_text
-
-    recipe = {} if arguments.recipe is None else {"recipe": arguments.recipe}
-    given = settings_from_text(dict(arguments.parameters))
-    return {"profile": arguments.profile, **recipe, **given}
-
-
 def segment(arguments: argparse.Namespace) -> int:
     from tasnb.cli.picture_lists import LISTS
 
-    overrides = settings_of(arguments)
+    overrides = given_for_pictures(arguments)
     if arguments.encoder:
         overrides["encoders"] = [arguments.encoder]
     if not arguments.image.strip():
@@ -272,7 +233,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from tasnb.bench import report
 
-    count = None if arguments.images is None else _whole("--images", arguments.images)
+    count = None if arguments.images is None else whole("--images", arguments.images)
     same = report(arguments.profile, count, arguments.out)
     return 0 if same else say("the two orders of work give different results, see above", 1)
 
@@ -282,9 +243,3 @@ def convert(arguments: argparse.Namespace) -> None:
 
     target = checkpoints.convert(Path(arguments.file).expanduser().absolute())
     print(f"weights: {target}")
-
-
-def say(message: object, status: int) -> int:
-    """Prints one line to stderr and returns the exit status."""
-    print(f"tasnb: {message}", file=sys.stderr)
-    return status

@@ -31,8 +31,8 @@ def declare(command: Callable[..., Any], add_choices: Callable[..., None]) -> No
 def course(arguments: argparse.Namespace) -> None:
     if not arguments.out:
         raise InputError("say where to write the course: python -m tasnb course --out DIR")
-    from tasnb.cli.commands import given
     from tasnb.cli.doctor import check_named
+    from tasnb.cli.given import given
     from tasnb.course.editions import slowest, write_course
     from tasnb.workbook.parameters import settings_of
 

@@ -88,12 +88,12 @@ ROUTES = {"": Page, "/ask": Ask}
 
 def explore(arguments: argparse.Namespace) -> int:
     """Serves the explorer until Ctrl-C."""
-    from tasnb.cli.commands import settings_of
+    from tasnb.cli.given import given_for_pictures
     from tasnb.settings import make_settings
 
     if not arguments.port.isdigit() or not 0 < int(arguments.port) < 65536:
         raise InputError(f"--port {arguments.port!r}: should be a number from 1 to 65535")
-    overrides = settings_of(arguments)
+    overrides = given_for_pictures(arguments)
     image = arguments.image and str(Path(arguments.image).expanduser())
     sessions = Sessions(make_settings(**overrides), image, arguments.expression)
     options = {"ip": "127.0.0.1", "port": arguments.port, "default_url": "/explorer"}

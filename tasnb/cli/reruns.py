@@ -103,8 +103,8 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    from tasnb.cli.commands import given, say
     from tasnb.cli.doctor import check_named
+    from tasnb.cli.given import given, say
     from tasnb.reruns import overview, plan, sweep
     from tasnb.workbook.parameters import settings_of
 
@@ -141,7 +141,7 @@ def overview(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    from tasnb.cli.commands import say
+    from tasnb.cli.given import say
     from tasnb.reruns import package
 
     if arguments.check:
