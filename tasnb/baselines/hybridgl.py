@@ -23,7 +23,7 @@ Defects of the authors' code that are mended here:
 
 Scaling to [0, 1], ramp and mean are applied to A on its own grid, before it is enlarged to the
 picture. Boxes become masks, as in ``relations``, and the noun phrase is the subject that
-`tasnb.method.subjects` finds, as in Global-Local here.
+`tasnb.method.language.subjects` finds, as in Global-Local here.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from tasnb.baselines.relations import places_of, scale_of, softmax
 from tasnb.baselines.stored import Asked, Floats, Masks, Pixels, refined, stage_of
 from tasnb.datasets.splits import Split
 from tasnb.method.language import PROMPT
+from tasnb.method.language.subjects import subject
+from tasnb.method.language.words import parses, word_set
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decoded
 from tasnb.method.released import NULLS
 from tasnb.method.scores import ScoreTable
-from tasnb.method.subjects import subject
-from tasnb.method.words import parses, word_set
 from tasnb.models.devices import to_numpy
 from tasnb.models.encoders import load_encoder
 from tasnb.models.parsers import load_parser

@@ -29,11 +29,11 @@ import pandas as pd
 
 from tasnb.baselines.stored import Floats
 from tasnb.datasets.splits import Split
+from tasnb.method.language.words import parses, word_set
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import intersections, to_rles
 from tasnb.method.released import NULLS
 from tasnb.method.scores import ScoreTable, similarity
-from tasnb.method.words import parses, word_set
 from tasnb.models.encoders import load_encoder
 from tasnb.models.parsers import load_parser
 

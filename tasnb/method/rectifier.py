@@ -5,8 +5,8 @@ mask with the best score S is therefore chosen only among masks whose centre is 
 paper takes the half "of all the center points": the two halves meet at the median of the centres,
 and masks exactly on the median belong to both, so that mirroring the image mirrors the choice.
 
-`tasnb.method.orientation` reads the sides from the expression. Here they are words among left,
-right, top and bottom, joined by a space: "", "left", "right top".
+`tasnb.method.language.orientation` reads the sides from the expression. Here they are words among
+left, right, top and bottom, joined by a space: "", "left", "right top".
 """
 
 from __future__ import annotations

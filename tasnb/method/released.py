@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from tasnb.method.words import word_set
+from tasnb.method.language.words import word_set
 from tasnb.models.parsers import load_tagger
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from tasnb.method.orientation import FRUIT_OR_FURNITURE, HAVING, OTHERS, TOP_OF
+from tasnb.method.language.orientation import FRUIT_OR_FURNITURE, HAVING, OTHERS, TOP_OF
+from tasnb.method.language.words import BODY, CLITIC, COLOURS, LIMBS, PEOPLE, PLACE_NOUNS, WORN
 from tasnb.method.places.vocabulary import (
     ALSO,
     ARTICLES,
@@ -35,7 +36,6 @@ from tasnb.method.places.vocabulary import (
     VIEWER,
     WEARING,
 )
-from tasnb.method.words import BODY, CLITIC, COLOURS, LIMBS, PEOPLE, PLACE_NOUNS, WORN
 
 
 class Cue(NamedTuple):

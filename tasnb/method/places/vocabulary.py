@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tasnb.method.orientation import DIRECTED, NEARNESS, OTHERS
-from tasnb.method.words import FRAME_NOUNS, GROUPS, PLACE_NOUNS, word_set
+from tasnb.method.language.orientation import DIRECTED, NEARNESS, OTHERS
+from tasnb.method.language.words import FRAME_NOUNS, GROUPS, PLACE_NOUNS, word_set
 
 
 def _by_word(lists: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 import spacy
 
 from tasnb.method.language import read_expressions
-from tasnb.method.words import described_noun, mended, parses
+from tasnb.method.language.words import described_noun, mended, parses
 from tasnb.models.parsers import load_parser
 
 

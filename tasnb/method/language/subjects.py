@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasnb.method.words import (
+from tasnb.method.language.words import (
     BODY,
     COLOURS,
     DEGREES,

@@ -1,10 +1,10 @@
-"""Negative phrases for the N-score (section 3.3), and the parse of referring expressions.
+"""How expressions and captions are read: negative phrases (section 3.3), subjects and places.
 
 The paper takes the noun phrases of the image's caption with spaCy and discards those that contain a
 synonym of the expression's subject, by WordNet's path similarity; the rest name other objects. It
 calls its rule strict: "young man" and "the boy" are not synonyms. `noun_phrases`, `are_synonyms`
-and `negative_phrases` do this; `read_expressions` collects what `subjects` and `orientation` read
-from an expression.
+and `negative_phrases` do this. `read_expressions` collects what `subjects` and `orientation` read
+from an expression; `words` has their word lists, and parses.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from tasnb.method.orientation import orientation
-from tasnb.method.subjects import doer, subject
-from tasnb.method.words import (
+from tasnb.method.language import orientation, subjects
+from tasnb.method.language.words import (
     COLOURS,
     DEGREES,
     FRAME_NOUNS,
@@ -122,7 +121,7 @@ def noun_phrases(captions: Iterable[str], parser: Language) -> list[list[Phrase]
 
 
 def _phrase(chunk: Span) -> Phrase:
-    head = doer(chunk, chunk.root)
+    head = subjects.doer(chunk, chunk.root)
     nouns = [t for t in chunk if t == head or (t.pos_ in NOUN and not is_action(t))]
     return Phrase(chunk.text, head.lemma_.lower(), " ".join(t.lemma_.lower() for t in nouns))
 
@@ -189,7 +188,12 @@ def read_expressions(texts: Sequence[str], parser: Language) -> pd.DataFrame:
     """
     names = ["key", "subject", "head", "orientation", "attribute", "relation"]
     found = [
-        (text, *subject(doc, start), orientation(doc, start), *_kinds(doc, start))
+        (
+            text,
+            *subjects.subject(doc, start),
+            orientation.orientation(doc, start),
+            *_kinds(doc, start),
+        )
         for text, (doc, start) in zip(texts, parses(texts, parser), strict=True)
     ]
     return pd.DataFrame(found, columns=names)

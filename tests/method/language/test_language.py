@@ -18,7 +18,7 @@ from tasnb.method.language import (
 )
 from tasnb.models.parsers import load_parser, load_wordnet
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORDNET = ROOT / "data" / "wordnet" / "wordnet.zip"
 
 

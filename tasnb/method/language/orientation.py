@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tasnb.method.words import (
+from tasnb.method.language.words import (
     BODY,
     COLOURS,
     DEGREES,

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from tasnb.method.language import read_expressions
-from tasnb.method.words import SIDES, parses
+from tasnb.method.language.words import SIDES, parses
 from tasnb.models.parsers import load_parser
 
-TABLE = Path(__file__).parents[1] / "data" / "orientation.tsv"
+TABLE = Path(__file__).parents[2] / "data" / "orientation.tsv"
 
 
 @pytest.fixture(scope="module")
