@@ -226,7 +226,8 @@ def summary(
         where = "" if row["column"] == ALL else f" on {row['column']}"
         moved = changes[(changes["run"] == run) & (changes["encoder"] == encoder)]
         choice = f"the choice differs for {len(moved):,} of {total[run]:,} sentences"
-        test = f"95 % confidence interval {low:+.1f} to {high:+.1f}, p = {row['p']:.3f}"
+        p = f"p = {row['p']:.3f}" if row["p"] >= 0.001 else "p < 0.001"
+        test = f"95 % confidence interval {low:+.1f} to {high:+.1f}, {p}"
         if not len(moved):
             said.append(f"{run} and {first} choose the same masks with {encoder}.")
         elif (low > 0 or high < 0) and row["p"] < SIGNIFICANT:
