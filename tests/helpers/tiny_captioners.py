@@ -36,6 +36,26 @@ def tokenizer(*tokens: str, **named: str) -> Any:
     return found
 
 
+VISION = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+
+
+def ends(words: Any) -> dict[str, int]:
+    """The ids of a tokenizer's tokens for the beginning, the end and padding."""
+    return {
+        f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
+
+
+def language(words: Any) -> dict[str, Any]:
+    """The text part of a chat model."""
+    return {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(words), **ends(words),
+    }  # fmt: skip
+
+
 def save(folder: Path, model: Any, processor: Any) -> Path:
     with torch.no_grad():
         for weight in model.parameters():
@@ -65,16 +85,8 @@ def internvl(folder: Path) -> Path:
     words = internvl_tokenizer()
     torch.manual_seed(0)
     config = InternVLConfig(
-        vision_config={
-            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "image_size": [28, 28], "patch_size": [7, 7],
-        },
-        text_config={
-            "model_type": "qwen2", "hidden_size": 32, "intermediate_size": 64,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "vocab_size": len(words), "bos_token_id": words.bos_token_id,
-            "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
-        },
+        vision_config={**VISION, "image_size": [28, 28], "patch_size": [7, 7]},
+        text_config={"model_type": "qwen2", **language(words)},
         image_token_id=words.context_image_token_id,
         image_seq_length=4,
     )  # fmt: skip
@@ -102,16 +114,8 @@ def smolvlm(folder: Path) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     config = SmolVLMConfig(
-        vision_config={
-            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "image_size": 32, "patch_size": 8,
-        },
-        text_config={
-            "model_type": "llama", "hidden_size": 32, "intermediate_size": 64,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "vocab_size": len(words), "bos_token_id": words.bos_token_id,
-            "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
-        },
+        vision_config={**VISION, "image_size": 32, "patch_size": 8},
+        text_config={"model_type": "llama", **language(words)},
         image_token_id=words.convert_tokens_to_ids("<image>"),
         scale_factor=2,
     )  # fmt: skip
@@ -148,10 +152,7 @@ def qwen(folder: Path) -> Path:
             "fullatt_block_indexes": [1],
         },
         text_config={
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(words),
-            "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id,
+            **language(words),
             "rope_parameters": {
                 "rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1],
             },
@@ -189,8 +190,7 @@ def florence(folder: Path) -> Path:
             "model_type": "bart", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
             "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32,
             "decoder_ffn_dim": 32, "vocab_size": len(words), "max_position_embeddings": 128,
-            "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id, "decoder_start_token_id": words.eos_token_id,
+            **ends(words), "decoder_start_token_id": words.eos_token_id,
             "forced_eos_token_id": words.eos_token_id,
         },
         image_token_id=words.image_token_id, is_encoder_decoder=True,
