@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasnb.course.checking import Exercise, call
-from tasnb.course.verdicts import NotDone, expect
+from tasnb.course.verdicts import NotDone, expect, expect_answers
 from tasnb.method import rectifier
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.places import in_words, read
@@ -28,10 +28,7 @@ WIDE = 0.1  # of the boxes in exercise 8.4, as a share of the image
 
 
 def readings(_: Pipeline, readings: Any) -> str:
-    expect(isinstance(readings, Mapping), "readings should be a dictionary: expression -> words.")
-    open_ = [text for text in EXPRESSIONS if readings.get(text, ...) is ...]
-    if open_:
-        raise NotDone(f"There is no answer yet for {', '.join(map(repr, open_))}.")
+    expect_answers(readings, EXPRESSIONS, "readings")
     wrong = [text for text in EXPRESSIONS if _cues(readings[text]) != _cues(in_words(read(text)))]
     expect(
         not wrong,

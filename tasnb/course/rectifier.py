@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasnb.course.checking import Exercise, call
-from tasnb.course.verdicts import NotDone, expect
+from tasnb.course.verdicts import NotDone, expect, expect_answers
 from tasnb.datasets.splits import columns
 from tasnb.method import language, rectifier
 from tasnb.method.pipeline import Pipeline
@@ -25,10 +25,7 @@ PLACES = ("left", "right", "top", "bottom")
 
 
 def places(pipeline: Pipeline, places: Any) -> str:
-    expect(isinstance(places, Mapping), "places should be a dictionary: expression -> words.")
-    open_ = [text for text in EXPRESSIONS if places.get(text, ...) is ...]
-    if open_:
-        raise NotDone(f"There is no answer yet for {', '.join(map(repr, open_))}.")
+    expect_answers(places, EXPRESSIONS, "places")
     parser = parsers.load_parser(pipeline.settings.spacy_model)
     read = language.read_expressions(list(EXPRESSIONS), parser).set_index("key")["orientation"]
     given = {text: _words(places[text]) for text in EXPRESSIONS}

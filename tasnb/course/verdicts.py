@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 RIGHT, WRONG, TODO = "right", "not yet", "to do"
 _COLOURS = {RIGHT: "#2e7d32", WRONG: "#c77700", TODO: "#5f6b7a"}
@@ -49,3 +51,11 @@ def expect(condition: bool, hint: str) -> None:
     """Raises a `Hint` unless the condition holds."""
     if not condition:
         raise Hint(hint)
+
+
+def expect_answers(answers: Any, expressions: Iterable[str], name: str) -> None:
+    """Raises a `Hint` unless the variable `name` is a dictionary that answers each expression."""
+    expect(isinstance(answers, Mapping), f"{name} should be a dictionary: expression -> words.")
+    open_ = [text for text in expressions if answers.get(text, ...) is ...]
+    if open_:
+        raise NotDone(f"There is no answer yet for {', '.join(map(repr, open_))}.")
