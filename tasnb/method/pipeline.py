@@ -76,6 +76,11 @@ class Pipeline(Stages):
         pairs = list(zip(texts, names, strict=True))
         return [language.mentions(text, some, self._wordnet) for text, some in pairs]
 
+    def mention_any(self, texts: Iterable[str], things: Iterable[Sequence[str]]) -> list[bool]:
+        """Whether each text names any of some objects, given the names of each."""
+        named = list(things)
+        return [any(self.mention([text] * len(named), named)) for text in texts]
+
     @property
     def _wordnet(self) -> WordNetCorpusReader:
         return parsers.load_wordnet(self.settings.data / "wordnet" / "wordnet.zip")

@@ -286,17 +286,16 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
     )
     count = scored.pairs.groupby("sentence").size().reindex(gain.index, fill_value=0)
     fits = (scored.sentences["orientation"] != "").astype(float) + count.between(4, 6) + gain
-    best = fits.where(count > 0, -np.inf).sort_values(ascending=False, kind="stable").index
+    best = fits[count > 0].sort_values(ascending=False, kind="stable").index[:CLEAREST]
 
     def named(index: int) -> float:
         row = scored.sentences.loc[index]
         captions = scored.pairs.loc[scored.pairs["sentence"] == index, "caption"]
         texts = [*captions, *row["negatives"]]
         things = split.things[row["image"]]
-        each = [pipeline.mention(texts, [names] * len(texts)) for names in things]
-        return float(np.any(each, axis=0).mean()) - row["own_negative"] if each else 0.0
+        return np.mean(pipeline.mention_any(texts, things)) - row["own_negative"] if things else 0.0
 
-    index = max(map(int, best[:CLEAREST]), key=named)
+    index = max(map(int, best), key=named, default=0)
     row = scored.sentences.loc[index]
     pairs = scored.pairs[scored.pairs["sentence"] == index]
     masks = pipeline.proposals({row["image"]: split.images[row["image"]]}).query("kept")

@@ -108,7 +108,6 @@ def _named(pipeline: Pipeline, encoder: str, dataset: str, split: str) -> npt.ND
     for image, own, texts in zip(
         sentences["image"], sentences["own_negative"], sentences["negatives"], strict=True
     ):
-        others = (pipeline.mention(texts, [names] * len(texts)) for names in things[image])
-        case = 0 if own else 1 if any(map(any, others)) else 2
+        case = 0 if own else 1 if any(pipeline.mention_any(texts, things[image])) else 2
         found.append(NEGATIVES[case] if texts else "")
     return np.array(found, object)
