@@ -165,8 +165,11 @@ class MaskGenerator(SamAutomaticMaskGenerator):
     def __init__(self, model: Sam, most_pixels: int, together: int = 1, **options: Any) -> None:
         super().__init__(model, output_mode="coco_rle", **options)
         self.predictor = _Together(model, together)
-        self.encode = self.predictor.encode
         self.most_pixels = most_pixels
+
+    def encode(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Encodes images (H, W, 3) together, before the masks of each are generated."""
+        self.predictor.encode(images)
 
     @torch.no_grad()
     def generate(self, image: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
