@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--dense", type=float, default=0.15, help="share without any prompts")
     args = training.parsed(parser)
-    sam = build_sam(CONFIG)
+    sam = build_sam(CONFIG).to(args.device)
     if args.start:
         start(sam, args.start)
     average = torch.optim.swa_utils.AveragedModel(
