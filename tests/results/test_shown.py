@@ -86,6 +86,23 @@ def test_rows_are_in_the_papers_order() -> None:
     assert wide["oIoU"].iloc[-3] == wide["oIoU"].iloc[-2] == "**50.00** (29.53)"
 
 
+def test_upper_bounds_have_no_column_of_encoders() -> None:
+    columns = (("refscenes", "val"), ("refscenes", "testA"))
+    found = [
+        tables.rows("upper_bound", name, "", *column, outcome((1, 2)))
+        for name in ("all proposals", "refined")
+        for column in columns
+    ]
+    wide = shown.layout(pd.concat(found, ignore_index=True), best=False)
+    assert list(wide.columns) == ["metric", "method", "RefScenes val", "RefScenes testA"]
+
+
+def test_code_in_a_cell_is_set_as_code() -> None:
+    frame = pd.DataFrame({"cannot run here": ["needs `pip install a<b`; **not** here"]})
+    html = shown.view(frame).to_html()
+    assert "needs <code>pip install a&lt;b</code>; **not** here" in html
+
+
 def test_one_column_has_the_metrics_across() -> None:
     found = [
         tables.rows("table4", name, VIT, "refscenes", "val", outcome((k, 4)))
