@@ -139,7 +139,7 @@ DIFFERENCES = {
     "crop_rule": "boxes without their last row and column",
     "negative_rule": "synonyms share at least three synsets",
     "rectifier_rule": "rectifier with other parser, words and halves",
-    "lam_g": "lambda of 0.7 on the -g family as well",
+    "lam_g": "lambda of 0.7 on RefCOCOg or RefScenesg as well",
 }
 """Setting -> how the authors' released code differs from the paper's text in it."""
 
