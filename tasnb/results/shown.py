@@ -51,6 +51,7 @@ METRICS = ("oIoU", "mIoU", BOX)
 """Metrics in the paper's layout; the others are only in the csv files."""
 
 WIDE = 8  # tables with more columns are set in small print
+SHORT = 14  # characters; cells of no more are not broken into lines
 
 
 # --- cells
@@ -218,7 +219,8 @@ def view(frame: pd.DataFrame, digits: int = 2, note: str = "") -> Styler | Markd
 def _to_html(cell: str) -> str:
     """A cell with ``**bold**`` at its beginning and `` `code` `` anywhere, as HTML."""
     bold = re.sub(r"^\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell))
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
+    made = re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
+    return made.replace(" ", "&nbsp;") if len(cell.replace("**", "")) <= SHORT else made
 
 
 def save(

@@ -39,6 +39,7 @@ _TEMPLATE = (
 .formula { display: flex; align-items: center; gap: 1rem; margin: .8rem 0; overflow-x: auto; }
 .formula math { flex: 1; }
 math { font-size: 1.08em; }
+.jp-MarkdownOutput .highlight { margin-bottom: 1em; }
 @media (max-width: 40rem) {
   body.jp-Notebook { padding: .5rem; }
   .jp-InputPrompt, .jp-OutputPrompt { display: none; }

@@ -97,6 +97,13 @@ def test_upper_bounds_have_no_column_of_encoders() -> None:
     assert list(wide.columns) == ["metric", "method", "RefScenes val", "RefScenes testA"]
 
 
+def test_short_cells_are_not_broken_into_lines() -> None:
+    frame = pd.DataFrame({"a": ["box P@0.5", "**66.67** (18.65)", "a sentence of some length"]})
+    html = shown.view(frame).to_html()
+    assert ">box&nbsp;P@0.5<" in html and "<b>66.67</b>&nbsp;(18.65)" in html
+    assert ">a sentence of some length<" in html
+
+
 def test_code_in_a_cell_is_set_as_code() -> None:
     frame = pd.DataFrame({"cannot run here": ["needs `pip install a<b`; **not** here"]})
     html = shown.view(frame).to_html()
@@ -171,7 +178,7 @@ def test_saved_tables(tmp_path: Path) -> None:
     text, note = (folder / "table1.md").read_text(), shown.note(settings, "table1")
     assert text == shown.to_markdown(shown.layout(frame)) + f"\nMade up. {note}\n"
     html = found.to_html()
-    assert "<b>66.67</b> (18.65)" in html and "**" not in html and "row_heading" not in html
+    assert "<b>66.67</b>&nbsp;(18.65)" in html and "**" not in html and "row_heading" not in html
     assert note.replace("'", "&#x27;") in html
 
 
