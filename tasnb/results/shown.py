@@ -206,6 +206,7 @@ def view(frame: pd.DataFrame, digits: int = 2, note: str = "") -> Styler | Markd
     styles = [
         {"selector": "th", "props": [*small, ("white-space", "normal"), ("text-align", "left")]},
         {"selector": "td", "props": [*small, ("text-align", "left")]},
+        {"selector": ".whole", "props": [("white-space", "nowrap")]},
         {
             "selector": "caption",
             "props": [("caption-side", "bottom"), ("font-size", "10px"), ("text-align", "left")],
@@ -220,7 +221,8 @@ def _to_html(cell: str) -> str:
     """A cell with ``**bold**`` at its beginning and `` `code` `` anywhere, as HTML."""
     bold = re.sub(r"^\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell))
     made = re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
-    return made.replace(" ", "&nbsp;") if len(cell.replace("**", "")) <= SHORT else made
+    short = len(cell.replace("**", "")) <= SHORT and re.search(r"\w\W*[ -]", cell)
+    return f'<span class="whole">{made}</span>' if short else made
 
 
 def save(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from tasnb.results import shown, tables
 from tasnb.settings import PLACES, Settings, make_settings
@@ -98,10 +100,11 @@ def test_upper_bounds_have_no_column_of_encoders() -> None:
 
 
 def test_short_cells_are_not_broken_into_lines() -> None:
-    frame = pd.DataFrame({"a": ["box P@0.5", "**66.67** (18.65)", "a sentence of some length"]})
-    html = shown.view(frame).to_html()
-    assert ">box&nbsp;P@0.5<" in html and "<b>66.67</b>&nbsp;(18.65)" in html
-    assert ">a sentence of some length<" in html
+    cells = ["box P@0.5", "**66.67** (18.65)", "CLIP-only", "a sentence of some length", "-3.1"]
+    page = BeautifulSoup(shown.view(pd.DataFrame({"a": cells})).to_html(), "html.parser")
+    whole = [tag.text for tag in page.select("td .whole")]
+    assert whole == ["box P@0.5", "66.67 (18.65)", "CLIP-only"]
+    assert re.search(r"\.whole \{\s*white-space: nowrap;", page.style.text)
 
 
 def test_code_in_a_cell_is_set_as_code() -> None:
@@ -178,7 +181,7 @@ def test_saved_tables(tmp_path: Path) -> None:
     text, note = (folder / "table1.md").read_text(), shown.note(settings, "table1")
     assert text == shown.to_markdown(shown.layout(frame)) + f"\nMade up. {note}\n"
     html = found.to_html()
-    assert "<b>66.67</b>&nbsp;(18.65)" in html and "**" not in html and "row_heading" not in html
+    assert "<b>66.67</b> (18.65)" in html and "**" not in html and "row_heading" not in html
     assert note.replace("'", "&#x27;") in html
 
 
