@@ -221,7 +221,7 @@ def _to_html(cell: str) -> str:
     """A cell with ``**bold**`` at its beginning and `` `code` `` anywhere, as HTML."""
     bold = re.sub(r"^\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell))
     made = re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
-    short = len(cell.replace("**", "")) <= SHORT and re.search(r"\w\W*[ -]", cell)
+    short = len(cell.replace("**", "")) <= SHORT and re.search(r"\S[ -]", cell)
     return f'<span class="whole">{made}</span>' if short else made
 
 

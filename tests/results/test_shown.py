@@ -100,10 +100,17 @@ def test_upper_bounds_have_no_column_of_encoders() -> None:
 
 
 def test_short_cells_are_not_broken_into_lines() -> None:
-    cells = ["box P@0.5", "**66.67** (18.65)", "CLIP-only", "a sentence of some length", "-3.1"]
+    cells = [
+        "+ spatial",
+        "box P@0.5",
+        "**66.67** (18.65)",
+        "CLIP-only",
+        "a sentence of some length",
+        "-3.1",
+    ]
     page = BeautifulSoup(shown.view(pd.DataFrame({"a": cells})).to_html(), "html.parser")
     whole = [tag.text for tag in page.select("td .whole")]
-    assert whole == ["box P@0.5", "66.67 (18.65)", "CLIP-only"]
+    assert whole == ["+ spatial", "box P@0.5", "66.67 (18.65)", "CLIP-only"]
     assert re.search(r"\.whole \{\s*white-space: nowrap;", page.style.text)
 
 
