@@ -16,6 +16,7 @@ from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasnb.drawing.titles import title as title_of
 from tasnb.drawing.words import words
 from tasnb.store.files import atomic_write
 
@@ -36,7 +37,8 @@ HALO, LINE = (17, 17, 17), (255, 255, 255)  # an outline visible on dark and lig
 def save(figure: Figure, name: str, out: Path) -> Picture:
     """Writes ``figures/<name>.png`` and returns the same picture, which a notebook shows.
 
-    A figure itself would be drawn again to be shown. The picture is shown in the figure's size.
+    A figure itself would be drawn again to be shown. The picture is shown in the figure's size, and
+    its title in the report is its alternative text.
     """
     drawn = io.BytesIO()
     figure.savefig(
@@ -49,11 +51,13 @@ def save(figure: Figure, name: str, out: Path) -> Picture:
         pil_kwargs={"compress_level": 4},
     )
     content = drawn.getvalue()
-    with atomic_write(out / "figures" / f"{name}.png") as path:
+    file = out / "figures" / f"{name}.png"
+    with atomic_write(file) as path:
         path.write_bytes(content)
     plt.close(figure)
     wide = int.from_bytes(content[16:20])  # in pixels, in the header of every PNG file
-    return Picture(content, format="png", width=round(wide * figure.dpi / DPI))
+    shown = round(wide * figure.dpi / DPI)
+    return Picture(content, format="png", width=shown, alt=title_of(file))
 
 
 def paint_mask(
@@ -73,11 +77,16 @@ def paint_mask(
     return out
 
 
-def paint_masks(image: Image, masks: Masks) -> Image:
-    """The image with every mask (M, H, W) in its own colour, the small ones on top."""
+def paint_masks(image: Image, masks: Masks, kept: npt.NDArray[np.bool_] | None = None) -> Image:
+    """The image with every mask (M, H, W) in its own colour, the small ones on top.
+
+    Args:
+        kept: Which masks are painted (M,); None: all. A mask has the same colour either way.
+    """
     out = image
     for i in np.argsort(-masks.sum((1, 2))) if len(masks) else []:
-        out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
+        if kept is None or kept[i]:
+            out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
     return out
 
 
@@ -118,7 +127,7 @@ def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Fig
     for line, (image, masks, kept) in zip(axes, rows, strict=True):
         show(line[0], image, "image")
         show(line[1], paint_masks(image, masks), f"{len(masks)} proposals")
-        show(line[2], paint_masks(image, masks[kept]), f"{int(kept.sum())} after refinement")
+        show(line[2], paint_masks(image, masks, kept), f"{int(kept.sum())} after refinement")
     return figure
 
 
@@ -317,10 +326,12 @@ class Overview:
     """All intermediate results of TAS for one expression.
 
     Attributes:
+        sentence: Its number in the split.
         pairs: One row per mask: caption, V, P, N, S, in_region, chosen.
         crops, blurs: The masked images, in the same order.
     """
 
+    sentence: int
     image: Image
     expression: str
     orientation: str

@@ -243,7 +243,7 @@ def test_what_each_choice_is_worth(run: Pipeline) -> None:
 
     published, extended = miou(), miou(recipe="extended")
     both = miou(clip_input="both"), miou(recipe="extended", clip_input="crop")
-    row = table.loc["the picture outside a mask blurred as well as black"]
+    row = table.loc["surroundings blurred as well as black"]
     assert row["first"] == pytest.approx(both[0] - published)
     assert row["last"] == pytest.approx(extended - both[1])
     assert table.loc["extended", "first"] == pytest.approx(extended - published)

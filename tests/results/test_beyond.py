@@ -140,7 +140,7 @@ def test_each_sentence_by_both_recipes(run: Pipeline) -> None:
 
 @pytest.mark.slow
 def test_one_choice_alone(run: Pipeline) -> None:
-    choice = "the subject counts besides the sentence"
+    choice = "subject embedded as a prompt as well"
     found = beyond.alone(run, ENCODER, COLUMN, choice)
     table = ablations.extended(run, ENCODER, [COLUMN]).set_index("choice")
     assert 100 * found["gain"].mean() == pytest.approx(table.loc[choice, "first"])
