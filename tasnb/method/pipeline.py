@@ -16,7 +16,7 @@ import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns, load_split
 from tasnb.method import answers, language, proposals, rectifier, released, scores
-from tasnb.method.places import Placing
+from tasnb.method.places import Placing, unplaced
 from tasnb.method.shown import Shown
 from tasnb.method.stages import Images, Stages
 from tasnb.models import parsers
@@ -203,9 +203,10 @@ class Pipeline(Stages):
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
 
     def _subjects(self, sentences: pd.DataFrame) -> dict[str, str]:
-        """Sentence -> the prompt for its subject, where it has one."""
+        """Sentence -> the prompt for its subject without words of place, where it has one."""
         named = sentences[sentences["head"] != ""]
-        return dict(zip(named["sentence"], map(language.prompted, named["subject"]), strict=True))
+        pairs = zip(named["sentence"], named["subject"], strict=True)
+        return {text: language.prompted(unplaced(text, subject)) for text, subject in pairs}
 
     def choices(self, dataset: str, split: str) -> scores.ScoreTable:
         """``unscored`` for one column of the tables, kept in memory."""

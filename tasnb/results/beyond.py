@@ -16,7 +16,7 @@ from tasnb.method.language import prompted
 from tasnb.method.masked_images import masked_images
 from tasnb.method.metrics import difference
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.places import Placing, in_words, read
+from tasnb.method.places import Placing, in_words, read, unplaced
 from tasnb.method.places.cues import words_of
 from tasnb.method.places.layout import layout
 from tasnb.method.places.priors import over_image
@@ -185,8 +185,8 @@ def subjects(pipeline: Pipeline, frame: pd.DataFrame, count: int) -> pd.DataFram
     best, worst = changed[changed["gain"] > 0], changed[changed["gain"] < 0]
     rows = pd.concat([best.head(count), worst.tail(max(1, count // 2))])
     read = pipeline.expressions(rows["sentence"]).loc[rows["sentence"]]
-    heads = zip(read["head"], read["subject"], strict=True)
-    shown = [prompted(subject) if head else "" for head, subject in heads]
+    heads = zip(rows["sentence"], read["head"], read["subject"], strict=True)
+    shown = [prompted(unplaced(text, subject)) if head else "" for text, head, subject in heads]
     found = {
         "expression": rows["sentence"], "subject, as a prompt": shown,
         "IoU without": rows["published IoU"], "IoU with": rows["with it IoU"],
