@@ -157,7 +157,7 @@ def _second_noun(words: list[str], start: int) -> tuple[str, int]:
     return (" ".join(noun) if is_thing else ""), end
 
 
-# --- Places, order and size ------------------------------------------------------------------------
+# --- Places, order and size -----------------------------------------------------------------------
 
 
 def _cues(words: list[str], taken: set[int]) -> list[tuple[Cue, set[int]]]:
