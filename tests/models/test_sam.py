@@ -61,14 +61,14 @@ def test_only_so_many_pixels_are_enlarged_at_a_time(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enlarged: list[int] = []
-    whole = sam.postprocess_masks
+    whole = MaskGenerator._as_large_as_image
 
-    def noted(*arguments: Any) -> torch.Tensor:
-        found = whole(*arguments)
+    def noted(self: MaskGenerator, logits: torch.Tensor) -> torch.Tensor:
+        found = whole(self, logits)
         enlarged.append(found.numel())
         return found
 
-    monkeypatch.setattr(sam, "postprocess_masks", noted)
+    monkeypatch.setattr(MaskGenerator, "_as_large_as_image", noted)
     MaskGenerator(sam, 7 * PIXELS, points_per_side=4, pred_iou_thresh=0.0).generate(IMAGE)
     assert max(enlarged) == 7 * PIXELS and sum(enlarged) == 48 * PIXELS
 
@@ -116,12 +116,12 @@ def test_fewer_are_enlarged_where_memory_does_not_suffice(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real error of torch on the CPU for more than one mask."""
-    whole = sam.postprocess_masks
+    whole = MaskGenerator._as_large_as_image
 
-    def refused(masks: torch.Tensor, *more: Any) -> torch.Tensor:
-        return whole(masks, *more) if len(masks) < 2 else torch.empty(1 << 60)
+    def refused(self: MaskGenerator, logits: torch.Tensor) -> torch.Tensor:
+        return whole(self, logits) if len(logits) < 2 else torch.empty(1 << 60)
 
     options = {"points_per_side": 3, "pred_iou_thresh": 0.3}
     wanted = MaskGenerator(sam, 10**9, **options).generate(IMAGE)
-    monkeypatch.setattr(sam, "postprocess_masks", refused)
+    monkeypatch.setattr(MaskGenerator, "_as_large_as_image", refused)
     assert MaskGenerator(sam, 10**9, **options).generate(IMAGE) == wanted
