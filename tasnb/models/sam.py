@@ -231,7 +231,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             logits: (M, h, w), from the decoder.
             rows: (M,), returned for those masks.
         """
-        predictor, threshold = self.predictor, self.predictor.model.mask_threshold
+        threshold = self.predictor.model.mask_threshold
         if not len(logits):
             boxes = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
             return MaskData(

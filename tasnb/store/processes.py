@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tasnb.settings import InputError
+from tasnb.store.memory import seldom_collected
 from tasnb.store.shards import Finished, Stage, Work, serial
 from tasnb.store.tasks import Handed, compute, handed_over
 
@@ -98,7 +99,8 @@ def _compute(
     """In a process: the shard's keys, the status and error of ``tasks.compute``, and the count."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all processes
     before = counter() if counter else 0.0
-    kind, text = compute(keys, handed)
+    with seldom_collected():  # it imports libraries with the first shard
+        kind, text = compute(keys, handed)
     return keys, kind, text, counter() - before if counter else 0.0
 
 
