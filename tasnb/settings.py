@@ -101,6 +101,9 @@ class Settings(BaseModel):
     sample: Literal["first", "random"] = "first"
     seed: Annotated[int, Field(ge=0)] = 0
     both_recipes: bool = False  # add TAS by the other recipe to Tables 1 and 2
+    # Columns for the claims about Tables 5 to 7: those of these tables, or all of Table 1, which
+    # takes captions and embeddings that the tables do not need.
+    claims_on: Literal["paper", "all"] = "paper"
     timed_images: Count = 8  # in notebook 7; the paper times 500
 
     # Models, as library:name.

@@ -177,7 +177,7 @@ def watched(clocks: Clocks, pipeline: Any, encoder: str) -> Iterator[None]:
         (network, "propose", "proposals: binarisation, NMS"),
         (getattr(generator, "predictor", None), "set_image", "proposals: resizing the image"),
         (generator, "_process_batch", "proposals: thresholds, boxes, run lengths"),
-        (getattr(network, "model", None), "postprocess_masks", "proposals: resizing the masks"),
+        (generator, "_as_large_as_image", "proposals: resizing the masks"),
         (proposals, "propose", "mask table: run lengths, centres"),
         (proposals, "refine", "refinement"),
         (proposals, "decode", "decoding run lengths"),

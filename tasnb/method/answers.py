@@ -87,20 +87,23 @@ def answers(scored: ScoreTable, total: Floats, settings: Settings) -> Answers:
     return Answers(np.where(enough, best, -1), members)
 
 
-def outcome(scored: ScoreTable, found: Answers, masks: pd.DataFrame) -> pd.DataFrame:
+def outcome(scored: ScoreTable, found: Answers, masks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Intersection, union (pixels), IoU and mask_id of the answers, one row per sentence.
 
     Of several masks, the union is the answer, and mask_id is the best one's. Without an answer,
     the union is the ground truth and mask_id -1; the IoU is 0 if both are empty.
 
     Args:
-        masks: The refined masks of all images, from ``Stages.refined``.
+        masks: The refined masks of all images, from ``Stages.refined``; not needed if no answer
+            has several masks.
     """
     inter, union = scored.overlap(found.best)
     rows = np.flatnonzero(found.members)
     owner = scored.pairs["sentence"].to_numpy()[rows]
     several = np.bincount(owner, minlength=len(union)) > 1
     if several.any():
+        if masks is None:
+            raise ValueError("an answer has several masks, so all masks are needed")
         rle_of = dict(zip(zip(masks["image"], masks["mask_id"], strict=True), to_rles(masks),
                           strict=True))  # fmt: skip
         mask_id, sentences = scored.pairs["mask_id"].to_numpy(), scored.sentences

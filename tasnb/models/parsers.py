@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasnb.settings import InputError
+from tasnb.store.memory import seldom_collected
 from tasnb.store.threads import in_one_thread
 
 if TYPE_CHECKING:
@@ -116,6 +117,22 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
         def open(self, file: str):
             return self._root.join(file).open(encoding=self._encoding)
 
+        def _load_lemma_pos_offset_map(self) -> None:
+            """Reads the indices as NLTK's does, but not word by word: in half the time."""
+            for suffix in self._FILEMAP.values():
+                content = self._root.zipfile.read(f"{self._root.entry}index.{suffix}")
+                for line in content.decode(self._encoding).splitlines():
+                    if line.startswith(" "):
+                        continue
+                    # Besides pointers and offsets, there are two counts of senses.
+                    lemma, pos, _, pointers, *rest = line.split()
+                    offsets = [int(one) for one in rest[int(pointers) + 2 :]]
+                    of_lemma = self._lemma_pos_offset_map[lemma]
+                    of_lemma[pos] = offsets
+                    if pos == self.ADJ:
+                        satellites = self.satellite_offsets
+                        of_lemma[self.ADJ_SAT] = [one for one in offsets if one in satellites]
+
         # The reader seeks in files that it keeps open, which is not thread-safe.
         synsets = in_one_thread(WordNetCorpusReader.synsets)
 
@@ -124,7 +141,7 @@ def load_wordnet(path: Path | str) -> WordNetCorpusReader:
 
     try:
         root = ZipFilePathPointer(zipfile.ZipFile(path), "wordnet/")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), seldom_collected():
             warnings.filterwarnings("ignore", message="The multilingual functions")
             return WordNet(root, omw_reader=None)
     except (OSError, KeyError, zipfile.BadZipFile) as error:

@@ -24,14 +24,23 @@ def run_lengths(masks: Iterable[npt.ArrayLike]) -> list[RunLengths]:
 
 
 def compressed(masks: Tensor) -> list[RunLengths]:
-    """Run-length encodings of bool masks (M, H, W) on any device.
+    """Run-length encodings of bool masks (M, H, W) on any device."""
+    down = masks.transpose(1, 2)
+    if down.is_cuda:
+        return from_changes(down)
+    # COCO's own code reads column by column, mask by mask.
+    return coco_mask.encode(to_numpy(down.contiguous()).view(np.uint8).T)
+
+
+def from_changes(down: Tensor) -> list[RunLengths]:
+    """Run-length encodings of transposed bool masks (M, W, H) on any device.
 
     Only the places where masks change are copied from a GPU, those of all masks together.
     """
     import torch
 
-    count, height, width = masks.shape
-    down = masks.transpose(1, 2).flatten(1)  # column by column
+    count, width, height = down.shape
+    down = down.flatten(1)  # column by column
     owner, at = torch.nonzero(down[:, 1:] ^ down[:, :-1], as_tuple=True)
     ends = torch.searchsorted(owner, torch.arange(count + 1, device=owner.device))
     numbers = to_numpy(torch.cat([down[:, 0].long(), ends, at]))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.modeling import (
@@ -24,7 +25,6 @@ from segment_anything.modeling import (
 )
 from segment_anything.utils.amg import (
     MaskData,
-    batched_mask_to_box,
     box_xyxy_to_xywh,
     calculate_stability_score,
     is_box_near_crop_edge,
@@ -77,6 +77,8 @@ def build_sam(config: dict[str, Any]) -> Sam:
 
 CACHED = 2**20
 """Numbers of the embeddings of an image, once per point, that a CPU's cache holds."""
+CACHED_PIXELS = 2**20
+"""Pixels of enlarged masks that a CPU's cache holds."""
 
 PUBLIC_SAM = {  # the authors' files
     "vit_h": "sam_vit_h_4b8939.pth",
@@ -203,7 +205,10 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         owners = torch.as_tensor(points.repeat(len(predicted) // len(points), axis=0))
         good = (predicted > self.pred_iou_thresh) | (self.pred_iou_thresh <= 0)
         some = torch.nonzero(good)[:, 0]
-        together = max(1, self.most_pixels // (orig_size[0] * orig_size[1]))
+        most = self.most_pixels
+        if logits.device.type == "cpu":  # a few masks at a time stay in its cache
+            most = min(most, CACHED_PIXELS)
+        together = max(1, most // (orig_size[0] * orig_size[1]))
 
         def enlarge(chosen: Tensor) -> MaskData:
             return self._enlarged(logits[chosen], crop_box, orig_size, chosen)
@@ -226,22 +231,20 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             logits: (M, h, w), from the decoder.
             rows: (M,), returned for those masks.
         """
-        predictor, threshold = self.predictor, self.predictor.model.mask_threshold
+        threshold = self.predictor.model.mask_threshold
         if not len(logits):
             boxes = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
             return MaskData(
                 rows=rows, stability_score=logits[:, 0, 0], boxes=boxes, rles=_in_array([])
             )
-        large = predictor.model.postprocess_masks(
-            logits[:, None], predictor.input_size, predictor.original_size
-        )[:, 0]
+        large = self._as_large_as_image(logits)
         stability = calculate_stability_score(large, threshold, self.stability_score_offset)
         masks = large > threshold
         del large
         if self.stability_score_thresh > 0:
             kept = torch.nonzero(stability >= self.stability_score_thresh)[:, 0]
             masks, stability, rows = masks[kept], stability[kept], rows[kept]
-        boxes = batched_mask_to_box(masks)
+        boxes = boxes_of(masks)
         height, width = orig_size
         whole = [0, 0, width, height]
         if crop_box != whole:  # else the edge is that of the image
@@ -249,6 +252,28 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             masks, boxes, stability, rows = masks[kept], boxes[kept], stability[kept], rows[kept]
         rles = _in_array(compressed(uncrop_masks(masks, crop_box, height, width)))
         return MaskData(rows=rows, stability_score=stability, boxes=boxes, rles=rles)
+
+    def _as_large_as_image(self, logits: Tensor) -> Tensor:
+        """Logits (M, h, w) enlarged to the size of the image (or crop), (M, H, W).
+
+        The same values as from the authors' ``postprocess_masks``, which enlarges all logits to the
+        network's square input, cuts off the padding, and resizes the rest to the image. Here only
+        the logits that are inside the image are enlarged, and the rest is resized only if its size
+        differs.
+        """
+        predictor = self.predictor
+        inside, size = predictor.input_size, predictor.original_size
+        times = predictor.model.image_encoder.img_size // logits.shape[-1]
+        rows, columns = (-(-side // times) + 1 for side in inside)  # with a neighbour at the edge
+        large = F.interpolate(
+            logits[:, None, :rows, :columns],
+            scale_factor=float(times),
+            mode="bilinear",
+            align_corners=False,
+        )[..., : inside[0], : inside[1]]
+        if inside != size:
+            large = F.interpolate(large, size, mode="bilinear", align_corners=False)
+        return large[:, 0]
 
     def _decode(
         self, points: npt.NDArray[np.float64], size: tuple[int, ...]
@@ -294,7 +319,7 @@ class MaskGenerator(SamAutomaticMaskGenerator):
             mask = coco_mask.decode(rle).astype(bool)
             mask, filled = remove_small_regions(mask, min_area, mode="holes")
             mask, dropped = remove_small_regions(mask, min_area, mode="islands")
-            boxes.append(batched_mask_to_box(torch.as_tensor(mask)[None])[0])
+            boxes.append(boxes_of(torch.as_tensor(mask)[None])[0])
             changed.append(filled or dropped)
             if changed[-1]:
                 mask_data["rles"][place] = coco_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -307,6 +332,20 @@ class MaskGenerator(SamAutomaticMaskGenerator):
         )
         mask_data.filter(kept)
         return mask_data
+
+
+def boxes_of(masks: Tensor) -> Tensor:
+    """First and last column and row of masks (M, H, W): x, y, x, y, (M, 4); zeros for an empty one.
+
+    The authors' ``batched_mask_to_box`` in a quarter of the time on a CPU, where torch finds the
+    largest of numbers faster than that of truth values, or than the largest and its place.
+    """
+    ends = []
+    for along in (1, 2):  # columns, rows
+        seen = masks.view(torch.uint8).amax(along)
+        ends.append((seen.argmax(1), seen.shape[1] - 1 - seen.flip(1).argmax(1)))
+    boxes = torch.stack([*(first for first, _ in ends), *(last for _, last in ends)], 1)
+    return boxes * seen.any(1, keepdim=True)
 
 
 def _in_array(rles: Sequence[RunLengths]) -> npt.NDArray[np.object_]:

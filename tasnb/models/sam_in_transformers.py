@@ -91,6 +91,13 @@ class PointMasks(MaskGenerator):
             predicted = self._decode(points, image.shape[:2])[1]
         return to_numpy(predicted)
 
+    def _as_large_as_image(self, logits: Tensor) -> Tensor:
+        """Overrides that for the authors' network."""
+        predictor: Any = self.predictor
+        return predictor.model.postprocess_masks(
+            logits[:, None], predictor.input_size, predictor.original_size
+        )[:, 0]
+
     def _decode(
         self, points: npt.NDArray[np.float64], size: tuple[int, ...]
     ) -> tuple[Tensor, Tensor]:

@@ -56,9 +56,10 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
     held if it lies on the other side, and undecided otherwise. Claims about Tables 1, 3 and 4 refer
     to all sentences of the columns of Table 1, which tell more than the paper's single column for
     Tables 3 and 4; that about the rectifier to the columns whose expressions may contain location
-    words. Claims about Tables 5 to 7, which need other captions or embeddings, refer to the columns
-    of these tables. All but those about Tables 1 and 6 use the last encoder. See ``left_out`` for
-    claims that the run has no data for.
+    words. So do claims about Tables 5 to 7 if ``settings.claims_on`` is "all"; otherwise, since
+    they need other captions or embeddings, they refer to the columns of these tables. All but those
+    about Tables 1 and 6 use the last encoder. See ``left_out`` for claims that the run has no data
+    for.
     """
     found: list[Row] = []
     there = columns(pipeline.settings)
@@ -67,24 +68,32 @@ def claims(pipeline: Pipeline) -> pd.DataFrame:
         for encoder in pipeline.settings.encoders:
             found += _against_others(pipeline, encoder)
         found += _modules(pipeline) + _weights(pipeline)
-    if ablated(pipeline.settings) in there:
+    of5, of6 = columns_of_claims(pipeline.settings).values()
+    if of5 and set(of5) <= set(there):
         found += _inputs(pipeline)
-    if set(ablations.swapped(pipeline.settings)) <= set(there):
+    if of6 and set(of6) <= set(there):
         found += _captioners(pipeline) + _encoders(pipeline)
     found += _small_targets(pipeline) if compared else []
     return pd.DataFrame(found, columns=["the paper says", "measured here", "verdict"])
 
 
+def columns_of_claims(settings: Settings) -> dict[str, list[tuple[str, str]]]:
+    """The columns for the claims about Table 5, and for those about Tables 6 and 7."""
+    every = _of_table1(settings)
+    own = {"Table 5": [ablated(settings)], "Tables 6 and 7": ablations.swapped(settings)}
+    return dict.fromkeys(own, every) if settings.claims_on == "all" else own
+
+
 def left_out(settings: Settings) -> list[str]:
     """The claims that a run has no data for, with the missing columns; empty if it has all."""
     there = columns(settings)
-    wanted = {"Table 5": [ablated(settings)], "Tables 6 and 7": ablations.swapped(settings)}
     found = []
     if not _of_table1(settings):
-        found += ["Tables 1, 3 and 4, because this run has none of the columns of Table 1"]
+        some = "1 and 3 to 7" if settings.claims_on == "all" else "1, 3 and 4"
+        found += [f"Tables {some}, because this run has none of the columns of Table 1"]
     elif not _with_places(settings):
         found += ["the rectifier (Table 4), because no expression of this run may name a place"]
-    for name, some in wanted.items():
+    for name, some in columns_of_claims(settings).items():
         lacking = [f"{title(dataset)} {split}" for dataset, split in some
                    if (dataset, split) not in there]  # fmt: skip
         if lacking:
@@ -249,14 +258,28 @@ def _weights(pipeline: Pipeline) -> list[Row]:
     ]
 
 
-def _by_inputs(pipeline: Pipeline) -> dict[tuple[str, str], pd.DataFrame]:
-    """The results of Table 5: (input to the captioner, input to CLIP) -> one row per sentence."""
-    encoder, column = pipeline.settings.encoders[-1], ablated(pipeline.settings)
-    outcomes = {}
-    for caption_input, clip_input in ablations.INPUTS:
-        scored = pipeline.scored(*column, encoder, caption_input, clip_input)
-        chosen = tables.choose("TAS", scored, pipeline.settings, column[0])
-        outcomes[caption_input, clip_input] = tables.by_image(scored, chosen)
+def _by_inputs(
+    pipeline: Pipeline,
+    there: Sequence[tuple[str, str]],
+    among: Sequence[tuple[str, str]] = ablations.INPUTS,
+) -> dict[tuple[str, str], pd.DataFrame]:
+    """TAS with other inputs on some columns, as in Table 5.
+
+    Args:
+        there: Dataset and split of the columns.
+        among: Input to the captioner and to CLIP.
+
+    Returns:
+        Both inputs -> one row per sentence.
+    """
+    encoder, outcomes = pipeline.settings.encoders[-1], {}
+    for both in among:
+        parts = []
+        for dataset, split in there:
+            scored = pipeline.scored(dataset, split, encoder, *both)
+            chosen = tables.choose("TAS", scored, pipeline.settings, dataset)
+            parts.append(tables.by_image(scored, chosen))
+        outcomes[both] = pd.concat(parts, ignore_index=True)
     return outcomes
 
 
@@ -267,7 +290,7 @@ def inputs(pipeline: Pipeline) -> pd.DataFrame:
         inputs, mIoU, mIoU gain over the paper's choice (points) with its 95 % interval (``CI
         low``, ``CI high``) and p; NaN for the paper's choice itself.
     """
-    outcomes, found = _by_inputs(pipeline), []
+    outcomes, found = _by_inputs(pipeline, [ablated(pipeline.settings)]), []
     for (caption_input, clip_input), own in outcomes.items():
         gap = (float("nan"),) * 4
         if (caption_input, clip_input) != PAPERS_INPUTS:
@@ -279,37 +302,42 @@ def inputs(pipeline: Pipeline) -> pd.DataFrame:
 
 
 def _inputs(pipeline: Pipeline) -> list[Row]:
-    outcomes = _by_inputs(pipeline)
+    there, _ = columns_of_claims(pipeline.settings).values()
     pairs: Sequence[tuple[str, tuple[str, str], tuple[str, str]]] = (
         ("blur beats crop for the captioner", PAPERS_INPUTS, ("crop", "crop")),
         ("crop beats blur for CLIP", PAPERS_INPUTS, ("blur", "blur")),
     )
+    among = list(dict.fromkeys(itertools.chain(*(both for _, *both in pairs))))
+    outcomes = _by_inputs(pipeline, there, among)
     found = []
     for claim, one, other in pairs:
         gain = difference(outcomes[one], outcomes[other], "mIoU")
-        found.append((f"{claim} (Table 5)", _points(gain), gain.verdict))
+        found.append((f"{claim} (Table 5)", f"{_points(gain)} {_over(there)}", gain.verdict))
     return found
 
 
 def _captioners(pipeline: Pipeline) -> list[Row]:
     found = []
+    _, there = columns_of_claims(pipeline.settings).values()
     _, first, *others = ablations.captioners(pipeline)
     if not others:
         return []
     other = others[0]
     for encoder in pipeline.settings.encoders:
-        there = ablations.swapped(pipeline.settings)
         ours, theirs = (_pooled(run, how, encoder, there) for _, how, run in (first, other))
         gap = difference(ours, theirs, "mIoU")
         name = tables.short(encoder)
-        text = f"{first[0]} minus {other[0]}: {_points(gap)}; limit: {LITTLE} points"
+        text = f"{first[0]} minus {other[0]}: {_points(gap)} {_over(there)}; "
+        text += f"limit: {LITTLE} points"
         claim = f"the captioner has little effect with {name} (Table 6)"
         found.append((claim, text, _is_little(gap)))
     return found
 
 
 def _encoders(pipeline: Pipeline) -> list[Row]:
-    alone, with_tas, there = {}, {}, ablations.swapped(pipeline.settings)
+    _, there = columns_of_claims(pipeline.settings).values()
+    alone: dict[str, pd.DataFrame] = {}
+    with_tas: dict[str, pd.DataFrame] = {}
     for _, method, encoder in ablations.contrasts(pipeline.settings):
         kept = alone if method == "CLIP-only" else with_tas
         kept[encoder] = _pooled(pipeline, method, encoder, there)
@@ -317,12 +345,13 @@ def _encoders(pipeline: Pipeline) -> list[Row]:
     for encoder in alone:
         gain = difference(with_tas[encoder], alone[encoder], "mIoU")
         claim = f"TAS helps {tables.short(encoder)} (Table 7)"
-        found.append((claim, _points(gain), gain.verdict))
+        found.append((claim, f"{_points(gain)} {_over(there)}", gain.verdict))
     clip, *others = alone
     for encoder in others:
         if encoder.startswith("albef:"):
             gap = difference(alone[clip], alone[encoder], "mIoU")
-            text = f"{tables.short(clip)} minus {tables.short(encoder)}, both alone: {_points(gap)}"
+            text = f"{tables.short(clip)} minus {tables.short(encoder)}, both alone: "
+            text += f"{_points(gap)} {_over(there)}"
             found.append(("ALBEF performs poorly on masked images (Table 7)", text, gap.verdict))
     return found
 

@@ -123,12 +123,12 @@ def answered(
         pick = choose(method, scored, pipeline.settings, data.dataset)
     members = np.zeros(len(scored.pairs), bool)
     members[pick[pick >= 0]] = True
-    found = answers.Answers(pick, members)
+    found, masks = answers.Answers(pick, members), None
     if method in ("TAS", MODULES[-1]) and pipeline.settings.answers == "any":
         settings = pipeline.settings
         total = scored.total(settings.alpha, settings.lambda_of(data.dataset))
-        found = answers.answers(scored, total, settings)
-    result = answers.outcome(scored, found, pipeline.refined(data.images))
+        found, masks = answers.answers(scored, total, settings), pipeline.refined(data.images)
+    result = answers.outcome(scored, found, masks)
     return result.assign(image=scored.sentences["image"].to_numpy())
 
 

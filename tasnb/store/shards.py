@@ -280,7 +280,8 @@ class Stage:
             else:
                 broken.append((file.name, keys))
         needed = wanted or list(home)[:1]  # as in `read`
-        used.update({self.folder / home[key].name for key in needed if key in home})
+        names = {home[key].name for key in needed if key in home}
+        used.update(self.folder / name for name in names)
         for name, keys in broken:
             # No warning if other shards contain the keys: they were recomputed in other groups.
             # A damaged JSON does not tell which keys it had.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 from tasnb.settings import InputError
 from tasnb.workbook.spare import KERNEL, Kernel
 
+SAVED = 5.0  # seconds for which a saved notebook is recent enough, while it runs
 CELL_SECONDS = 12 * 3600  # a cell may take hours on the paper's data, but a hung one must end
 
 
@@ -45,7 +47,7 @@ def execute(
 
     Args:
         source: the notebook.
-        target: the executed notebook, saved after every cell.
+        target: the executed notebook, also saved every few seconds while it runs.
         parameters: checked values, injected after the cell tagged `parameters`.
         kernel: runs the cells in its folder, and is shut down. None: only inject the parameters
             without running anything.
@@ -108,6 +110,7 @@ def _engine() -> str:
             input_path: str | None = None,
             **options: Any,
         ) -> Any:
+            nb_man.save = _seldom(nb_man.save)
             client = PapermillNotebookClient(
                 nb_man,
                 kernel_name=kernel_name,
@@ -116,10 +119,30 @@ def _engine() -> str:
                 log=logging.getLogger("papermill"),
                 **options,
             )
-            return client.execute(cleanup_kc=True)  # shuts the kernel down as if it were its own
+            try:
+                return client.execute(cleanup_kc=True)  # shuts the kernel down as if its own
+            finally:
+                del nb_man.save  # the last call is papermill's own, after this
 
     papermill_engines.register("tasnb", Engine)
     return "tasnb"
+
+
+def _seldom(save: Callable[[], None]) -> Callable[[], None]:
+    """A function that saves a notebook like ``save``, but not again within ``SAVED`` seconds.
+
+    papermill writes a notebook with all of its figures before and after every cell, during which
+    the kernel waits.
+    """
+    saved = -math.inf
+
+    def call(**options: Any) -> None:
+        nonlocal saved
+        if time.monotonic() - saved >= SAVED:
+            save(**options)
+            saved = time.monotonic()
+
+    return call
 
 
 @contextmanager

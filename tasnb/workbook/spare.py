@@ -6,6 +6,7 @@ a second core, this costs no time if it is done before the notebook's turn.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -15,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
+from tasnb.store.memory import seldom_collected
 from tasnb.workbook.times import HANDLE
 
 KERNEL = "python3"
@@ -160,9 +162,11 @@ def load(handle: int) -> None:
     Args:
         handle: The end of the pipe from which this process may read.
     """
-    for name in LIBRARIES:
-        if select.select([handle], [], [], 0)[0]:
-            break
-        with suppress(ImportError):  # reported by the cell that needs it
-            import_module(name)
+    with seldom_collected():
+        for name in LIBRARIES:
+            if select.select([handle], [], [], 0)[0]:
+                break
+            with suppress(ImportError):  # reported by the cell that needs it
+                import_module(name)
+    gc.freeze()  # what libraries are made of is never garbage, so later searches leave it out
     os.close(handle)

@@ -133,12 +133,12 @@ def _time_passes(passes: Timer, loaded: Any) -> None:
         passes.wrap(owner, attribute)
     if hasattr(getattr(loaded, "model", None), "visual"):  # an encoder of open_clip
         from tasnb.baselines import region_features
-        from tasnb.models.clip import activation_maps
+        from tasnb.models.clip import activation_maps, towers
 
         for module, names in (
             (activation_maps, ("score_map", "clip_surgery", "gem", "grad_cam")),
             (region_features, ("region_tokens", "global_features", "fused_features")),
+            (towers, ("encode",)),  # of Global-Local's crops
         ):
             for name in names:
                 passes.wrap(module, name)
-        passes.wrap(loaded.model.visual, "forward")  # called without the rest by Global-Local

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import subprocess
 import sys
 import zipfile
+from collections import defaultdict
 
 import pytest
+from nltk.corpus.reader import WordNetCorpusReader
 
 from tasnb.method.pipeline import Pipeline
 from tasnb.models.parsers import installed_parser, load_parser, load_wordnet
@@ -73,6 +76,16 @@ def test_wordnet_is_whole(wordnet) -> None:
     assert wordnet.synset("dog.n.01").offset() == 2084071
     assert wordnet.synset("dog.n.01").lexname() == "noun.animal"
     assert wordnet.synset("dog.n.01").lemmas()[0].count() == 42
+
+
+def test_the_index_is_read_as_by_nltk(wordnet) -> None:
+    other = copy.copy(wordnet)
+    other._lemma_pos_offset_map = defaultdict(dict)
+    WordNetCorpusReader._load_lemma_pos_offset_map(other)
+    assert wordnet._lemma_pos_offset_map == other._lemma_pos_offset_map
+    assert wordnet._lemma_pos_offset_map["big"] == {
+        pos: [synset.offset() for synset in other.synsets("big", pos)] for pos in "asr"
+    }
 
 
 def test_generated_index_sense(wordnet) -> None:

@@ -11,11 +11,13 @@ from painted import PICTURES
 from pycocotools import mask as coco_mask
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
+from segment_anything.utils.amg import batched_mask_to_box
 from waits import Waits
 
 from tasnb.datasets.images import load_image
 from tasnb.models.checkpoints import from_folder
-from tasnb.models.sam import MaskGenerator, build_sam
+from tasnb.models.run_lengths import from_changes
+from tasnb.models.sam import MaskGenerator, boxes_of, build_sam
 from tasnb.settings import ROOT
 
 
@@ -57,24 +59,37 @@ def test_the_masks_are_the_authors(sam: Sam, options: dict[str, Any]) -> None:
             theirs["segmentation"] = mask
 
 
+def test_boxes_are_the_authors() -> None:
+    masks = torch.rand(9, 30, 40, generator=torch.Generator().manual_seed(0)) > 0.997
+    masks[3] = False
+    found, wanted = boxes_of(masks), batched_mask_to_box(masks)
+    assert torch.equal(found, wanted) and found.dtype == wanted.dtype
+    assert boxes_of(masks[:0]).shape == (0, 4)
+
+
 def test_only_so_many_pixels_are_enlarged_at_a_time(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enlarged: list[int] = []
-    whole = sam.postprocess_masks
+    whole = MaskGenerator._as_large_as_image
 
-    def noted(*arguments: Any) -> torch.Tensor:
-        found = whole(*arguments)
+    def noted(self: MaskGenerator, logits: torch.Tensor) -> torch.Tensor:
+        found = whole(self, logits)
         enlarged.append(found.numel())
         return found
 
-    monkeypatch.setattr(sam, "postprocess_masks", noted)
+    monkeypatch.setattr(MaskGenerator, "_as_large_as_image", noted)
     MaskGenerator(sam, 7 * PIXELS, points_per_side=4, pred_iou_thresh=0.0).generate(IMAGE)
     assert max(enlarged) == 7 * PIXELS and sum(enlarged) == 48 * PIXELS
 
 
-def test_the_host_does_not_wait_for_each_mask(sam: Sam) -> None:
+def test_the_host_does_not_wait_for_each_mask(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
     """As often for 45 masks as for a few, and for each batch of enlarged masks alike."""
+    # As on a GPU.
+    monkeypatch.setattr("tasnb.models.sam.CACHED_PIXELS", 10**9)
+    monkeypatch.setattr(
+        "tasnb.models.sam.compressed", lambda masks: from_changes(masks.transpose(1, 2))
+    )
     options = {"points_per_side": 4, "stability_score_thresh": 0.01, "box_nms_thresh": 1.0}
 
     def asked(maker: Any, threshold: float, *most: int) -> tuple[int, int]:
@@ -116,12 +131,12 @@ def test_fewer_are_enlarged_where_memory_does_not_suffice(
     sam: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real error of torch on the CPU for more than one mask."""
-    whole = sam.postprocess_masks
+    whole = MaskGenerator._as_large_as_image
 
-    def refused(masks: torch.Tensor, *more: Any) -> torch.Tensor:
-        return whole(masks, *more) if len(masks) < 2 else torch.empty(1 << 60)
+    def refused(self: MaskGenerator, logits: torch.Tensor) -> torch.Tensor:
+        return whole(self, logits) if len(logits) < 2 else torch.empty(1 << 60)
 
     options = {"points_per_side": 3, "pred_iou_thresh": 0.3}
     wanted = MaskGenerator(sam, 10**9, **options).generate(IMAGE)
-    monkeypatch.setattr(sam, "postprocess_masks", refused)
+    monkeypatch.setattr(MaskGenerator, "_as_large_as_image", refused)
     assert MaskGenerator(sam, 10**9, **options).generate(IMAGE) == wanted

@@ -160,6 +160,49 @@ def test_verdicts_on_other_models(made_up: FakePipeline, monkeypatch: pytest.Mon
     assert rows[0][1].startswith("BLIP-2 minus GIT: -")
 
 
+def test_claims_on_other_models_refer_to_all_columns_or_to_the_papers(
+    made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, asked = tables.outcome, set()
+
+    def outcome(run: object, method: str, encoder: str, *column: str) -> pd.DataFrame:
+        asked.add(column)
+        return plain(run, method, encoder, *column)
+
+    monkeypatch.setattr(tables, "outcome", outcome)
+    papers = {("refscenes+", "testA"), ("refscenesg", "val(U)")}
+    every = {column for column in columns(made_up.settings) if column[0] != "phrasescenes"}
+    for choice, wanted in (("paper", papers), ("all", every)):
+        made_up.settings = make_settings(claims_on=choice)
+        asked.clear()
+        rows = [*comparison._captioners(made_up), *comparison._encoders(made_up)]
+        assert asked == wanted and len(rows) == 6
+        assert all(f" over {len(wanted)} columns" in text for _, text, _ in rows)
+
+
+def test_inputs_are_judged_on_all_columns_or_on_the_papers(tmp_path: Path) -> None:
+    """The paper's inputs win on the first column, that of Table 5, and lose on the eight others."""
+    run = Pipeline(make_settings(out=tmp_path))
+    encoder = run.settings.encoders[-1]
+    for k, column in enumerate(columns(run.settings)):
+        images = [f"{column[0].rstrip('+')}{i}" for i in range(30)]
+        sentences = pd.DataFrame({"image": images, "truth_area": 100})
+        for inputs in (("blur", "crop"), ("crop", "crop"), ("blur", "blur")):
+            right = [0.2, 0.0] if (inputs == ("blur", "crop")) == (k == 0) else [0.0, 0.2]
+            pairs = pd.DataFrame(
+                {"sentence": np.repeat(range(30), 2), "mask_id": [0, 1] * 30, "V": right * 30,
+                 "P": 0.0, "N": 0.0, "in_region": True, "intersection": [90, 10] * 30, "area": 100}
+            )  # fmt: skip
+            run._scored[(*column, encoder, *inputs)] = ScoreTable(sentences, pairs)
+    rows = comparison._inputs(run)
+    assert [verdict for *_, verdict in rows] == ["not held", "not held"]
+    assert all(text.endswith("over 9 columns") for _, text, _ in rows)
+    run.settings = make_settings(out=tmp_path, claims_on="paper")
+    rows = comparison._inputs(run)
+    assert [verdict for *_, verdict in rows] == ["held", "held"]
+    assert all(text.endswith("on the only column") for _, text, _ in rows)
+
+
 def test_activation_maps_and_columns_ahead(
     made_up: FakePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,12 +175,17 @@ def test_spread_of_the_terms() -> None:
 def test_claims_that_a_run_says_nothing_about() -> None:
     assert comparison.left_out(make_settings()) == []
     assert "all the columns" in remarks.claims(make_settings()).data
-    assert remarks.claims(make_settings(splits=["testA"])).data.splitlines() == [
+    assert comparison.left_out(make_settings(splits=["testA"])) == []  # judged on three columns
+    on_own = make_settings(splits=["testA"], claims_on="paper")
+    assert remarks.claims(on_own).data.splitlines() == [
         "* Not tested: Table 5, because this run does not include RefScenes val.",
         "* Not tested: Tables 6 and 7, because this run does not include RefScenesg val(U).",
     ]
-    (first, *_) = comparison.left_out(make_settings(datasets=["phrasescenes"]))
-    assert first == "Tables 1, 3 and 4, because this run has none of the columns of Table 1"
+    none = "because this run has none of the columns of Table 1"
+    phrases = make_settings(datasets=["phrasescenes"])
+    assert comparison.left_out(phrases) == [f"Tables 1 and 3 to 7, {none}"]
+    (first, *_) = comparison.left_out(phrases.model_copy(update={"claims_on": "paper"}))
+    assert first == f"Tables 1, 3 and 4, {none}"
     (first, *_) = comparison.left_out(make_settings(datasets=["refscenes+"]))
     assert first == ("the rectifier (Table 4), because no expression of this run may name a place")
 

@@ -14,7 +14,7 @@ import pytest
 
 from tasnb.settings import ROOT, InputError
 from tasnb.store import processes
-from tasnb.store.processes import Processes
+from tasnb.store.processes import Pool, Processes
 from tasnb.store.shards import Stage, Store, Work
 
 KEYS = [str(i) for i in range(6)]
@@ -45,10 +45,18 @@ def squares(
     return work
 
 
+@pytest.fixture(autouse=True)
+def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Each test begins like a process that has not computed anything."""
+    monkeypatch.setattr(processes, "pool", Pool())
+    return processes.pool
+
+
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes are used however short the work is."""
     monkeypatch.setattr(processes, "STARTING", 0.0)
+    monkeypatch.setattr(processes, "RUNNING", 0.0)
 
 
 @pytest.mark.slow
@@ -69,6 +77,33 @@ def test_short_work_stays_here(tmp_path):
     stage = numbers(tmp_path)
     stage.compute(KEYS, squares(), shard_size=1)
     assert set(stage.read(KEYS, "x")["process"]) == {os.getpid()}
+
+
+def test_short_work_counts_together_until_processes_run(pool):
+    assert not any(pool.pays(2.0) for _ in range(3))  # they would just have paid
+    assert not pool.pays(0.9)  # they would now, but not for this
+    assert pool.pays(1.1)
+    pool.until = time.monotonic() + 60
+    assert pool.pays(1.1) and not pool.pays(0.9)
+    pool.until = time.monotonic() - 1  # and have ended
+    assert pool.pays(1.1) and not pool.pays(0.9)
+
+
+@pytest.mark.slow
+def test_processes_that_run_compute_all_shards_of_a_stage_that_is_known(
+    tmp_path, monkeypatch, pool
+):
+    monkeypatch.setattr(processes, "STARTING", 0.4)
+    monkeypatch.setattr(processes, "RUNNING", 0.1)
+    stage, done = numbers(tmp_path), []
+    for some in ("abcdef", "ghijkl", "mnpq", "o"):
+        keys = [str(ord(letter)) for letter in some]
+        stage.compute(keys, squares(seconds=0.1), shard_size=1)
+        done.append([one == os.getpid() for one in stage.read(keys, "x")["process"]])
+    assert done[0] == [True] * 6  # 0.25 s would have been saved
+    assert done[1] == [True] + [False] * 5
+    assert done[2] == [False] * 4
+    assert done[3] == [True]
 
 
 def test_one_process_would_not_help(tmp_path, always):
@@ -101,7 +136,7 @@ def test_shards_of_a_process_that_dies_are_computed_here(tmp_path, always):
 PROGRAM = """
 import sys, test_processes as own
 from pathlib import Path
-own.processes.STARTING = 0.0
+own.processes.STARTING = own.processes.RUNNING = 0.0
 stage = own.numbers(Path(sys.argv[1]))
 stage.compute(own.KEYS, own.squares(seconds=2), shard_size=1)
 """

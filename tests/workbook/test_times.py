@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tasnb.settings import make_settings
 from tasnb.workbook import times
 from tasnb.workbook.report import _times
 from tasnb.workbook.times import HANDLE, Timer
@@ -116,6 +117,29 @@ def test_a_process_writes_its_times_when_it_ends(tmp_path) -> None:
     assert found["stages"] >= 0.7  # with its two passes
     (shard,) = found["shards"]
     assert (tmp_path / shard).is_file() and shard.startswith("lengths/")
+
+
+CROPS = """
+import sys, torch
+from tasnb.models.encoders import load_encoder
+from tasnb.settings import make_settings
+from tasnb.workbook import times
+
+times.seconds_in_passes()  # counts from now on
+loaded = load_encoder(sys.argv[1], make_settings())
+from tasnb.models.clip.towers import encode, input_size, tower_of
+tower = tower_of(loaded)
+encode(tower, torch.zeros(8, 3, input_size(tower), input_size(tower)))
+print(times.seconds_in_passes())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", make_settings().encoders)
+def test_crops_of_global_local_count_as_passes(name: str) -> None:
+    command = [sys.executable, "-c", CROPS, name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) > 0.001
 
 
 def test_a_kernel_writes_after_every_cell() -> None:
