@@ -131,7 +131,7 @@ def causes(frame: pd.DataFrame) -> Figure:
     names = _names(frame)
     figure, ax = plt.subplots(figsize=(9, 0.9 + 0.34 * len(frame)), layout="constrained")
     left = np.zeros(len(frame))
-    colours = (TAS, PAPER, CLIP, "#9c36b5", INK, "#2b8a3e")
+    colours = (TAS, PAPER, CLIP, "#9c36b5", INK, "#f59f00")
     for name, colour in zip(frame.columns[2:], colours, strict=False):
         ax.barh(names, frame[name], left=left, color=colour, label=name)
         for k, (start, share) in enumerate(zip(left, frame[name], strict=True)):

@@ -20,7 +20,7 @@ function make(parent, tag, attributes = {}, text = null) {
 }
 
 /** Numbers as in a sentence: “3”, “3 and 5”, “3, 5 and 8”. */
-const listed = ids => [ids.slice(0, -1).join(", "), ids.at(-1)].filter(one => one !== "").join(" and ");
+const inList = ids => [ids.slice(0, -1).join(", "), ids.at(-1)].filter(one => one !== "").join(" and ");
 
 const plain = value => value.toFixed(3).replace("-", "−");
 

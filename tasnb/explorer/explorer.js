@@ -334,7 +334,7 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   function inWords() {
     const { answer, order, evidence } = result, ids = answer.map(k => view.masks[k].id);
     if (ids.length === 1) return `mask ${ids[0]}${overlap(answer)}`;
-    if (ids.length) return `masks ${listed(ids)} together${overlap(answer)}`;
+    if (ids.length) return `masks ${inList(ids)} together${overlap(answer)}`;
     const [found, least] = toldApart(evidence[order[0]], weights.least_evidence);
     return `nothing in the picture fits: the evidence for the best mask, `
       + `${view.masks[order[0]].id}, is ${found}, below ${least}`;
@@ -368,7 +368,7 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     drawHalf();
     const ids = chosen.map(k => view.masks[k].id);
     const told = !ids.length ? result && inWords()
-      : `mask${ids.length > 1 ? "s" : ""} ${listed(ids)} ${ids.length > 1 ? "are" : "is"} chosen`;
+      : `mask${ids.length > 1 ? "s" : ""} ${inList(ids)} ${ids.length > 1 ? "are" : "is"} chosen`;
     picture.setAttribute("aria-label", result
       ? `${view.masks.length} masks; for “${expression.text}” ${told}` : "the picture");
   }
