@@ -88,8 +88,7 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       onchange: event => { weights[name] = event.target.checked; update(); } });
     make(label, "span", {}, name);
   }
-  const label = make(row, "label", { title: "Not one mask for each expression, but all that are "
-    + "nearly as likely as the best one, or none if too little speaks for it" });
+  const label = make(row, "label");
   switches.answers = make(label, "input", { type: "checkbox", onchange: event => {
     weights.answers = event.target.checked ? "any" : "one";
     update();
@@ -309,6 +308,8 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     for (const [name, input] of Object.entries(switches)) input.checked = weights[name];
     switches.answers.checked = isAny;
     switches.answers.disabled = !evidence;
+    label.title = evidence ? "all masks that are nearly as likely as the best one, or none if too "
+      + "little speaks for it" : "This page lacks the evidence: open the picture in a notebook.";
     for (const [name, input] of Object.entries(selects)) {
       for (const option of input.options) {
         option.disabled = !ask && option.value !== choice[name]

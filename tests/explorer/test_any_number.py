@@ -219,6 +219,7 @@ def test_without_evidence_there_is_one_mask(browser: Browser, views: Views, tmp_
     assert len(browser.all(".masks .chosen")) == 1
     switch = browser.named("several masks or none", ".switches label")
     assert not switch.find_element("css selector", "input").is_enabled()
+    assert "lacks the evidence" in switch.get_attribute("title")
 
 
 @pytest.mark.slow
