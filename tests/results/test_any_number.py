@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from browser import Browser
 from quick import ENCODER
 from quick import pipeline as quick
 from sentence_pages import content_of, views_of
@@ -15,7 +16,8 @@ from sentence_pages import content_of, views_of
 from tasnb.drawing import charts, figures, places
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decode
-from tasnb.results import analysis, beyond, breakdown, browser, tables
+from tasnb.results import analysis, beyond, breakdown, tables
+from tasnb.results import browser as pages
 
 COLUMN = ("phrasescenes", "test")
 ANY = {"recipe": "extended", "answers": "any", "several_share": 0.3, "datasets": ["phrasescenes"]}
@@ -121,7 +123,7 @@ def test_the_overview_ends_with_the_answer(run: Pipeline, outcome: pd.DataFrame)
 
 
 def test_lists_of_sentences(run: Pipeline, outcome: pd.DataFrame) -> None:
-    (page,) = browser.save(run)
+    (page,) = pages.save(run)
     content, counts = content_of(page), outcome["mask_ids"].map(len)
     assert content["anyNumber"] and [row["masks"] for row in content["rows"]] == counts.tolist()
     assert [row["tas"] for row in content["rows"]] == outcome["iou"].round(4).tolist()
@@ -130,6 +132,32 @@ def test_lists_of_sentences(run: Pipeline, outcome: pd.DataFrame) -> None:
         assert all("E" in one["scores"] and "rle" in one["truth"] for one in view["expressions"])
         assert view["weights"]["least_evidence"] == run.settings.least_evidence
         json.dumps(view, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_list_in_a_browser(run: Pipeline, outcome: pd.DataFrame, browser: Browser) -> None:
+    """The filters find them, and the explorer beside the list shows the same answer."""
+    (page,) = pages.save(run)
+    browser.open(page)
+    counts = outcome["mask_ids"].map(len)
+    for kind, those in (
+        ("TAS answers with nothing", counts == 0),
+        ("TAS answers with several masks", counts > 1),
+    ):
+        browser.set("#kind", kind)
+        assert browser.text("#count") == f"{those.sum()} of {len(counts)} sentences"
+        browser.find("#list tbody tr").click()
+        number = int(those[those].index[0])
+        text = run.split(*COLUMN).sentences["sentence"][number]
+        browser.until(lambda text=text: browser.text(".words") == text, text)
+        assert len(browser.all(".masks .chosen")) == counts[number]
+        if counts[number]:
+            told = f"together, IoU {outcome['iou'][number]:.2f}"
+            assert browser.text(".legend .chosen").endswith(told)
+        else:
+            assert "nothing in the picture fits" in browser.text(".legend .chosen")
+            assert browser.text("#list tbody tr td:nth-child(8)") == "none"
+    assert not browser.errors()
 
 
 def test_why_sentences_are_wrong(run: Pipeline, outcome: pd.DataFrame) -> None:
