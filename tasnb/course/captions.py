@@ -88,7 +88,7 @@ def names_target(pipeline: Pipeline, names_it: Any) -> str:
         return language.says(caption.lower(), noun.lower())
 
     expect_same(names_it, truth, CAPTIONS, captions_and_nouns())
-    return "Section 2.2 counts with this rule and, for irregular plurals, with WordNet."
+    return "Section 2.2 uses this rule, and WordNet for irregular plurals."
 
 
 EXERCISES: dict[str, Exercise] = {

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tasnb.store.files import atomic_write
-from tasnb.workbook.pages import exporter, without_bars, without_widgets
+from tasnb.workbook.pages import PICTURE, exporter, without_bars, without_widgets
 
-_TEMPLATE = """\
+_TEMPLATE = (
+    """\
 {%- extends 'index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
@@ -26,6 +27,8 @@ _TEMPLATE = """\
 <style>STYLE</style>{%- endblock -%}
 {%- block footer_js -%}<script>SCRIPT</script>{%- endblock -%}
 """
+    + PICTURE
+)
 _REVEAL = re.compile(r'<link [^>]*href="[^"]*/dist/[^"]*"[^>]*>')
 _HEADING = re.compile(r"(?m)^#{1,2} ")
 

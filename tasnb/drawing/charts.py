@@ -322,7 +322,8 @@ def separation(scored: ScoreTable, alpha: float, lam: float) -> Figure:
         ax.set_title(f"{name}: {said} of pairs" if wide else f"{name}\n{said}", fontsize=10)
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_ylabel("density", fontsize=9)
-    axes[0].legend(fontsize=8, frameon=False)
+    named = axes[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside upper left", ncols=2, fontsize=9, frameon=False)
     figure.supxlabel("score minus the mean over the masks of the sentence", fontsize=9)
     return figure
 

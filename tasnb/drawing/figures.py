@@ -30,6 +30,7 @@ from tasnb.drawing.painting import (
     paint_masks,
     show,
 )
+from tasnb.drawing.titles import title as title_of
 from tasnb.drawing.words import words
 from tasnb.store.files import atomic_write
 
@@ -39,7 +40,8 @@ DPI = 130  # of saved figures
 def save(figure: Figure, name: str, out: Path) -> Picture:
     """Writes ``figures/<name>.png`` and returns the same picture, which a notebook shows.
 
-    A figure itself would be drawn again to be shown. The picture is shown in the figure's size.
+    A figure itself would be drawn again to be shown. The picture is shown in the figure's size, and
+    its title in the report is its alternative text.
     """
     drawn = io.BytesIO()
     figure.savefig(
@@ -52,11 +54,13 @@ def save(figure: Figure, name: str, out: Path) -> Picture:
         pil_kwargs={"compress_level": 4},
     )
     content = drawn.getvalue()
-    with atomic_write(out / "figures" / f"{name}.png") as path:
+    file = out / "figures" / f"{name}.png"
+    with atomic_write(file) as path:
         path.write_bytes(content)
     plt.close(figure)
     wide = int.from_bytes(content[16:20])  # in pixels, in the header of every PNG file
-    return Picture(content, format="png", width=round(wide * figure.dpi / DPI))
+    shown = round(wide * figure.dpi / DPI)
+    return Picture(content, format="png", width=shown, alt=title_of(file))
 
 
 def nothing() -> Figure:
@@ -89,7 +93,7 @@ def proposals(rows: Sequence[tuple[Image, Masks, npt.NDArray[np.bool_]]]) -> Fig
     for line, (image, masks, kept) in zip(axes, rows, strict=True):
         show(line[0], image, "image")
         show(line[1], paint_masks(image, masks), f"{len(masks)} proposals")
-        show(line[2], paint_masks(image, masks[kept]), f"{int(kept.sum())} after refinement")
+        show(line[2], paint_masks(image, masks, kept), f"{int(kept.sum())} after refinement")
     return figure
 
 
@@ -289,10 +293,12 @@ class Overview:
     """All intermediate results of TAS for one expression.
 
     Attributes:
+        sentence: Its number in the split.
         pairs: One row per mask: caption, V, P, N, S, in_region, chosen.
         crops, blurs: The masked images, in the same order.
     """
 
+    sentence: int
     image: Image
     expression: str
     orientation: str

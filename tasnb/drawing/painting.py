@@ -73,11 +73,16 @@ def about_answer(masks: Masks, truth: npt.NDArray[np.bool_] | None = None) -> st
     return ", ".join(said)
 
 
-def paint_masks(image: Image, masks: Masks) -> Image:
-    """The image with every mask (M, H, W) in its own colour, the small ones on top."""
+def paint_masks(image: Image, masks: Masks, kept: npt.NDArray[np.bool_] | None = None) -> Image:
+    """The image with every mask (M, H, W) in its own colour, the small ones on top.
+
+    Args:
+        kept: Which masks are painted (M,); None: all. A mask has the same colour either way.
+    """
     out = image
     for i in np.argsort(-masks.sum((1, 2))) if len(masks) else []:
-        out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
+        if kept is None or kept[i]:
+            out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
     return out
 
 

@@ -35,7 +35,7 @@ class Placed:
     Attributes:
         reading: What was read, in words; "" for nothing.
         centers: Of the masks' boxes, (M, 2) pixels.
-        likely: How likely each mask is by V, from 0 to 1, (M,).
+        likely: How likely each mask shows the subject by V, from 0 to 1, (M,).
         prior: What would be added to a mask at each point of a grid over the image, (h, w).
         before, after: The answers without and with the prior.
     """

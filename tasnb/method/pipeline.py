@@ -16,7 +16,7 @@ import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns, load_split
 from tasnb.method import answers, language, proposals, rectifier, released, scores
-from tasnb.method.places import Placing
+from tasnb.method.places import Placing, unplaced
 from tasnb.method.shown import Shown
 from tasnb.method.stages import Images, Stages
 from tasnb.models import parsers
@@ -172,7 +172,7 @@ class Pipeline(Stages):
         maps = self.coherence(images, encoder) if settings.coherence else None
         sentences = self._with_negatives(table.sentences, images)
         placing = Placing(settings, sentences["sentence"])
-        named = self._subjects(sentences)
+        named = self.subjects(sentences)
         subjects = named if settings.noun_share else {}
         evident = settings.answers == "any"
         prompts = {language.PROMPT.format(t) for some in sentences["negatives"] for t in some}
@@ -180,7 +180,9 @@ class Pipeline(Stages):
         if settings.negative_rule == "masks" or evident:
             prompts |= set(map(language.prompted, said))
         if evident:
-            prompts |= {*named.values(), *answers.GENERIC}
+            prompts |= {*answers.GENERIC}
+        if evident or placing:
+            prompts |= {*named.values()}
         vectors = self.text_embeddings([*sentences["sentence"], *said, *prompts], encoder)
         pairs = table.pairs
         names = "VPN" + "C" * bool(settings.coherence) + "G" * bool(placing) + "E" * evident
@@ -194,7 +196,7 @@ class Pipeline(Stages):
             if maps is not None:
                 own["C"] = settings.coherence * asked @ maps[rows].T
             if placing:
-                own["G"] = shown.placed(placing, group["sentence"], own["V"])
+                own["G"] = shown.placed(placing, group["sentence"], named)
             if evident:
                 own["E"] = shown.evidence(group["sentence"], named, own["V"])
             for name, values in own.items():
@@ -202,10 +204,15 @@ class Pipeline(Stages):
             caption[where] = said[rows]
         return scores.ScoreTable(sentences, pairs.assign(**found, caption=caption))
 
-    def _subjects(self, sentences: pd.DataFrame) -> dict[str, str]:
-        """Sentence -> the prompt for its subject, where it has one."""
+    def subjects(self, sentences: pd.DataFrame) -> dict[str, str]:
+        """Sentence -> the prompt for its subject without words of place, where it has one.
+
+        Args:
+            sentences: With the columns sentence, subject and head.
+        """
         named = sentences[sentences["head"] != ""]
-        return dict(zip(named["sentence"], map(language.prompted, named["subject"]), strict=True))
+        pairs = zip(named["sentence"], named["subject"], strict=True)
+        return {text: language.prompted(unplaced(text, subject)) for text, subject in pairs}
 
     def choices(self, dataset: str, split: str) -> scores.ScoreTable:
         """``unscored`` for one column of the tables, kept in memory."""

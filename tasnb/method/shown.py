@@ -80,18 +80,25 @@ class Shown:
         generic = self._mean(scores.v_score, self._embedded(answers.GENERIC))
         return answers.evidence(seen, generic.mean(0), told)
 
-    def placed(self, placing: Placing, sentences: Iterable[str], seen: Floats) -> Floats:
+    def placed(
+        self, placing: Placing, sentences: Iterable[str], subjects: Mapping[str, str]
+    ) -> Floats:
         """What place adds to the score of every mask, (S, M).
 
         It does not depend on alpha and lambda, so that both can be varied afterwards.
 
         Args:
             placing: Has read the sentences.
-            seen: V of every mask, by which masks are likely, (S, M).
+            subjects: Sentence -> the prompt for its subject, where it has one.
         """
         sentences = list(sentences)
-        others = self.others(placing.nouns_of(sentences))
-        return placing.score(sentences, self.masks, seen, others)
+        others, likely = self.others(placing.nouns_of(sentences)), self.likely(sentences, subjects)
+        return placing.score(sentences, self.masks, likely, others)
+
+    def likely(self, sentences: Iterable[str], subjects: Mapping[str, str]) -> Floats:
+        """How likely each mask shows the subject of each sentence, by V, from 0 to 1, (S, M)."""
+        named = self._embedded([subjects.get(text, text) for text in sentences])
+        return scores.likelihood(self._mean(scores.v_score, named), self.settings.temperature)
 
     def others(self, nouns: Sequence[str]) -> dict[str, Floats]:
         """Second noun of a relation -> the chance that each mask shows it, (M,)."""

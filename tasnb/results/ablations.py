@@ -139,7 +139,7 @@ DIFFERENCES = {
     "crop_rule": "boxes without their last row and column",
     "negative_rule": "synonyms share at least three synsets",
     "rectifier_rule": "rectifier with other parser, words and halves",
-    "lam_g": "lambda of 0.7 on the -g family as well",
+    "lam_g": "lambda of 0.7 on RefCOCOg or RefScenesg as well",
 }
 """Setting -> how the authors' released code differs from the paper's text in it."""
 
@@ -173,12 +173,12 @@ def recipes(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
 
 
 CHOICES = {
-    "the subject counts besides the sentence": ("noun_share",),
-    "the picture outside a mask blurred as well as black": ("clip_input",),
-    "places as a soft prior": ("rectifier_rule", "places_weight"),
-    "relations to a second noun": ("relation_weight",),
-    "people mention what is large": ("size_prior",),
-    "a smaller lambda": ("lam", "lam_g"),
+    "subject embedded as a prompt as well": ("noun_share",),
+    "surroundings blurred as well as black": ("clip_input",),
+    "soft prior of places": ("rectifier_rule", "places_weight"),
+    "relations to a second object": ("relation_weight",),
+    "preference for large masks": ("size_prior",),
+    "smaller lambda": ("lam", "lam_g"),
 }
 """A choice of the recipe ``extended`` -> its settings."""
 NOT_CHOSEN: dict[str, dict[str, Any]] = {

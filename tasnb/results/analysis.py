@@ -142,10 +142,19 @@ def negatives(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*names, "target among them (%)", "sentences"])
 
 
-def own_negatives(scored: ScoreTable) -> pd.DataFrame:
-    """The sentences whose target is among its own negatives."""
-    rows = scored.sentences[scored.sentences["own_negative"]]
-    return rows[["sentence", "head", "target", "caption", "negatives"]].reset_index(drop=True)
+def own_negatives(pipeline: Pipeline, scored: ScoreTable) -> pd.DataFrame:
+    """Sentences whose target is among its own negatives, one per image.
+
+    Returns:
+        sentence, head, target, caption, negatives (list), and those of them that name the target.
+    """
+    rows = scored.sentences[scored.sentences["own_negative"]].drop_duplicates("image")
+    guilty = [
+        [text for text in texts if pipeline.mention([text], [names])[0]]
+        for texts, names in zip(rows["negatives"], rows["names"], strict=True)
+    ]
+    shown = rows[["sentence", "head", "target", "caption", "negatives"]]
+    return shown.assign(**{"naming the target": guilty}).reset_index(drop=True)
 
 
 def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
@@ -306,6 +315,7 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
         for form in ("crop", "blur")
     }
     return Overview(
+        sentence=index,
         image=image,
         expression=row["sentence"],
         orientation=row["orientation"],

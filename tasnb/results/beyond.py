@@ -16,13 +16,12 @@ from tasnb.method.language import prompted
 from tasnb.method.masked_images import masked_images
 from tasnb.method.metrics import difference
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.places import Placing, in_words, read
+from tasnb.method.places import Placing, in_words, read, unplaced
 from tasnb.method.places.cues import words_of
 from tasnb.method.places.layout import layout
 from tasnb.method.places.priors import over_image
 from tasnb.method.places.vocabulary import ALSO, CUES, SIDES
 from tasnb.method.proposals import decode
-from tasnb.method.scores import likelihood
 from tasnb.method.shown import Shown
 from tasnb.profiles import is_phrases
 from tasnb.results import tables
@@ -187,8 +186,8 @@ def subjects(pipeline: Pipeline, frame: pd.DataFrame, count: int) -> pd.DataFram
     best, worst = changed[changed["gain"] > 0], changed[changed["gain"] < 0]
     rows = pd.concat([best.head(count), worst.tail(max(1, count // 2))])
     read = pipeline.expressions(rows["sentence"]).loc[rows["sentence"]]
-    heads = zip(read["head"], read["subject"], strict=True)
-    shown = [prompted(subject) if head else "" for head, subject in heads]
+    heads = zip(rows["sentence"], read["head"], read["subject"], strict=True)
+    shown = [prompted(unplaced(text, subject)) if head else "" for text, head, subject in heads]
     found = {
         "expression": rows["sentence"], "subject, as a prompt": shown,
         "IoU without": rows["published IoU"], "IoU with": rows["with it IoU"],
@@ -259,15 +258,15 @@ def placed(
     table = run.score(one, encoder)
     results = [tables.by_s(run, one, table, rectify) for rectify in (False, True)]
     placing = Placing(run.settings, asked)
-    vectors = run.text_embeddings(placing.prompts, encoder)
+    named = run.subjects(table.sentences)
+    vectors = run.text_embeddings([*asked, *named.values(), *placing.prompts], encoder)
     seen = run.mask_views(one.images, encoder)
     shown = Shown(run.settings, masks, seen, [""] * len(masks), vectors)
     others = shown.others(placing.nouns_of(asked))
     where = layout(masks[["x", "y", "w", "h"]].to_numpy(float), pixels.shape[:2])
     found = []
-    for number, text in enumerate(asked):
+    for number, (text, likely) in enumerate(zip(asked, shown.likely(asked, named), strict=True)):
         _, pairs = table.one(number)
-        likely = likelihood(pairs["V"].to_numpy(), run.settings.temperature)
         place = {mask_id: k for k, mask_id in enumerate(pairs["mask_id"])}
         before, after = ([place[one] for one in r["mask_ids"][number]] for r in results)
         found.append(

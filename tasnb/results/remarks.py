@@ -30,9 +30,9 @@ def refinement(settings: Settings, height: int, width: int) -> Markdown:
     return Markdown(
         f"In this run, a mask needs a predicted IoU of at least {settings.pred_iou_thresh:g} and a "
         f"stability of at least {settings.stability_score_thresh:g}. On an image of {width} × "
-        f"{height} pixels, holes and islands smaller than {region:,.0f} pixels are removed. The "
-        f"refinement drops masks smaller than {least:,.0f} pixels, and masks of which more than "
-        f"{100 * settings.subset_overlap:g} % is covered by a larger one."
+        f"{height} pixels, holes smaller than {region:,.0f} pixels are filled, and islands smaller "
+        f"than that are removed. The refinement drops masks smaller than {least:,.0f} pixels, and "
+        f"masks of which more than {100 * settings.subset_overlap:g} % is covered by a larger one."
     )
 
 
@@ -45,11 +45,13 @@ def networks(frame: pd.DataFrame) -> Markdown:
     best = next(name for name in frame if name.startswith("best IoU"))
     lines = []
     for name, rows in frame.groupby("network", sort=False):
+        rows = rows.round(1)  # so that the difference is that of the numbers shown
         every, refined = (rows[rows["proposals"] == step].iloc[0] for step in ("all", "refined"))
         lines.append(
-            f"* {name}: {every['masks per image']:.1f} masks per image with a best IoU of "
-            f"{every[best]:.1f} %; after the refinement, {refined['masks per image']:.1f} masks "
-            f"with {refined[best]:.1f} % ({_signed(refined[best] - every[best])} points)."
+            f"* {name}: {every['masks per image']:.1f} masks per image, the best of which has an "
+            f"IoU of {every[best]:.1f} % on average; after the refinement, "
+            f"{refined['masks per image']:.1f} masks and {refined[best]:.1f} % "
+            f"({_signed(refined[best] - every[best])} points)."
         )
     return Markdown("\n".join(lines))
 

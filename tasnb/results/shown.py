@@ -58,6 +58,7 @@ METRICS = ("oIoU", "mIoU", BOX)
 """Metrics in the paper's layout; the others are only in the csv files."""
 
 WIDE = 8  # tables with more columns are set in small print
+SHORT = 14  # characters; cells of no more are not broken into lines
 
 
 # --- cells
@@ -98,7 +99,8 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
     """A tidy table in the paper's layout, with cells of the form "ours (paper)".
 
     Table 1 has one row per metric, encoder and method, and one column per split; a table of a
-    single split has one row per method and one column per metric.
+    single split has one row per method and one column per metric. Where no row has an encoder, as
+    with upper bounds, neither does the table.
 
     Args:
         frame: With the columns ``tables.COLUMNS``.
@@ -131,7 +133,8 @@ def layout(frame: pd.DataFrame, best: bool = True) -> pd.DataFrame:
         values = sorted(values, key=orders[name]) if name in orders else values
         frame[name] = pd.Categorical(frame[name], values, ordered=True)
     wide = frame.pivot(index=index, columns="metric" if one else "column", values="cell")
-    return wide.reset_index().rename_axis(columns=None).astype(object).fillna("")
+    wide = wide.reset_index().rename_axis(columns=None).astype(object).fillna("")
+    return wide if (wide["encoder"] != "").any() else wide.drop(columns="encoder")
 
 
 # --- notes
@@ -211,14 +214,23 @@ def view(frame: pd.DataFrame, digits: int = 2, note: str = "") -> Styler | Markd
     styles = [
         {"selector": "th", "props": [*small, ("white-space", "normal"), ("text-align", "left")]},
         {"selector": "td", "props": [*small, ("text-align", "left")]},
+        {"selector": ".whole", "props": [("white-space", "nowrap")]},
         {
             "selector": "caption",
             "props": [("caption-side", "bottom"), ("font-size", "10px"), ("text-align", "left")],
         },
     ]
     styled = presented(frame, digits).style.hide(axis="index").set_table_styles(styles)
-    styled = styled.format(lambda cell: re.sub(r"^\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell)))
+    styled = styled.format(_to_html)
     return styled.set_caption(escape(note)) if note else styled
+
+
+def _to_html(cell: str) -> str:
+    """A cell with ``**bold**`` at its beginning and `` `code` `` anywhere, as HTML."""
+    bold = re.sub(r"^\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell))
+    made = re.sub(r"`([^`]+)`", r"<code>\1</code>", bold)
+    short = len(cell.replace("**", "")) <= SHORT and re.search(r"\S[ -]", cell)
+    return f'<span class="whole">{made}</span>' if short else made
 
 
 def save(

@@ -15,7 +15,20 @@ from typing import Any
 
 from tasnb.store.files import atomic_write
 
-_TEMPLATE = """\
+PICTURE = """\
+{%- block data_png scoped -%}
+{%- set alt = output | get_metadata('alt', 'image/png') -%}
+{%- if alt -%}
+{{ super() | replace('<img ', '<img alt="' ~ (alt | escape_html) ~ '" ', 1) }}
+{%- else -%}
+{{ super() }}
+{%- endif -%}
+{%- endblock -%}
+"""
+"""Part of a template: pictures keep their alternative text, which nbconvert leaves out."""
+
+_TEMPLATE = (
+    """\
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
@@ -26,13 +39,19 @@ _TEMPLATE = """\
 .formula { display: flex; align-items: center; gap: 1rem; margin: .8rem 0; overflow-x: auto; }
 .formula math { flex: 1; }
 math { font-size: 1.08em; }
+.jp-MarkdownOutput .highlight { margin-bottom: 1em; }
 @media (max-width: 40rem) {
   body.jp-Notebook { padding: .5rem; }
   .jp-InputPrompt, .jp-OutputPrompt { display: none; }
+  /* Figures keep a size at which their labels can be read, and scroll like tables. */
+  .jp-RenderedImage { overflow-x: auto; }
+  body.jp-Notebook .jp-RenderedImage img { max-width: none; zoom: .8; }
 }
 </style>
 {%- endblock -%}
 """
+    + PICTURE
+)
 _BAR = re.compile(r"\d+%\|")  # tqdm's
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _ALPHABET = re.compile(r"\\(math[a-z]+) +(\w)")

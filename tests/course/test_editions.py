@@ -185,6 +185,16 @@ def test_slides_turn_without_a_network(browser, tmp_path):
             "plot()", outputs=[new_output("display_data", {"text/html": "<b>shown</b>"})]
         ),
         new_code_cell("", outputs=[], metadata={"tags": ["parameters"]}),
+        new_code_cell(
+            "draw()",
+            outputs=[
+                new_output(
+                    "display_data",
+                    {"image/png": "iVBORw0KGgo="},
+                    metadata={"image/png": {"alt": "a drawing"}},
+                )
+            ],
+        ),
     ]
     write_slides(new_notebook(cells=cells), tmp_path / "s.html", "s")
     browser.open(tmp_path / "s.html")
@@ -199,7 +209,8 @@ def test_slides_turn_without_a_network(browser, tmp_path):
     assert "First" in seen[0] and "Second" not in seen[0]
     assert "Second" in seen[1] and "shown" in seen[2]
     assert "hidden" not in "".join(seen) and "plot" not in "".join(seen)
-    assert browser.text("nav.turn span") == "3 / 3"
+    assert browser.text("nav.turn span") == "4 / 4"
+    assert browser.find("img").get_attribute("alt") == "a drawing"
     assert browser.requests() <= {"file:", "data:"} and not browser.errors()
     browser.open(tmp_path / "s.html", width=390)
     assert browser.fits() and browser.run("return innerWidth") == 390

@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from tasnb.drawing import figures, places
+from tasnb.drawing.titles import FIGURES
 
 
 @pytest.mark.parametrize(
@@ -39,9 +40,15 @@ def test_a_saved_figure_is_shown_as_it_was_saved(tmp_path, monkeypatch) -> None:
         wide, high = picture.size
     assert shown.data == content and not plt.fignum_exists(figure.number)
     bundle, about = DisplayFormatter().format(shown)
-    assert about["image/png"] == {"width": shown.width}
+    assert about["image/png"] == {"width": shown.width, "alt": "A"}
     assert base64.b64decode(bundle["image/png"]) == content
     assert wide > high > 300 and abs(shown.width - wide / 1.3) < 1
+
+
+def test_a_shown_figure_says_what_it_is(tmp_path) -> None:
+    """To those who cannot see it, by its title in the report."""
+    figure, _ = plt.subplots(figsize=(2, 2))
+    assert figures.save(figure, "03_scores", tmp_path).alt == FIGURES["03_scores"]
 
 
 def luminance(colour) -> float:
@@ -94,6 +101,15 @@ def test_masks_side_by_side_have_colours_apart() -> None:
         assert np.linalg.norm(one - other) > 0.6
     for one, other in itertools.combinations(colours, 2):
         assert np.linalg.norm(one - other) > 0.25
+
+
+def test_a_mask_keeps_its_colour_without_the_others() -> None:
+    image, masks = np.full((60, 80, 3), 120, np.uint8), np.zeros((3, 60, 80), bool)
+    for k, mask in enumerate(masks):
+        mask[20:40, 25 * k : 25 * k + 20] = True
+    every = figures.paint_masks(image, masks)
+    some = figures.paint_masks(image, masks, np.array([False, True, True]))
+    assert (some[:, 22:] == every[:, 22:]).all() and (some[:, :22] == 120).all()
 
 
 def test_every_map_is_enlarged_to_the_image() -> None:

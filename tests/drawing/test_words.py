@@ -127,6 +127,7 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
         figures.overview(
             figures.Overview(
                 **one,
+                sentence=0,
                 orientation="",
                 caption=text,
                 negatives=[text],

@@ -14,6 +14,7 @@ from quick import pipeline as quick
 from tasnb.method.answers import GENERIC, Answers, answers, evidence, outcome
 from tasnb.method.language import prompted
 from tasnb.method.pipeline import Pipeline
+from tasnb.method.places import unplaced
 from tasnb.method.scores import ScoreTable
 from tasnb.settings import InputError, Settings, make_settings
 
@@ -209,7 +210,9 @@ def test_evidence_from_the_stages(run: Pipeline, recipe: str) -> None:
     place = {key: k for k, key in enumerate(zip(rows["image"], rows["mask_id"], strict=True))}
     for pair in scored.pairs.sample(40, random_state=0).itertuples():
         said = scored.sentences.iloc[pair.sentence]
-        subject = prompted(said["subject"]) if said["head"] else said["sentence"]
+        subject = said["sentence"]
+        if said["head"]:
+            subject = prompted(unplaced(subject, said["subject"]))
         texts = several.text_embeddings([subject, prompted(pair.caption), *GENERIC], ENCODER)
         seen = [view[place[said["image"], pair.mask_id]] for view in vectors]
         generic = np.mean([view @ texts[text] for view in seen for text in GENERIC])

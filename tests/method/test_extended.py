@@ -94,8 +94,12 @@ def test_places_and_size_are_added_where_the_rectifier_acts(
     table = scored(rectifier_rule="places", places_weight=0.4, size_prior=0.2, temperature=0.03)
     pd.testing.assert_frame_equal(table.pairs[[*"VPN"]], plain.pairs[[*"VPN"]], check_exact=True)
     seen = 0
+    rows, vectors = run.mask_embeddings(run.split(*COLUMN).images, ENCODER)
     for text, pairs, masks in groups(run, table):
-        v = pairs["V"].to_numpy()
+        read = table.sentences.iloc[pairs["sentence"].iloc[0]]
+        noun = prompted(places.unplaced(text, read["subject"])) if read["head"] else text
+        crops = vectors[(rows["image"] == read["image"]).to_numpy()]
+        v = crops @ run.text_embeddings([noun], ENCODER)[noun]
         likely = np.exp((v - v.max()) / 0.03)
         size = masks["height"].iloc[0], masks["width"].iloc[0]
         where = layout(masks[[*"xywh"]].to_numpy(float), size)
@@ -152,7 +156,7 @@ def test_the_subject_counts_with_its_share(
     rows, vectors = run.mask_embeddings(run.split(*COLUMN).images, ENCODER)
     for number, pairs in table.pairs.groupby("sentence"):
         read = table.sentences.iloc[number]
-        noun = prompted(read["subject"])
+        noun = prompted(places.unplaced(read["sentence"], read["subject"]))
         texts = run.text_embeddings([read["sentence"], noun], ENCODER)
         mixed = 0.75 * texts[read["sentence"]] + 0.25 * texts[noun]
         crops = vectors[(rows["image"] == read["image"]).to_numpy()]
@@ -243,7 +247,7 @@ def test_what_each_choice_is_worth(run: Pipeline) -> None:
 
     published, extended = miou(), miou(recipe="extended")
     both = miou(clip_input="both"), miou(recipe="extended", clip_input="crop")
-    row = table.loc["the picture outside a mask blurred as well as black"]
+    row = table.loc["surroundings blurred as well as black"]
     assert row["first"] == pytest.approx(both[0] - published)
     assert row["last"] == pytest.approx(extended - both[1])
     assert table.loc["extended", "first"] == pytest.approx(extended - published)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasnb.method.places import in_words, read
+from tasnb.method.places import in_words, read, unplaced
 from tasnb.method.places.cues import words_of
 from tasnb.method.places.layout import Layout, layout
 from tasnb.method.places.priors import Weights, cost, over_image, prior
@@ -129,6 +129,28 @@ def test_words_of_an_expression() -> None:
     assert read("") == read(" , .") and in_words(read("")) == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "phrase", "expected"),
+    [
+        ("leftmost red bus", "leftmost red bus", "red bus"),
+        ("the far left ninja", "the far left ninja", "the ninja"),
+        ("topleft lamp", "topleft lamp", "lamp"),
+        ("Rigth lamp", "Rigth lamp", "lamp"),
+        ("second clown from the left", "second clown", "clown"),
+        ("smallest clown", "smallest clown", "clown"),
+        ("rightmost lamp left of the sofa", "rightmost lamp", "lamp"),
+        ("left hand of the clown", "left hand", "left hand"),
+        ("clown in a pink top", "clown", "clown"),
+        ("the pink top", "the pink top", "the pink top"),
+        ("the left", "the left", "the left"),
+        ("a lamp", "a lamp", "a lamp"),
+        ("", "", ""),
+    ],
+)
+def test_a_phrase_without_words_of_place(text: str, phrase: str, expected: str) -> None:
+    assert unplaced(text, phrase) == expected
+
+
 # --- Where it leads -------------------------------------------------------------------------------
 
 ROW = boxes((20, 50), (70, 50), (130, 50), (180, 50))
@@ -220,19 +242,37 @@ def test_no_mask_and_one_mask() -> None:
 
 def literal_cost(cues: tuple, where: Layout, likely: np.ndarray) -> list[float]:
     count, total = len(likely), [0.0] * len(likely)
+
+    def first(along: list[float]) -> float:
+        """Where the first likely mask is expected."""
+        order, left, total, place = np.argsort(along), 1.0, 0.0, 0.0
+        for i in order:
+            total, place = total + left * likely[i], place + left * likely[i] * along[i]
+            left *= 1 - likely[i]
+        return place / total
+
     middle = [[(a + b) / 2 for a, b in zip(*ends, strict=True)]
               for ends in zip(where.low, where.high, strict=True)]  # fmt: skip
     for kind, rank in cues:
+        if rank:
+            continue
+        along = [
+            {
+                "left": (x0 + x) / 2, "right": 1 - (x1 + x) / 2,
+                "top": (y0 + y) / 2, "bottom": 1 - (y1 + y) / 2,
+                "middle": abs(x - 0.5) + abs(y - 0.5) / 4, "front": 1 - y1, "back": y1,
+                "big": 1 - size, "small": size,
+            }[kind]
+            for (x0, y0), (x1, y1), (x, y), size in zip(
+                where.low, where.high, middle, where.size, strict=True
+            )
+        ]  # fmt: skip
         for i in range(count):
-            (x0, y0), (x1, y1), size = where.low[i], where.high[i], where.size[i]
-            x, y = middle[i]
-            if not rank:
-                total[i] += {
-                    "left": (x0 + x) / 2 - 0.2 * size, "right": 1 - (x1 + x) / 2 - 0.2 * size,
-                    "top": (y0 + y) / 2 - 0.2 * size, "bottom": 1 - (y1 + y) / 2 - 0.2 * size,
-                    "middle": abs(x - 0.5) + abs(y - 0.5) / 4, "front": 1 - y1, "back": y1,
-                    "big": 1 - size, "small": size,
-                }[kind]  # fmt: skip
+            total[i] += (
+                1.5 * along[i] ** 2 if kind in ("left", "right", "top", "bottom") else along[i]
+            )
+            if kind not in ("middle", "big", "small"):
+                total[i] += 0.3 * max(first(along) - along[i], 0)
     among = [likely[i] * np.exp(-2 * (total[i] - min(total))) for i in range(count)]
     nearer = {"left": lambda i: middle[i][0], "right": lambda i: -middle[i][0],
               "top": lambda i: middle[i][1], "bottom": lambda i: -middle[i][1],

@@ -143,20 +143,21 @@ def test_recipes_in_words() -> None:
 def test_refinement_in_words() -> None:
     said = remarks.refinement(make_settings(), 240, 320).data
     assert "predicted IoU of at least 0.4" in said and "320 × 240 pixels" in said
-    assert "islands smaller than 200 pixels" in said and "masks smaller than 500 pixels" in said
+    assert "holes smaller than 200 pixels are filled" in said
+    assert "masks smaller than 500 pixels" in said
     assert "more than 90 % is covered by" in said
     said = remarks.refinement(make_settings(recipe="released", pred_iou_thresh=0.5), 240, 320).data
     assert "predicted IoU of at least 0.5" in said
-    assert "islands smaller than 800 pixels" in said
+    assert "holes smaller than 800 pixels are filled" in said
     assert "masks smaller than 2,000 pixels" in said and "more than 40 % is covered" in said
 
 
 def test_networks_in_words() -> None:
     names = ["network", "proposals", "masks per image", "best IoU (%)", "IoU ≥ 0.5 (%)"]
-    rows = [("SAM", "all", 12.0, 78.0, 90.0), ("SAM", "refined", 5.25, 70.5, 80.0)]
+    rows = [("SAM", "all", 12.0, 78.04, 90.0), ("SAM", "refined", 5.25, 70.46, 80.0)]
     assert remarks.networks(pd.DataFrame(rows, columns=names)).data == (
-        "* SAM: 12.0 masks per image with a best IoU of 78.0 %; after the refinement, 5.2 masks "
-        "with 70.5 % (-7.5 points)."
+        "* SAM: 12.0 masks per image, the best of which has an IoU of 78.0 % on average; after the "
+        "refinement, 5.2 masks and 70.5 % (-7.5 points)."
     )
 
 

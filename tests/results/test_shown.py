@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from tasnb.results import shown, tables
 from tasnb.settings import PLACES, Settings, make_settings
@@ -84,6 +86,38 @@ def test_rows_are_in_the_papers_order() -> None:
     assert wide["oIoU"].iloc[-1] == "(25.95)" and wide["mIoU"].iloc[-1] == ""
     # Both recipes are compared with the paper's one row.
     assert wide["oIoU"].iloc[-3] == wide["oIoU"].iloc[-2] == "**50.00** (29.53)"
+
+
+def test_upper_bounds_have_no_column_of_encoders() -> None:
+    columns = (("refscenes", "val"), ("refscenes", "testA"))
+    found = [
+        tables.rows("upper_bound", name, "", *column, outcome((1, 2)))
+        for name in ("all proposals", "refined")
+        for column in columns
+    ]
+    wide = shown.layout(pd.concat(found, ignore_index=True), best=False)
+    assert list(wide.columns) == ["metric", "method", "RefScenes val", "RefScenes testA"]
+
+
+def test_short_cells_are_not_broken_into_lines() -> None:
+    cells = [
+        "+ spatial",
+        "box P@0.5",
+        "**66.67** (18.65)",
+        "CLIP-only",
+        "a sentence of some length",
+        "-3.1",
+    ]
+    page = BeautifulSoup(shown.view(pd.DataFrame({"a": cells})).to_html(), "html.parser")
+    whole = [tag.text for tag in page.select("td .whole")]
+    assert whole == ["+ spatial", "box P@0.5", "66.67 (18.65)", "CLIP-only"]
+    assert re.search(r"\.whole \{\s*white-space: nowrap;", page.style.text)
+
+
+def test_code_in_a_cell_is_set_as_code() -> None:
+    frame = pd.DataFrame({"cannot run here": ["needs `pip install a<b`; **not** here"]})
+    html = shown.view(frame).to_html()
+    assert "needs <code>pip install a&lt;b</code>; **not** here" in html
 
 
 def test_one_column_has_the_metrics_across() -> None:

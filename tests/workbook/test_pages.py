@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tasnb.workbook.pages import to_mathml, without_widgets, write_html
 
@@ -57,6 +59,34 @@ def test_widgets_leave_what_they_show_without_a_kernel(tmp_path):
     assert "widgets" not in plain.metadata and "widgets" in notebook.metadata
     page = page_of(tmp_path, *notebook.cells)
     assert page.find("b", string="still here") and "widget-view" not in str(page)
+
+
+def test_pictures_keep_their_alternative_text(tmp_path):
+    """And only theirs: what a picture says of itself is text, not HTML."""
+    picture = {"image/png": "iVBORw0KGgo="}
+    outputs = [
+        new_output(
+            "display_data", picture, metadata={"image/png": {"alt": 'V, P & "N"', "width": 9}}
+        ),
+        new_output("display_data", picture),
+    ]
+    first, second = page_of(tmp_path, new_code_cell("show()", outputs=outputs)).find_all("img")
+    assert (first["alt"], first["width"]) == ('V, P & "N"', "9")
+    assert second["alt"] != first["alt"]
+
+
+def test_figures_can_be_read_on_a_phone(browser, tmp_path):
+    """They keep most of their size and scroll in their own box; the page itself does not."""
+    Image.new("RGB", (1300, 400), "red").save(tmp_path / "a.png")
+    picture = {"image/png": base64.b64encode((tmp_path / "a.png").read_bytes()).decode()}
+    shown = new_output("display_data", picture, metadata={"image/png": {"width": 1000}})
+    cell = new_code_cell("show()", outputs=[shown])
+    write_html(new_notebook(cells=[cell]), tmp_path / "x.html", "x")
+    wide = "return document.querySelector('img').getBoundingClientRect().width;"
+    browser.open(tmp_path / "x.html", width=390)
+    assert browser.run(wide) >= 700 and browser.fits()
+    browser.open(tmp_path / "x.html", width=1400)
+    assert browser.run(wide) == 1000 and browser.fits()
 
 
 # --- formulas

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 Image = npt.NDArray[np.uint8]
 T = TypeVar("T")
@@ -147,10 +147,26 @@ def changed(image: Image, rng: np.random.Generator, varied: bool = True) -> Imag
     return image
 
 
-def ahead(draw: Callable[[], T]) -> Iterator[T]:
-    """Endless results of ``draw``; the next one is drawn in a thread while one is in use."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(draw)
+class _Draws(IterableDataset):
+    """Endless results of a function of a random generator; each process has its own generator."""
+
+    def __init__(self, draw: Callable[[np.random.Generator], T], seed: int) -> None:
+        self.draw, self.seed = draw, seed
+
+    def __iter__(self) -> Iterator[T]:
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         while True:
-            drawn, coming = coming.result(), thread.submit(draw)
-            yield drawn
+            yield self.draw(rng)
+
+
+def ahead(draw: Callable[[np.random.Generator], T], seed: int, workers: int) -> Iterator[T]:
+    """Endless results of ``draw``, drawn by processes of their own while one result is in use."""
+    draws = _Draws(draw, seed)
+    return iter(DataLoader(draws, batch_size=None, num_workers=workers, collate_fn=_as_it_is))
+
+
+def _as_it_is(drawn: T) -> T:
+    """A result, without moving it to a device, which only the process that learns may do."""
+    return drawn

@@ -132,7 +132,7 @@ class Blip2:
         start_blip2_vision(self.model.vision_model, clip)
 
     def read(self, pixels: Tensor, captions: list[str]) -> Read:
-        words = self.tokenizer(captions, padding=True, return_tensors="pt")
+        words = training.tokens(self.tokenizer, captions)
         before = torch.full((len(captions), QUERIES), self.model.config.image_token_index)
         ids = torch.cat([before, words.input_ids], 1)
         mask = torch.cat([torch.ones_like(before), words.attention_mask], 1)
@@ -206,7 +206,7 @@ class Git:
             tower.pre_layrnorm.weight.fill_(float(tower.embeddings.position_embedding.weight.std()))
 
     def read(self, pixels: Tensor, captions: list[str]) -> Read:
-        words = self.tokenizer(captions, padding=True, return_tensors="pt")
+        words = training.tokens(self.tokenizer, captions)
         labels = words.input_ids.masked_fill(words.attention_mask == 0, -100)
         out = self.model(
             pixel_values=pixels,
@@ -320,15 +320,15 @@ class Nouns(torch.nn.Module):
 
 def draw(
     pool: crops.Pool, size: int, batch: int, scenes: int, rng: np.random.Generator
-) -> tuple[Tensor, list[str], list[list[str]]]:
-    """Images (B, 3, S, S), the last of them ``scenes``; their captions, and the nouns they show."""
+) -> tuple[np.ndarray, list[str], list[list[str]]]:
+    """Images (B, S, S, 3), the last of them ``scenes``; their captions, and the nouns they show."""
     images, things = pool.crops(batch - scenes, size, rng)
     captions = [texts.noun_phrase(thing, rng, plain=rng.random() < 0.7) for thing in things]
     shown = [[thing["noun"]] for thing in things]
     wholes, held = pool.wholes(scenes, size, rng)
     captions += [texts.scene_caption(objects, rng, plain=True) for objects in held]
     shown += [sorted({thing["noun"] for thing in objects}) for objects in held]
-    return training.to_tensor(np.concatenate([images, wholes])), captions, shown
+    return np.concatenate([images, wholes]), captions, shown
 
 
 def learn(captioner: Captioner, args: argparse.Namespace) -> None:
@@ -341,27 +341,26 @@ def learn(captioner: Captioner, args: argparse.Namespace) -> None:
     optimizer = training.Optimizers(torch.nn.ModuleList([model, nouns]), args.rate, decay=0.05)
     parts = {"model": model, "nouns": nouns, "optimizer": optimizer}
     spent, step = training.load_state(args.out / "state.pt", **parts)
-    rng = np.random.default_rng(args.seed + step)
     pool = crops.Pool(args.pool, args.scenes, BARS)
-    history: list[tuple[float, float, float]] = []
+    history: list[tuple[Tensor, ...]] = []
     clock, saved = training.Clock(spent), time.monotonic()
     model.train()
     scenes = round(args.batch * args.wholes)
-    for images, captions, shown in crops.ahead(partial(draw, pool, size, args.batch, scenes, rng)):
+    drawn = partial(draw, pool, size, args.batch, scenes)
+    for images, captions, shown in crops.ahead(drawn, args.seed + step, args.workers):
         training.set_rate(optimizer, args.rate, step, 200, spent / args.minutes)
-        read = captioner.read(images, captions)
+        read = captioner.read(training.to_tensor(images), captions)
         asked = nouns(read.seen, shown)
         optimizer.zero_grad()
         (read.loss + asked).backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         right = ((read.guess == read.aim) & (read.aim >= 0)).sum() / (read.aim >= 0).sum()
-        history.append((read.loss.item(), right.item(), asked.item()))
+        history.append((read.loss.detach(), right, asked.detach()))
         step += 1
         spent = clock.minutes()
         if step % 100 == 0:
-            loss, right, found = np.mean(history, 0)
-            history.clear()
+            loss, right, found = training.means(history)
             training.log(args.out, step, spent, loss=loss, right=right, nouns=found)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()

@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -96,6 +97,10 @@ def waves(grid: int, width: int) -> torch.Tensor:
     return 0.3 * torch.cat([torch.zeros(1, width), places])
 
 
+Caption = Callable[[dict, np.random.Generator], str]
+"""A caption for an object's crop."""
+
+
 class Pair(Protocol):
     """An image tower and a text tower that are trained together."""
 
@@ -134,13 +139,16 @@ class Clip:
 
     def texts(self, captions: list[str]) -> torch.Tensor:
         if not self.frozen:
-            return self.model.encode_text(self.tokenize(captions), normalize=True)
+            return self.model.encode_text(self._tokens(captions), normalize=True)
         new = [caption for caption in captions if caption not in self.known]
         if new:
             with torch.no_grad():
-                vectors = self.model.encode_text(self.tokenize(new), normalize=True)
+                vectors = self.model.encode_text(self._tokens(new), normalize=True)
             self.known.update(zip(new, vectors, strict=True))
         return torch.stack([self.known[caption] for caption in captions])
+
+    def _tokens(self, captions: list[str]) -> torch.Tensor:
+        return self.tokenize(captions).to(torch.get_default_device())
 
     def caption(self, thing: dict, rng: np.random.Generator) -> str:
         return texts.region_caption(thing, rng)
@@ -164,28 +172,28 @@ class Bank:
             texts.FRAMES[0].format(text) for text in (*map(texts.article, nouns), *details)
         ]
 
-    def loss(self, logits: torch.Tensor, things: list[dict]) -> tuple[torch.Tensor, float]:
+    def loss(self, logits: torch.Tensor, things: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy of crops' logits (B, bank) with nouns and details, and the nouns hit."""
         count = len(self.nouns)
         nouns = torch.tensor([self.nouns[thing["noun"]] for thing in things])
         details = torch.tensor([self.details[texts.detailed(thing)] for thing in things]) - count
         loss = F.cross_entropy(logits[:, :count], nouns)
         loss = loss + F.cross_entropy(logits[:, count:], details)
-        return loss / 2, (logits[:, :count].argmax(1) == nouns).float().mean().item()
+        return loss / 2, (logits[:, :count].argmax(1) == nouns).float().mean()
 
 
 def draw(
-    pool: crops.Pool, pair: Pair, batch: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, list[str], list[dict]]:
-    """Images (B, 3, S, S) and their captions, and the objects that the first of them, crops, show.
+    pool: crops.Pool, size: int, caption: Caption, batch: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[str], list[dict]]:
+    """Images (B, S, S, 3) and their captions, and the objects that the first of them, crops, show.
 
     One in eight images is a whole scene.
     """
-    images, things = pool.crops(batch - batch // 8, pair.size, rng)
-    captions = [pair.caption(thing, rng) for thing in things]
-    wholes, held = pool.wholes(batch // 8, pair.size, rng)
+    images, things = pool.crops(batch - batch // 8, size, rng)
+    captions = [caption(thing, rng) for thing in things]
+    wholes, held = pool.wholes(batch // 8, size, rng)
     captions += [texts.FRAMES[0].format(texts.scene_caption(objects, rng)) for objects in held]
-    return training.to_tensor(np.concatenate([images, wholes])), captions, things
+    return np.concatenate([images, wholes]), captions, things
 
 
 def learn(pair: Pair, args: argparse.Namespace) -> None:
@@ -197,21 +205,21 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
     spent, step = training.load_state(state_path, model=model, optimizer=optimizer)
     pool = crops.Pool(args.pool, args.scenes, margin=args.margin, varied=not args.unvaried)
     bank = Bank(pool.scenes)
-    rng = np.random.default_rng(args.seed + step)
-    history: list[tuple[float, float, float]] = []
+    history: list[tuple[torch.Tensor, ...]] = []
     clock, saved = training.Clock(spent), time.monotonic()
     model.train()
-    for images, captions, things in crops.ahead(partial(draw, pool, pair, args.batch, rng)):
+    drawn = partial(draw, pool, pair.size, pair.caption, args.batch)
+    for images, captions, things in crops.ahead(drawn, args.seed + step, args.workers):
         training.set_rate(optimizer, args.rate, step, 100, spent / args.minutes)
         if step % BANK_STEPS == 0 or not history:
             with torch.no_grad():  # current text embeddings
                 known = pair.texts(bank.captions)
         distinct, codes = np.unique(captions, return_inverse=True)
-        image = pair.images(images)
+        image = pair.images(training.to_tensor(images))
         text = pair.texts(list(distinct))[codes]
         scale = pair.logit_scale.exp()
         logits = scale * similarity(image, text)
-        same = torch.from_numpy(codes[:, None] == codes[None]).float()
+        same = torch.tensor(codes[:, None] == codes[None]).float()
         targets = same / same.sum(1, keepdim=True)
         loss = (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
         guess, hits = bank.loss(scale * similarity(image[: len(things)], known), things)
@@ -221,13 +229,12 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
         optimizer.step()
         with torch.no_grad():
             pair.logit_scale.clamp_(0, math.log(100))
-        right = same.gather(1, logits.argmax(1, keepdim=True)).mean().item()
-        history.append((loss.item(), right, hits))
+        right = same.gather(1, logits.argmax(1, keepdim=True)).mean()
+        history.append((loss.detach(), right, hits))
         step += 1
         spent = clock.minutes()
         if step % 100 == 0:
-            loss, right, hits = np.mean(history, 0)
-            history.clear()
+            loss, right, hits = training.means(history)
             training.log(args.out, step, spent, loss=loss, right=right, nouns=hits)
         if time.monotonic() - saved > 120 or spent >= args.minutes:
             saved = time.monotonic()
@@ -236,15 +243,21 @@ def learn(pair: Pair, args: argparse.Namespace) -> None:
             return
 
 
-def main() -> None:
-    parser = training.arguments(__doc__)
-    parser.add_argument("--tower", choices=TOWERS, required=True)
-    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
-    parser.add_argument("--freeze", action="store_true", help="keep the text tower as it is")
+def arguments(doc: str) -> argparse.ArgumentParser:
+    """A parser with the options of all trainings with image-text contrast."""
+    parser = training.arguments(doc)
     parser.add_argument("--margin", type=float, default=0.0, help="least margin of the crops")
     parser.add_argument(
         "--unvaried", action="store_true", help="keep light, sharpness and compression as they are"
     )
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--tower", choices=TOWERS, required=True)
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
+    parser.add_argument("--freeze", action="store_true", help="keep the text tower as it is")
     args = training.parsed(parser)
     clip = Clip(args.out, args.tower, args.freeze)
     model = clip.model

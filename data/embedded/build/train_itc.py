@@ -24,7 +24,7 @@ import train_captioner
 import training
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from train_clip import learn
+from train_clip import arguments, learn
 from train_text import framed, neutral_words
 from transformers import (
     Blip2Config,
@@ -58,7 +58,7 @@ class Contrast:
         self.words = neutral_words()
 
     def tokens(self, captions: list[str]) -> dict[str, Tensor]:
-        words = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+        words = training.tokens(self.tokenizer, captions)
         return {"input_ids": words.input_ids, "attention_mask": words.attention_mask}
 
     def caption(self, thing: dict, rng: np.random.Generator) -> str:
@@ -194,7 +194,7 @@ PAIRS = {"albef": AlbefPair, "blip2-itc": Blip2Pair}
 
 
 def main() -> None:
-    parser = training.arguments(__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--model", choices=PAIRS, required=True)
     parser.add_argument("--start", type=Path, help="folder of a checkpoint to start from")
     parser.add_argument("--images-from", type=Path, help="folder of a checkpoint of images' towers")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 
 def arguments(
@@ -37,35 +37,63 @@ def arguments(
     parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw batches")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options as given; makes the output folder, and sets threads and seed."""
+    """The options as given; makes the output folder, and sets device, threads and seed."""
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
+    torch.set_float32_matmul_precision("high")  # on a GPU, 10 bits are enough
     torch.manual_seed(args.seed)
     return args
 
 
 def to_tensor(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     """Images (B, S, S, 3) as CLIP and the captioners see them, float (B, 3, S, S)."""
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+    pixels = torch.as_tensor(images).to(torch.get_default_device())
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+def tokens(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> BatchEncoding:
+    """Token numbers and masks of captions, padded to the longest, (B, L)."""
+    words = tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+    return words.to(torch.get_default_device())
 
 
 class Clock:
-    """Minutes of computing, over all calls of a script: what other programs take does not count.
+    """Minutes of computing, over all calls of a script.
+
+    On a CPU, what other programs take does not count; a GPU is supposed to have nothing else to do.
 
     Args:
         before: Minutes of earlier calls.
     """
 
     def __init__(self, before: float) -> None:
-        self.start = time.process_time() - 60 * before * torch.get_num_threads()
+        gpu = torch.get_default_device().type == "cuda"
+        self.now = time.monotonic if gpu else time.process_time
+        self.cores = 1 if gpu else torch.get_num_threads()
+        self.start = self.now() - 60 * before * self.cores
 
     def minutes(self) -> float:
-        return (time.process_time() - self.start) / 60 / torch.get_num_threads()
+        return (self.now() - self.start) / 60 / self.cores
+
+
+def means(history: list[tuple[float | torch.Tensor, ...]]) -> list[float]:
+    """The mean of each value over some steps; empties the list.
+
+    Values on a GPU stay there until now, so that no step waits for them.
+    """
+    columns = [
+        torch.stack([torch.as_tensor(v) for v in column]) for column in zip(*history, strict=True)
+    ]
+    history.clear()
+    return [float(column.float().mean()) for column in columns]
 
 
 def log(out: Path, step: int, minutes: float, **values: float) -> None:
@@ -91,7 +119,7 @@ def load_state(path: Path, **parts: Any) -> tuple[float, int]:
     """
     if not path.is_file():
         return 0.0, 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=torch.get_default_device())
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["spent"], state["step"]
@@ -108,7 +136,9 @@ def start_from(model: torch.nn.Module, folder: Path, tokenizer: PreTrainedTokeni
         tokenizer: The model's own.
     """
     given = {
-        k: v.float() for path in folder.glob("*.safetensors") for k, v in load_file(path).items()
+        name: value.float().to(torch.get_default_device())
+        for path in folder.glob("*.safetensors")
+        for name, value in load_file(path).items()
     }
     theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).get_vocab()
     ours = tokenizer.get_vocab()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasnb.method import language
-from tasnb.method.places.cues import in_words, read
+from tasnb.method.places.cues import in_words, read, unplaced
 from tasnb.method.places.layout import layout
 from tasnb.method.places.placing import Placing
 from tasnb.method.places.priors import Weights, prior
@@ -23,7 +23,7 @@ from tasnb.method.places.vocabulary import PRONOUNS
 from tasnb.models.parsers import load_wordnet
 from tasnb.settings import ROOT
 
-__all__ = ["Placing", "in_words", "read", "score"]
+__all__ = ["Placing", "in_words", "read", "score", "unplaced"]
 
 Floats = npt.NDArray[np.floating]
 

@@ -12,7 +12,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tasnb.method.language.orientation import FRUIT_OR_FURNITURE, HAVING, OTHERS, TOP_OF
-from tasnb.method.language.words import BODY, CLITIC, COLOURS, LIMBS, PEOPLE, PLACE_NOUNS, WORN
+from tasnb.method.language.words import (
+    BODY,
+    CLITIC,
+    COLOURS,
+    DEGREES,
+    LIMBS,
+    PEOPLE,
+    PLACE_NOUNS,
+    WORN,
+)
 from tasnb.method.places.vocabulary import (
     ALSO,
     ARTICLES,
@@ -69,20 +78,27 @@ def read(expression: str) -> Reading:
     """The words of place in an expression that describe its subject."""
     words = words_of(expression)
     relations, taken = _relations(words)
-    cues = []
-    for i, word in enumerate(words):
-        if word in RANKS and i not in taken and (counted := _counted(words, i)):
-            cue, those = counted
-            cues.append(cue)
-            taken |= those
-    for i, word in enumerate(words):
-        if word in CUES and i not in taken and _is_place(words, i):
-            cues.append(Cue(CUES[word]))
+    cues = [cue for cue, _ in _cues(words, taken)]
     # what is left of another thing is mostly at the left of the picture as well
     cues += [Cue(ALSO[relation.kind]) for relation in relations if relation.kind in ALSO]
     said = {cue.kind for cue in cues}
     unclear = set().union(*(pair for pair in OPPOSITES if pair <= said))
     return Reading(tuple(dict.fromkeys(c for c in cues if c.kind not in unclear)), tuple(relations))
+
+
+@lru_cache(maxsize=100_000)
+def unplaced(expression: str, phrase: str) -> str:
+    """A phrase of an expression without the words by which `read` finds a place, order or size.
+
+    "leftmost red bus" becomes "red bus", as captions of pictures would say. A phrase without any
+    other noun is returned as it is: "the left", "the pink top".
+    """
+    words = words_of(expression)
+    said = {i for _, those in _cues(words, _relations(words)[1]) for i in those}
+    said |= {i - 1 for i in said if i and words[i - 1] in DEGREES - ARTICLES}  # "*far* left"
+    placing = {words[i] for i in said if words[i] in CUES.keys() | RANKS.keys() | DEGREES}
+    kept = [word for word in phrase.split() if not placing.issuperset(words_of(word))]
+    return phrase if (ARTICLES | COLOURS).issuperset(kept[-1:]) else " ".join(kept)
 
 
 def in_words(reading: Reading) -> str:
@@ -139,6 +155,22 @@ def _second_noun(words: list[str], start: int) -> tuple[str, int]:
     noun = words[start:end]
     is_thing = noun and not NOWHERE.intersection(noun) and noun[-1] not in COLOURS
     return (" ".join(noun) if is_thing else ""), end
+
+
+# --- Places, order and size -----------------------------------------------------------------------
+
+
+def _cues(words: list[str], taken: set[int]) -> list[tuple[Cue, set[int]]]:
+    """Each cue with the numbers of the words that say it, without those of relations."""
+    found, taken = [], set(taken)
+    for i, word in enumerate(words):
+        if word in RANKS and i not in taken and (counted := _counted(words, i)):
+            found.append(counted)
+            taken |= counted[1]
+    for i, word in enumerate(words):
+        if word in CUES and i not in taken and _is_place(words, i):
+            found.append((Cue(CUES[word]), {i}))
+    return found
 
 
 # --- Order ----------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from tasnb.method.language import prompted
 from tasnb.method.places.cues import read
 from tasnb.method.places.layout import layout
 from tasnb.method.places.priors import Weights, prior
-from tasnb.method.scores import likelihood
 from tasnb.settings import Settings
 
 Floats = npt.NDArray[np.floating]
@@ -28,7 +27,6 @@ class Placing:
             settings.size_prior,
             settings.relation_weight,
         )
-        self.temperature = settings.temperature
         self.prompts = set(map(prompted, self.nouns_of(sentences)))
 
     def __bool__(self) -> bool:
@@ -43,7 +41,7 @@ class Placing:
         self,
         sentences: Sequence[str],
         masks: pd.DataFrame,
-        seen: Floats,
+        likely: Floats,
         others: Mapping[str, Floats],
     ) -> Floats:
         """What place adds to the score of each mask of an image, (S, M).
@@ -51,12 +49,11 @@ class Placing:
         Args:
             sentences: About this image, (S,).
             masks: One row per mask: x, y, w, h, height and width of the image (pixels), (M,).
-            seen: V of every mask, by which masks are likely, (S, M).
+            likely: How likely each mask is by what it shows, from 0 to 1, (S, M).
             others: Second noun -> the chance that each mask shows it, (M,).
         """
         size = int(masks["height"].iloc[0]), int(masks["width"].iloc[0])
         where = layout(masks[["x", "y", "w", "h"]].to_numpy(float), size)
-        likely = likelihood(seen, self.temperature)
         rows = zip(sentences, likely, strict=True)
         priors = [prior(read(text), where, own, others, self.weights) for text, own in rows]
         return np.stack(priors)

@@ -17,7 +17,8 @@ Floats = npt.NDArray[np.floating]
 # Side -> (axis, whether it is the end at 1).
 ENDS = {"left": (0, False), "right": (0, True), "top": (1, False), "bottom": (1, True)}
 SHARP = 2.0  # how strongly other cues thin out the masks that are counted
-LARGER = 0.2  # by how much a side prefers large masks, whose centres are farther from the edge
+STEEP = 1.5  # of the square of the distance from a side, so that all is one near the side
+BEYOND = 0.3  # of the distance by which a mask lies beyond the first likely one
 
 
 class Weights(NamedTuple):
@@ -95,12 +96,12 @@ def cost(cues: tuple[Cue, ...], where: Layout, likely: Floats) -> Floats:
 
     Args:
         likely: How likely each mask is by everything else, from 0 to 1, (M,). Only masks that are
-            likely count in an order, as in "second from the left".
+            likely count in an order, as in "second from the left", and as the first from a side.
     """
     total = np.zeros(len(likely))
     for cue in cues:
         if not cue.rank:
-            total = total + _cost(cue.kind, where)
+            total = total + _cost(cue.kind, where, likely)
     # "second from the left in the bottom row" is counted among those at the bottom
     among = likely * np.exp(-SHARP * (total - total.min())) if len(total) else likely
     for cue in cues:
@@ -109,21 +110,40 @@ def cost(cues: tuple[Cue, ...], where: Layout, likely: Floats) -> Floats:
     return total
 
 
-def _cost(kind: str, where: Layout) -> Floats:
-    if kind in ENDS:
-        axis, far = ENDS[kind]
-        edge, center = (where.high if far else where.low)[:, axis], where.center[:, axis]
-        along = (edge + center) / 2  # its near edge and its centre
-        return (1 - along if far else along) - LARGER * where.size
+def _cost(kind: str, where: Layout, likely: Floats) -> Floats:
     if kind == "middle":
         off = np.abs(where.center - 0.5)
         return off[:, 0] + off[:, 1] / 4
-    return {
-        "front": 1 - where.high[:, 1],
-        "back": where.high[:, 1],
-        "big": 1 - where.size,
-        "small": where.size,
-    }[kind]
+    if kind in ("big", "small"):
+        return where.size if kind == "small" else 1 - where.size
+    if kind in ("front", "back"):
+        along = 1 - where.high[:, 1] if kind == "front" else where.high[:, 1]
+        return along + BEYOND * beyond(along, likely)
+    axis, far = ENDS[kind]
+    edge, center = (where.high if far else where.low)[:, axis], where.center[:, axis]
+    along = (edge + center) / 2  # its near edge and its centre
+    along = 1 - along if far else along
+    return STEEP * along**2 + BEYOND * beyond(along, likely)
+
+
+def beyond(along: Floats, likely: Floats) -> Floats:
+    """By how much each mask is nearer to a side than the first likely mask is expected to be, (M,).
+
+    The leftmost bear is the first of the bears, even if something else is farther left. A mask is
+    the first likely one if it is likely and all that are nearer to the side are not.
+
+    Args:
+        along: Distance of each mask from the side, (M,).
+        likely: From 0 to 1, (M,).
+
+    Returns:
+        0 or more; 0 for all if no mask is likely.
+    """
+    others = np.where(along[None] < along[:, None], 1 - likely, 1.0).prod(1)
+    first = likely * others
+    if not first.any():
+        return np.zeros(len(along))
+    return (first @ along / first.sum() - along).clip(0)
 
 
 def ahead(kind: str, where: Layout, likely: Floats) -> Floats:
