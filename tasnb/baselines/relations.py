@@ -258,7 +258,7 @@ def relation_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
     entities = [from_json(text) for text in read.loc[sentences["sentence"]]]
     texts = {text for entity in entities if entity is not None for text in entity.texts()}
     vectors = pipeline.text_embeddings([*texts, *sentences["sentence"]], encoder)
-    _, crops = pipeline.mask_embeddings(split.images, encoder)
+    views = pipeline.mask_views(split.images, encoder)
     scale, masks = scale_of(pipeline, encoder), pipeline.refined(split.images)
     found = np.zeros(len(table.pairs))
     for _, group, rows, pairs in table.by_image(masks):
@@ -266,7 +266,8 @@ def relation_scores(pipeline: Pipeline, split: Split, encoder: str, table: Score
 
         def likely(text: str, rows=rows, known=known) -> Floats:
             if text not in known:
-                cosines = similarity(crops[rows], vectors[text][None])[0]
+                seen = [similarity(view[rows], vectors[text][None])[0] for view in views]
+                cosines = np.mean(seen, 0)  # as in V
                 known[text] = softmax(scale * cosines.astype(float))
             return known[text]
 

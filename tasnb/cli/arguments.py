@@ -30,6 +30,11 @@ _SEGMENT = """\
 Finds the object that an expression refers to: prints one row per mask proposal with its scores V,
 P, N and S, and saves the picture with the chosen mask drawn over it.
 
+With --recipe extended -p answers any, the answer is every mask that is nearly as likely as the best
+one, or nothing if the evidence E for the best one is below least_evidence. Then --mask has all of
+them in one picture, or is black; --rle has each of them (segmentations) and the evidence; the
+overlay outlines each, or is grey and says that nothing fits.
+
 For a CSV file with the columns image and expression, a folder of pictures, or several expressions,
 --out is a folder. It receives a mask and an overlay for each row, results.csv, and masks.json (COCO
 results). If a row fails, results.csv gives the reason and the exit status is 1."""
@@ -38,6 +43,7 @@ _SEGMENT_EXAMPLES = """\
 examples:
   python -m tasnb segment photo.jpg "the left cat" --out cat.png
   python -m tasnb segment photo.jpg "the left cat" --mask mask.png --rle mask.json
+  python -m tasnb segment photo.jpg "the cats" --recipe extended -p answers any
   python -m tasnb segment photo.jpg "the left cat" "the right cat" --out cats/
   python -m tasnb segment pictures/ "the dog" --out dogs/
   python -m tasnb segment list.csv --out folder/"""
@@ -76,7 +82,8 @@ are reckoned from the shapes of its networks, which takes under a minute and no 
 
 _EXPLORE = """\
 Starts the explorer on this computer and opens it in a browser: a picture with all its masks and
-their scores, sliders for the weights, and a field for other expressions. Ctrl-C ends it."""
+their scores, sliders for the weights, a switch between one mask and several or none, and a field
+for other expressions. Ctrl-C ends it."""
 
 _CONVERT = """\
 Writes NAME.safetensors next to a TorchScript file, for open_clip:ViT-B-32/NAME.safetensors.

@@ -115,6 +115,7 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
         if file.resolve() == Path(arguments.image).resolve():
             raise InputError(f"{option} {file}: that is the picture itself; choose another name")
 
+    from tasnb.segmentation.answer import apart
     from tasnb.segmentation.many import segment
     from tasnb.store.files import atomic_write, check_writable
 
@@ -146,7 +147,11 @@ def _segment_one(arguments: argparse.Namespace, overrides: dict[str, Any]) -> No
     share = 100 * float(result.mask.mean())
     count = len(result.chosen)
     if result.fits_nothing:
-        print(f"no mask: nothing in the picture fits {arguments.expressions[0]!r}; overlay: {out}")
+        found, least = apart(result.evidence, result.least_evidence)
+        print(
+            f"no mask: nothing in the picture fits {arguments.expressions[0]!r}: the evidence for "
+            f"the best mask, {found}, is below least_evidence, {least}; overlay: {out}"
+        )
     elif count > 1:
         print(f"{count} masks: together {share:.1f} % of the picture; overlay: {out}")
     else:
@@ -176,10 +181,12 @@ def _segment_several(arguments: argparse.Namespace, image: Path, overrides: dict
     if image.resolve() in (out.resolve(), table.resolve()):
         raise InputError(f"--out {out}: that would overwrite {image}; choose another folder")
     check_writable(out)
-    failed = picture_lists.segment_list(rows, out, **overrides)
+    failed, nothing = picture_lists.segment_list(rows, out, **overrides)
     if left_out:
         print(f"skipped files in {image} that are not pictures: {left_out}")
-    print(f"masks: {len(rows) - failed} of {len(rows)} rows; see {table}")
+    if nothing:
+        print(f"no mask: nothing fits the expression in {nothing} of {len(rows)} rows")
+    print(f"masks: {len(rows) - failed - nothing} of {len(rows)} rows; see {table}")
     if failed:
         return say(f"{failed} of {len(rows)} rows failed; see the column error in {table}", 1)
     return 0

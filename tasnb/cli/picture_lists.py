@@ -14,7 +14,7 @@ from typing import Any
 
 from tasnb.segmentation.answer import Segmentation
 from tasnb.segmentation.many import segment_many
-from tasnb.settings import InputError
+from tasnb.settings import InputError, make_settings
 from tasnb.store.files import atomic_write
 
 RESULTS = "results.csv"
@@ -24,7 +24,8 @@ COLUMNS = [
     "error",
 ]  # fmt: skip
 """Columns of results.csv besides those of the list; `share` is the mask's share of the picture, and
-`masks` the number of proposals that the answer consists of: 0 if there are none, or none fits."""
+`masks` the number of proposals that the answer consists of: 0 if there are none, or none fits.
+Where answers may have any number of masks, `evidence` is what decided whether any fits."""
 
 LISTS = (".csv", ".tsv")
 _SUFFIXES = (
@@ -160,7 +161,7 @@ def _is_picture(path: Path) -> bool:
 
 def segment_list(
     rows: Sequence[Row], folder: str | Path, profile: str = "embedded", **overrides: Any
-) -> int:
+) -> tuple[int, int]:
     """Answers all rows with ``segment_many`` and writes the results to a folder.
 
     For row number NNNN these are ``NNNN_<name>.png``, the mask (0 and 255, in the size of the
@@ -170,7 +171,7 @@ def segment_list(
     the folder are kept.
 
     Returns:
-        The number of rows with an error.
+        The number of rows with an error, and of those whose expression fits nothing.
 
     Raises:
         InputError: A setting is invalid, or the folder is not writable.
@@ -180,8 +181,11 @@ def segment_list(
     folder = Path(folder)
     able = ((row.path, row.expression) for row in rows if not row.error)
     answers: Iterator[Any] = segment_many(able, profile, errors="return", **overrides)
-    names = _names(list(dict.fromkeys(name for row in rows for name in row.extra)))
-    failed = 0
+    own = list(COLUMNS)
+    if make_settings(profile, **overrides).answers == "any":
+        own.insert(-1, "evidence")
+    names = _names(list(dict.fromkeys(name for row in rows for name in row.extra)), own)
+    failed = nothing = 0
     digits = max(4, len(str(len(rows))))
     with ExitStack() as stack:  # both files are written row by row, not kept in memory
         table, masks = (
@@ -193,7 +197,7 @@ def segment_list(
             for name in (RESULTS, MASKS)
         )
         lines = csv.DictWriter(
-            table, ["image", "expression", *names.values(), *COLUMNS], lineterminator="\n"
+            table, ["image", "expression", *names.values(), *own], lineterminator="\n"
         )
         lines.writeheader()
         masks.write("[")
@@ -208,20 +212,21 @@ def segment_list(
                 continue
             name = f"{number:0{digits}}_{_short(row.path.stem)}"
             record = {"row": number, "image": row.image, **answer.record()}
+            nothing += record["no_target"]
             lines.writerow({**line, **_written(answer, record, folder, name)})
             masks.write(before + json.dumps(record))
             before = ",\n"
         masks.write("\n]\n")
-    return failed
+    return failed, nothing
 
 
-def _names(columns: Sequence[str]) -> dict[str, str]:
+def _names(columns: Sequence[str], own: Sequence[str]) -> dict[str, str]:
     """New names for the other columns of the list: those that clash with ours get "given_"."""
     names: dict[str, str] = {}
-    taken = {*COLUMNS, *columns}
+    taken = {*own, *columns}
     for column in columns:
         names[column] = column
-        while column in COLUMNS and names[column] in taken:
+        while column in own and names[column] in taken:
             names[column] = f"given_{names[column]}"
         taken.add(names[column])
     return names
@@ -236,6 +241,8 @@ def _written(
         answer.mask_image().save(temporary)
     with atomic_write(folder / cells["overlay"]) as temporary:
         answer.overlay().save(temporary, quality=90)
+    if record.get("evidence") is not None:
+        cells["evidence"] = f"{record['evidence']:.6f}"
     height, width = record["size"]
     score = "" if record["score"] is None else f"{record['score']:.6f}"
     return {

@@ -131,8 +131,8 @@ def causes(frame: pd.DataFrame) -> Figure:
     names = _names(frame)
     figure, ax = plt.subplots(figsize=(9, 0.9 + 0.34 * len(frame)), layout="constrained")
     left = np.zeros(len(frame))
-    colours = (TAS, PAPER, CLIP, "#9c36b5")
-    for name, colour in zip(frame.columns[2:], colours, strict=True):
+    colours = (TAS, PAPER, CLIP, "#9c36b5", INK, "#f59f00")
+    for name, colour in zip(frame.columns[2:], colours, strict=False):
         ax.barh(names, frame[name], left=left, color=colour, label=name)
         for k, (start, share) in enumerate(zip(left, frame[name], strict=True)):
             if share >= 5:
@@ -142,7 +142,8 @@ def causes(frame: pd.DataFrame) -> Figure:
     ax.set(xlim=(0, 100), xlabel="% of the sentences")
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(ncols=4, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0))
+    wide = 4 if len(frame.columns) < 7 else 3
+    ax.legend(ncols=wide, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0))
     return figure
 
 

@@ -13,25 +13,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from IPython.display import Image as Picture
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasnb.drawing.painting import (
+    CLIP,
+    COLOURS,
+    INK,
+    PAPER,
+    TAS,
+    TRUTH,
+    Image,
+    Masks,
+    about_answer,
+    paint_answer,
+    paint_mask,
+    paint_masks,
+    show,
+)
 from tasnb.drawing.titles import title as title_of
 from tasnb.drawing.words import words
 from tasnb.store.files import atomic_write
 
-Image = npt.NDArray[np.uint8]
-Masks = npt.NDArray[np.bool_]
-
-TRUTH, CLIP, TAS = "#2f9e44", "#e8590c", "#1971c2"
-INK, PAPER = "#343a40", "#ced4da"  # lines and text; values shown for comparison
-COLOURS = (
-    "#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b", "#2f6bff",
-    "#b6ff00", "#a3004f", "#00897b", "#8d5524",
-)  # fmt: skip
-"""Colours of masks: brighter than most objects, and very different from their neighbours."""
 DPI = 130  # of saved figures
-HALO, LINE = (17, 17, 17), (255, 255, 255)  # an outline visible on dark and light ground
 
 
 def save(figure: Figure, name: str, out: Path) -> Picture:
@@ -58,43 +61,6 @@ def save(figure: Figure, name: str, out: Path) -> Picture:
     wide = int.from_bytes(content[16:20])  # in pixels, in the header of every PNG file
     shown = round(wide * figure.dpi / DPI)
     return Picture(content, format="png", width=shown, alt=title_of(file))
-
-
-def paint_mask(
-    image: Image, mask: npt.NDArray[np.bool_], colour: Sequence[float] | str, strength: float = 0.55
-) -> Image:
-    """The image (H, W, 3) with a mask tinted in a colour, outlined in white between dark lines."""
-    rgb = np.array(plt.matplotlib.colors.to_rgb(colour)) * 255
-    out = image.copy()
-    values = np.arange(256)[:, None]  # what becomes of each, so that no picture of floats is made
-    tinted = ((1 - strength) * values + strength * rgb).astype(np.uint8)
-    for channel in range(3):
-        out[mask, channel] = tinted[image[mask, channel], channel]
-    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    thin = max(1, image.shape[1] // 400)
-    cv2.drawContours(out, lines, -1, HALO, thin + 2)
-    cv2.drawContours(out, lines, -1, LINE, thin)
-    return out
-
-
-def paint_masks(image: Image, masks: Masks, kept: npt.NDArray[np.bool_] | None = None) -> Image:
-    """The image with every mask (M, H, W) in its own colour, the small ones on top.
-
-    Args:
-        kept: Which masks are painted (M,); None: all. A mask has the same colour either way.
-    """
-    out = image
-    for i in np.argsort(-masks.sum((1, 2))) if len(masks) else []:
-        if kept is None or kept[i]:
-            out = paint_mask(out, masks[i], COLOURS[i % len(COLOURS)], 0.5)
-    return out
-
-
-def show(axes: Axes, image: Image, title: str = "", colour: str = INK, width: int = 34) -> None:
-    """An image without axes, with a title of up to ``width`` characters per line."""
-    axes.imshow(image)
-    axes.set_title(words(title, width), fontsize=9, color=colour)
-    axes.axis("off")
 
 
 def nothing() -> Figure:
@@ -218,7 +184,7 @@ def scores(
 
 @dataclass(frozen=True)
 class Rectified:
-    """One sentence before and after the rectifier; masks by position in ``masks``."""
+    """One sentence before and after the rectifier; the answers by positions in ``masks``."""
 
     image: Image
     masks: Masks
@@ -227,8 +193,8 @@ class Rectified:
     center_x: npt.NDArray[np.float64]
     center_y: npt.NDArray[np.float64]
     in_region: npt.NDArray[np.bool_]
-    before: int
-    after: int
+    before: Sequence[int]
+    after: Sequence[int]
     truth: npt.NDArray[np.bool_]
 
 
@@ -251,24 +217,24 @@ def rectifier(examples: Sequence[Rectified]) -> Figure:
         colours = [TAS if inside else "#868e96" for inside in one.in_region]
         line[0].scatter(one.center_x, one.center_y, s=36, c=colours, edgecolor="white", zorder=3)
         line[0].set(xlim=(0, width), ylim=(height, 0))
-        for ax, pick, name, colour in (
+        for ax, picks, name, colour in (
             (line[1], one.before, "before", CLIP),
             (line[2], one.after, "after", TAS),
         ):
-            mask = one.masks[pick]
-            iou = (mask & one.truth).sum() / (mask | one.truth).sum()
-            show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
+            masks = one.masks[list(picks)]
+            said = f"{name}: {about_answer(masks, one.truth)}"
+            show(ax, paint_answer(one.image, masks, colour), said, colour)
     return figure
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence with its ground truth and the choices of two methods (H, W), by name."""
+    """One sentence with its ground truth (H, W) and the masks that two methods choose, by name."""
 
     image: Image
     expression: str
     truth: npt.NDArray[np.bool_]
-    chosen: Mapping[str, npt.NDArray[np.bool_]]
+    chosen: Mapping[str, Masks]
 
 
 def examples(found: Sequence[Example]) -> Figure:
@@ -276,9 +242,10 @@ def examples(found: Sequence[Example]) -> Figure:
     figure, axes = panels(len(found), 3)
     for line, one in zip(axes, found, strict=True):
         show(line[0], paint_mask(one.image, one.truth, TRUTH), f"“{one.expression}”", TRUTH)
-        for ax, colour, (name, mask) in zip(line[1:], (CLIP, TAS), one.chosen.items(), strict=True):
-            iou = (mask & one.truth).sum() / max(1, (mask | one.truth).sum())
-            show(ax, paint_mask(one.image, mask, colour), f"{name}: IoU {iou:.2f}", colour)
+        pairs = zip(line[1:], (CLIP, TAS), one.chosen.items(), strict=True)
+        for ax, colour, (name, masks) in pairs:
+            said = f"{name}: {about_answer(masks, one.truth)}"
+            show(ax, paint_answer(one.image, masks, colour), said, colour)
     return figure
 
 
@@ -374,10 +341,10 @@ def overview(one: Overview) -> Figure:
         cells[3].set_xlabel(said, fontsize=8, color=ink)
         for ax, step in zip(cells, steps, strict=True) if i == 0 else ():
             ax.set_ylabel(words(step, 14), fontsize=8)
-    best = one.masks[int(one.pairs["chosen"].to_numpy().argmax())]
-    iou = (best & one.truth).sum() / max(1, (best | one.truth).sum())
     answer = figure.add_subplot(grid[2:, -1])
-    show(answer, paint_mask(one.image, best, TAS), f"answer, IoU {iou:.2f}", TAS)
+    chosen = one.masks[one.pairs["chosen"].to_numpy(bool)]
+    said = f"answer, {about_answer(chosen, one.truth)}"
+    show(answer, paint_answer(one.image, chosen, TAS), said, TAS)
     note = figure.add_subplot(grid[:2, -1])
     note.axis("off")
     notes = [f"caption of the image: {one.caption}", f"negatives: {', '.join(one.negatives)}"]

@@ -13,7 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tasnb.drawing.charts import reach
-from tasnb.drawing.figures import CLIP, INK, PAPER, TAS, Image, Masks, paint_mask, panels, show
+from tasnb.drawing.figures import panels
+from tasnb.drawing.painting import (
+    CLIP,
+    INK,
+    PAPER,
+    TAS,
+    Image,
+    Masks,
+    about_answer,
+    paint_answer,
+    show,
+)
 from tasnb.drawing.words import words
 
 
@@ -26,7 +37,7 @@ class Placed:
         centers: Of the masks' boxes, (M, 2) pixels.
         likely: How likely each mask shows the subject by V, from 0 to 1, (M,).
         prior: What would be added to a mask at each point of a grid over the image, (h, w).
-        before, after: The masks chosen without and with the prior.
+        before, after: The answers without and with the prior.
     """
 
     image: Image
@@ -36,8 +47,8 @@ class Placed:
     centers: npt.NDArray[np.floating]
     likely: npt.NDArray[np.floating]
     prior: npt.NDArray[np.floating]
-    before: int
-    after: int
+    before: Sequence[int]
+    after: Sequence[int]
 
 
 def priors(found: Sequence[Placed]) -> Figure:
@@ -59,11 +70,13 @@ def priors(found: Sequence[Placed]) -> Figure:
         bar.ax.tick_params(labelsize=7)
         bar.locator = plt.MaxNLocator(4)
         bar.update_ticks()
-        for ax, pick, name, colour in (
+        for ax, picks, name, colour in (
             (line[1], one.before, "without the prior", CLIP),
             (line[2], one.after, "with it", TAS),
         ):
-            show(ax, paint_mask(one.image, one.masks[pick], colour), name, colour)
+            masks = one.masks[list(picks)]
+            said = ": ".join(filter(None, (name, about_answer(masks))))
+            show(ax, paint_answer(one.image, masks, colour), said, colour)
     return figure
 
 

@@ -20,16 +20,19 @@ over masks are in the order of ``masks``, the refined proposals of the picture:
   ``why``), ``inside`` (whether the rectifier keeps each mask), ``scores`` and ``truth``. ``scores``
   has V and N by "ENCODER CLIP_INPUT", and P by "ENCODER CAPTION_INPUT"; in the recipe ``extended``
   also G by "ENCODER CLIP_INPUT", which places and size add to S in place of the rectifier, and C,
-  which is always added. ``truth`` is null, or ``target`` (its name), ``outline`` and ``iou`` of
-  each mask.
+  which is always added. Where answers may have any number of masks, E (evidence, see
+  ``tasnb.method.answers``) by "ENCODER CLIP_INPUT CAPTION_INPUT". ``truth`` is null, or ``target``
+  (its name), ``outline``, ``iou`` of each mask, and ``rle``.
 - ``first``: Number of the first of them among all expressions of a series, of which there are
   ``count``; ``at``: Number of the one to show.
 - ``jumps``: Expressions worth a look: ``title``, and ``at``, all their numbers in order.
 - ``choice``: What the first scores are of: recipe, encoder, caption_input and clip_input.
   ``choices``: What may be chosen of each.
 - ``names``: The encoders' names in the settings, by the short names used everywhere else.
-- ``weights``: alpha and lam to begin with.
-- ``defaults``: The profile's own choice, and alpha and lam.
+- ``weights``: To begin with, alpha and lam; and, as the settings of these names, ``answers`` ("one"
+  or "any"), ``several_share`` and ``least_evidence``. ``temperature``: Of the likelihood of a mask
+  by S, of which ``several_share`` is a share.
+- ``defaults``: The profile's own choice and weights.
 - ``recipes``: alpha, lam and the inputs with which each recipe begins.
 - ``code``: ``image``, an expression of Python for the picture, and ``settings`` other than these
   that differ from the profile, for a call that repeats the answer.
@@ -60,6 +63,7 @@ from tasnb.settings import Settings, make_settings, short
 FORMAT = 2
 WIDEST = 1600  # pixels of the longer side; a larger picture is scaled down to be shown
 INPUTS = {"caption_input": ("blur", "crop"), "clip_input": ("crop", "blur", "both")}
+ANSWERING = ("answers", "several_share", "least_evidence")
 DIGITS, FEW = 8, 5  # of scores, whose embeddings are in 32 bits; and where space matters
 
 View = dict[str, Any]
@@ -98,8 +102,9 @@ class Views:
         Args:
             rows: The numbers of the expressions, which are consecutive.
             src: The picture's address; by default, its pixels are included.
-            brief: Leave out what a page of many pictures has no space for: run lengths and the last
-                digits of scores.
+            brief: Leave out what a page of many pictures has no space for: the last digits of
+                scores, and run lengths unless answers may have any number of masks, which need them
+                to be combined.
         """
         key = str(self.sentences["image"].iloc[rows[0]])
         height, width = (int(self.sentences[side].iloc[rows[0]]) for side in ("height", "width"))
@@ -108,15 +113,16 @@ class Views:
         masks = self.masks.get(key, self.nothing)
         settings = self.settings
         kernel = settings.blur_kernel
+        digits, with_rle = FEW if brief else DIGITS, not brief or settings.answers == "any"
         view: View = {
             "format": FORMAT,
             "about": "",
             "picture": {"src": src or data_uri(self._fitted(key, size)), "size": size},
-            "masks": [_mask(row, scale, brief) for row in masks.to_dict("records")],
+            "masks": [_mask(row, scale, with_rle) for row in masks.to_dict("records")],
             "caption": str(self.captions[key]),
             "captions": {settings.caption_input: masks["caption"].tolist()},
             "blur": round(scale * (0.3 * ((kernel - 1) / 2 - 1) + 0.8), 3),
-            "expressions": [self._expression(row, scale, FEW if brief else DIGITS) for row in rows],
+            "expressions": [self._expression(row, scale, digits, with_rle) for row in rows],
             "first": int(rows[0]),
             "count": int(rows[-1]) + 1,
             "at": int(rows[0]),
@@ -131,7 +137,9 @@ class Views:
             "weights": {
                 "alpha": settings.alpha,
                 "lam": settings.lambda_of(self.split.dataset),
+                **{name: getattr(settings, name) for name in ANSWERING},
             },
+            "temperature": settings.temperature,
         }
         return view | _to_repeat(settings)
 
@@ -141,16 +149,17 @@ class Views:
             return pixels
         return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
-    def _expression(self, number: int, scale: float, digits: int) -> View:
+    def _expression(self, number: int, scale: float, digits: int, with_rle: bool) -> View:
         """An expression, what was read from it, and its scores."""
         sentence = self.sentences.iloc[number]
         scores: dict[str, dict[str, list[float]]] = {"V": {}, "P": {}, "N": {}}
-        scores |= {name: {} for name in "CG" if all(name in t.pairs for t in self.tables.values())}
+        scores |= {name: {} for name in "CGE" if all(name in t.pairs for t in self.tables.values())}
         pairs = None
         for encoder, by_sentence in self.pairs.items():
             pairs = by_sentence.get(number)
             for name in scores:
-                form = self.settings.caption_input if name == "P" else self.settings.clip_input
+                seen, said = self.settings.clip_input, self.settings.caption_input
+                form = {"P": said, "E": f"{seen} {said}"}.get(name, seen)
                 key = f"{short(encoder)} {form}"
                 values = [] if pairs is None else pairs[name].to_numpy(float).round(digits).tolist()
                 scores[name][key] = values
@@ -164,7 +173,7 @@ class Views:
             "phrases": self._phrases(sentence, pairs),
             "inside": [] if pairs is None else pairs["in_region"].astype(bool).tolist(),
             "scores": scores,
-            "truth": _truth(sentence, pairs, scale) if sentence["truth_area"] else None,
+            "truth": _truth(sentence, pairs, scale, with_rle) if sentence["truth_area"] else None,
         }
 
     def _phrases(self, sentence: pd.Series, pairs: pd.DataFrame | None) -> list[View]:
@@ -208,11 +217,12 @@ _OF_RUNS = ("datasets", "splits", "limit", "sample", "seed", "store", "out", "da
 def _to_repeat(settings: Settings) -> View:
     """What a call of ``tasnb.segment`` needs to repeat the answer."""
     own = make_settings(settings.profile)
-    told = ("recipe", "encoders", "alpha", "lam", *INPUTS)
+    told = ("recipe", "encoders", "alpha", "lam", *ANSWERING, *INPUTS)
     changed = {k: v for k, v in settings.changed.items() if k not in (*told, *_OF_RUNS)}
     if settings.profile != "embedded":
         changed = {"profile": settings.profile, **changed}
-    defaults = {"alpha": own.alpha, "lam": own.lam, **choice_of(own, own.encoders[-1])}
+    weights = {name: getattr(own, name) for name in ("alpha", "lam", *ANSWERING)}
+    defaults = {**weights, **choice_of(own, own.encoders[-1])}
     begins = ("alpha", "lam", *INPUTS)
     by_recipe = {name: make_settings(settings.profile, recipe=name) for name in RECIPES}
     recipes = {name: {k: getattr(by, k) for k in begins} for name, by in by_recipe.items()}
@@ -229,7 +239,7 @@ def data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
-def _mask(row: Mapping[str, Any], scale: float, brief: bool) -> View:
+def _mask(row: Mapping[str, Any], scale: float, with_rle: bool) -> View:
     size = [int(row["height"]), int(row["width"])]
     mask = {
         "id": int(row["mask_id"]),
@@ -238,17 +248,22 @@ def _mask(row: Mapping[str, Any], scale: float, brief: bool) -> View:
         "center": [round(scale * row[name], 2) for name in ("center_x", "center_y")],
         "area": round(row["area"] / (size[0] * size[1]), 5),
     }
-    return mask if brief else mask | {"rle": {"size": size, "counts": row["counts"].decode()}}
+    return mask | _rle(size, row["counts"]) if with_rle else mask
 
 
-def _truth(sentence: pd.Series, pairs: pd.DataFrame | None, scale: float) -> View:
+def _rle(size: list[int], counts: bytes) -> View:
+    return {"rle": {"size": size, "counts": counts.decode()}}
+
+
+def _truth(sentence: pd.Series, pairs: pd.DataFrame | None, scale: float, with_rle: bool) -> View:
     iou = []
     if pairs is not None:
         union = pairs["area"] + sentence["truth_area"] - pairs["intersection"]
         iou = (pairs["intersection"] / union).round(4).tolist()
-    size = int(sentence["height"]), int(sentence["width"])
+    size = [int(sentence["height"]), int(sentence["width"])]
     drawn = outline_of(*size, sentence["ground_truth"], scale)
-    return {"target": sentence["target"], "outline": drawn, "iou": iou}
+    truth = {"target": sentence["target"], "outline": drawn, "iou": iou}
+    return truth | _rle(size, sentence["ground_truth"]) if with_rle else truth
 
 
 @lru_cache(maxsize=20_000)  # encoders choose the same masks, and columns share images

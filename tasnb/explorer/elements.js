@@ -19,6 +19,9 @@ function make(parent, tag, attributes = {}, text = null) {
   return element;
 }
 
+/** Numbers as in a sentence: “3”, “3 and 5”, “3, 5 and 8”. */
+const inList = ids => [ids.slice(0, -1).join(", "), ids.at(-1)].filter(one => one !== "").join(" and ");
+
 const plain = value => value.toFixed(3).replace("-", "−");
 
 /** What a model sees of a mask: its box, black or blurred outside the mask, as a square. */

@@ -8,6 +8,8 @@
 const SIDES = { left: ["x", 1], right: ["x", -1], top: ["y", 1], bottom: ["y", -1] };
 const COLOURS = ["#ff2bd6", "#00d5ff", "#ffe600", "#7a3cff", "#ff7a00", "#00e08a", "#ff1f4b",
   "#2f6bff", "#b6ff00", "#a3004f", "#00897b", "#8d5524"];
+const TITLES = { likely: "likelihood by S, of 1 for the best mask",
+  E: "evidence: how much speaks for this mask, whatever the others are" };
 let mounted = 0; // makes the ids of two explorers on one page differ
 
 /** The caption of a mask by the captioner's input that is chosen. */
@@ -69,13 +71,15 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
 
   // controls
   const sliders = {};
-  for (const [name, label, most] of [["alpha", "α, weight of P", 1], ["lam", "λ, weight of N", 2]]) {
+  function slider(name, label, most) {
     const row = make(controls, "label", { class: "slider" });
     make(row, "span", {}, label);
-    sliders[name] = { value: make(row, "output"), input: make(row, "input", {
+    sliders[name] = { row, value: make(row, "output"), input: make(row, "input", {
       type: "range", min: 0, max: most, step: 0.01,
       oninput: event => { weights[name] = Number(event.target.value); update(); } }) };
   }
+  slider("alpha", "α, weight of P", 1);
+  slider("lam", "λ, weight of N", 2);
   const switches = {};
   const row = make(controls, "div", { class: "switches" });
   for (const name of ["P", "N", "rectifier"]) {
@@ -84,7 +88,15 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       onchange: event => { weights[name] = event.target.checked; update(); } });
     make(label, "span", {}, name);
   }
+  const label = make(row, "label");
+  switches.answers = make(label, "input", { type: "checkbox", onchange: event => {
+    weights.answers = event.target.checked ? "any" : "one";
+    update();
+  } });
+  make(label, "span", {}, "several masks or none");
   make(row, "button", { type: "button", onclick: () => { reset(); update(); } }, "Reset");
+  slider("several_share", "likely, at least", 1);
+  slider("least_evidence", "E, at least", 2);
   const selects = {};
   const titles = { recipe: "recipe", encoder: "encoder", clip_input: "CLIP sees",
     caption_input: "captioner sees" };
@@ -285,10 +297,19 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   function update() {
     const scores = scoresOf(expression, choice);
     for (const [name, { input, value }] of Object.entries(sliders)) {
+      input.min = Math.min(0, weights[name]);
+      input.max = Math.max(input.max, weights[name]);
       input.value = weights[name];
       value.textContent = weights[name].toFixed(2);
     }
+    const evidence = scores && evidenceOf(expression, choice);
+    const isAny = weights.answers === "any" && Boolean(evidence);
+    for (const name of ["several_share", "least_evidence"]) sliders[name].row.hidden = !isAny;
     for (const [name, input] of Object.entries(switches)) input.checked = weights[name];
+    switches.answers.checked = isAny;
+    switches.answers.disabled = !evidence;
+    label.title = evidence ? "all masks that are nearly as likely as the best one, or none if too "
+      + "little speaks for it" : "This page lacks the evidence: open the picture in a notebook.";
     for (const [name, input] of Object.entries(selects)) {
       for (const option of input.options) {
         option.disabled = !ask && option.value !== choice[name]
@@ -297,41 +318,60 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       input.value = choice[name];
       input.disabled = [...input.options].filter(option => !option.disabled).length < 2;
     }
-    result = scores && view.masks.length
-      ? { scores, ...ranked(scores, expression.inside, weights) } : null;
+    result = scores && view.masks.length ? resultOf(scores, evidence, isAny) : null;
     drawAnswer();
     drawTable();
     drawCards();
+  }
+
+  function resultOf(scores, evidence, isAny) {
+    const found = ranked(scores, expression.inside, weights);
+    const likely = likelihoods(found, view.temperature);
+    const answer = answered(found, likely, evidence, weights);
+    return { scores, ...found, answer, ...(isAny && { likely, evidence }) };
+  }
+
+  /** The answer in words, such as “masks 3 and 5 together, IoU 0.71”. */
+  function inWords() {
+    const { answer, order, evidence } = result, ids = answer.map(k => view.masks[k].id);
+    if (ids.length === 1) return `mask ${ids[0]}${overlap(answer)}`;
+    if (ids.length) return `masks ${inList(ids)} together${overlap(answer)}`;
+    const [found, least] = toldApart(evidence[order[0]], weights.least_evidence);
+    return `nothing in the picture fits: the evidence for the best mask, `
+      + `${view.masks[order[0]].id}, is ${found}, below ${least}`;
   }
 
   function drawAnswer() {
     for (const group of ["half", "truth", "clip", "cross"]) layer[group].replaceChildren();
     legend.replaceChildren();
     const key = (name, text) => make(legend, "span", { class: name }, text);
-    const chosen = result?.order[0];
+    const chosen = result?.answer ?? [];
+    picture.classList.toggle("nothing", Boolean(result) && !chosen.length);
     for (const group of layer.masks.children) {
       const k = Number(group.dataset.mask);
-      group.setAttribute("class", [k === chosen && "chosen", k === pointed && "pointed",
+      group.setAttribute("class", [chosen.includes(k) && "chosen", k === pointed && "pointed",
         pinned.includes(k) && "pinned", result && !result.kept[k] && "outside",
       ].filter(Boolean).join(" "));
     }
     for (const label of layer.numbers.children) {
-      label.setAttribute("class", Number(label.dataset.mask) === chosen ? "chosen" : "");
+      label.setAttribute("class", chosen.includes(Number(label.dataset.mask)) ? "chosen" : "");
     }
-    if (result) key("chosen", `TAS: mask ${view.masks[chosen].id}${overlap(chosen)}`);
+    if (result) key(chosen.length ? "chosen" : "chosen none", `TAS: ${inWords()}`);
     const clip = result && best(result.scores.V);
-    if (result && clip !== chosen) {
+    if (result && !chosen.includes(clip)) {
       outline(layer.clip, view.masks[clip].outline);
-      key("clip", `V alone: mask ${view.masks[clip].id}${overlap(clip)}`);
+      key("clip", `V alone: mask ${view.masks[clip].id}${overlap([clip])}`);
     }
     if (expression.truth) {
       outline(layer.truth, expression.truth.outline);
       key("truth", "ground truth");
     }
     drawHalf();
+    const ids = chosen.map(k => view.masks[k].id);
+    const told = !ids.length ? result && inWords()
+      : `mask${ids.length > 1 ? "s" : ""} ${inList(ids)} ${ids.length > 1 ? "are" : "is"} chosen`;
     picture.setAttribute("aria-label", result
-      ? `${view.masks.length} masks; for “${expression.text}” mask ${view.masks[chosen].id} is chosen`
-      : "the picture");
+      ? `${view.masks.length} masks; for “${expression.text}” ${told}` : "the picture");
   }
 
   function outline(group, d) {
@@ -339,8 +379,13 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     make(group, "path", { d, class: "light" });
   }
 
-  function overlap(k) {
-    return expression.truth ? `, IoU ${expression.truth.iou[k].toFixed(2)}` : "";
+  /** IoU of some masks together. */
+  function overlap(those) {
+    if (!expression.truth) return "";
+    const { iou, rle } = expression.truth;
+    const found = those.length === 1 ? iou[those[0]]
+      : iouOf(those.map(k => view.masks[k].rle), rle);
+    return `, IoU ${found.toFixed(2)}`;
   }
 
   /** The median cross, and the half that the rectifier excludes. */
@@ -371,15 +416,16 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
     if (!result) return;
     const withTruth = Boolean(expression.truth);
     const head = make(make(table, "thead"), "tr");
-    for (const name of ["", "mask", "S", ...(withTruth ? ["IoU"] : []), ...Object.keys(result.scores),
-      "caption"]) {
-      make(head, "th", { scope: "col" }, name);
-    }
+    const { likely, evidence, answer } = result;
     const values = { ...result.scores, S: result.S };
+    for (const name of ["", "mask", "S", ...(likely ? ["likely", "E"] : []),
+      ...(withTruth ? ["IoU"] : []), ...Object.keys(result.scores), "caption"]) {
+      make(head, "th", { scope: "col", title: TITLES[name] ?? null }, name);
+    }
     const rows = make(table, "tbody");
     result.order.forEach((k, rank) => {
       const line = make(rows, "tr", { tabindex: rank ? -1 : 0, "data-mask": k, "aria-selected":
-        String(pinned.includes(k)), class: [rank === 0 && "chosen", !result.kept[k] && "outside",
+        String(pinned.includes(k)), class: [answer.includes(k) && "chosen", !result.kept[k] && "outside",
         k === pointed && "pointed", pinned.includes(k) && "pinned"].filter(Boolean).join(" "),
       onpointerenter: () => point(k), onpointerleave: () => point(null), onfocus: onFocus,
       onclick: () => pin(k), onkeydown: event => onKey(event, k) });
@@ -388,6 +434,10 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       make(mask, "i", { class: "dot", style: `background: ${COLOURS[k % COLOURS.length]}` });
       mask.append(String(view.masks[k].id));
       bars(make(line, "td", { class: "bar" }), values.S, k, "S");
+      if (likely) {
+        make(line, "td", { class: "number" }, likely[k].toFixed(2));
+        bars(make(line, "td", { class: "bar" }), evidence, k, "E");
+      }
       if (withTruth) make(line, "td", { class: "number" }, expression.truth.iou[k].toFixed(2));
       for (const name of Object.keys(result.scores)) {
         bars(make(line, "td", { class: "bar" }), values[name], k, name);
@@ -447,8 +497,10 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
   function drawCards() {
     cards.replaceChildren();
     if (!result) return;
-    const current = pointed ?? (pinned.length ? null : result.order[0]);
-    const shown = [...pinned, ...(current === null || pinned.includes(current) ? [] : [current])];
+    const { answer, order, evidence } = result;
+    const first = answer.length ? answer.slice(0, 2) : order.slice(0, 1);
+    const current = pointed === null ? (pinned.length ? [] : first) : [pointed];
+    const shown = [...pinned, ...current.filter(k => !pinned.includes(k))];
     for (const k of shown.slice(-2)) {
       const card = make(cards, "figure", { class: pinned.includes(k) ? "pinned" : "" });
       const views = make(card, "div", { class: "crops" });
@@ -456,9 +508,10 @@ export function mount(root, first, { ask = null, open = null, onExpression = () 
       for (const form of seen) crop(views, view, k, form, "CLIP sees", id);
       crop(views, view, k, choice.caption_input, "captioner sees", id);
       const below = make(card, "figcaption");
-      make(below, "b", {}, `mask ${view.masks[k].id}${k === result.order[0] ? ", chosen" : ""}`);
+      const role = answer.includes(k) ? ", chosen" : !answer.length && k === order[0] ? ", the best" : "";
+      make(below, "b", {}, `mask ${view.masks[k].id}${role}`);
       make(below, "span", { dir: "auto" }, captionOf(view, choice, k) ? `“${captionOf(view, choice, k)}”` : "");
-      const values = { ...result.scores, S: result.S };
+      const values = { ...result.scores, S: result.S, ...(evidence && { E: evidence }) };
       make(below, "span", {}, Object.entries(values)
         .map(([name, all]) => `${name}\u00a0${plain(all[k])}`).join("  "));
     }

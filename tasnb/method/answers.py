@@ -66,25 +66,43 @@ def evidence(v: Floats, generic: Floats, told: Floats) -> Floats:
     return v - generic + told
 
 
-def answers(scored: ScoreTable, total: Floats, settings: Settings) -> Answers:
+def answers(scored: ScoreTable, total: Floats, settings: Settings, rectify: bool = True) -> Answers:
     """The answers by S, one mask each or any number, according to ``settings.answers``.
 
     Args:
         total: S for every pair, without places (``ScoreTable.total``).
+        rectify: As in ``ScoreTable.choose``.
     """
-    best = scored.choose(total, rectify=True)
+    best = scored.choose(total, rectify)
     members = np.zeros(len(scored.pairs), bool)
     there = best >= 0
     if settings.answers == "one":
         members[best[there]] = True
         return Answers(best, members)
-    score, sentence = scored.placed(total), scored.pairs["sentence"].to_numpy()
+    score = scored.placed(total) if rectify else total
+    sentence = scored.pairs["sentence"].to_numpy()
     enough = np.zeros(len(best), bool)
     enough[there] = scored.pairs["E"].to_numpy()[best[there]] >= settings.least_evidence
     below = np.minimum(score - score[best[sentence]], 0)  # a barred mask may have more
     likely = np.exp(below / settings.temperature) >= settings.several_share
-    members = likely & scored.allowed & enough[sentence]
+    members = likely & enough[sentence]
+    if rectify:
+        members &= scored.allowed
     return Answers(np.where(enough, best, -1), members)
+
+
+def mask_ids(scored: ScoreTable, found: Answers, score: Floats) -> list[tuple[int, ...]]:
+    """The mask_ids of each answer, the best mask first; () for an empty one, (S,).
+
+    Args:
+        score: S for every pair, as the answers were chosen by (``ScoreTable.placed``).
+    """
+    rows = np.flatnonzero(found.members)
+    owner = scored.pairs["sentence"].to_numpy()[rows]
+    order = np.lexsort((rows, -score[rows], owner))
+    ends = np.searchsorted(owner, np.arange(1, len(found.best)))
+    ids = np.split(scored.pairs["mask_id"].to_numpy()[rows[order]], ends)
+    return [tuple(some.tolist()) for some in ids[: len(found.best)]]
 
 
 def outcome(scored: ScoreTable, found: Answers, masks: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -89,13 +89,13 @@ class Stages:
         """An image, RGB uint8 (H, W, 3)."""
         return _pixels(images[image])
 
-    def mask(self, images: Images, image: str, mask_id: int) -> npt.NDArray[np.bool_]:
-        """A proposal (H, W) of an image; an empty mask for mask_id -1."""
-        masks = self.proposals({image: images[image]})
-        rows = masks[masks["mask_id"] == mask_id]
-        if rows.empty:
-            return np.zeros(_pixels(images[image]).shape[:2], bool)
-        return proposals.decode(rows)[0]
+    def masks(self, images: Images, image: str, mask_ids: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Some proposals of an image, (M, H, W); mask_id -1 stands for none."""
+        rows = self.proposals({image: images[image]}).set_index("mask_id")
+        some = [mask_id for mask_id in mask_ids if mask_id >= 0]
+        if not some:
+            return np.zeros((0, *_pixels(images[image]).shape[:2]), bool)
+        return proposals.decode(rows.loc[some])
 
     def _caption_stage(self, form: str) -> Stage:
         names = list(captioners.FIELDS)

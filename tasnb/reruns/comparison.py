@@ -207,7 +207,7 @@ def _changed(linked: pd.DataFrame, rows: pd.DataFrame, first: str) -> str:
     )
     return (
         html.table(shown.presented(counts))
-        + f"<p>The table lists {more}; each IoU is a link to the picture with the chosen mask.</p>"
+        + f"<p>The table lists {more}; each IoU is a link to the picture with the answer.</p>"
         + html.table(text, made)
         + _file("changed.csv")
     )

@@ -73,7 +73,7 @@ class Pair:
     def changed(self, method: str) -> pd.Series:
         """Whether the choice of a method differs, per sentence.
 
-        Numbers of masks are compared, or where the runs have other proposals, the overlaps.
+        The mask_ids are compared, or where the runs have other proposals, the overlaps.
         """
         names = ["mask"] if self.same_masks else ["intersection", "union"]
         unlike = [
@@ -107,6 +107,9 @@ def pairs(first: Finished, second: Finished) -> list[Pair]:
 def _keyed(run: Finished, column: str, encoder: str, which: int) -> pd.DataFrame:
     frame = run.sentences(column, encoder).reset_index(names="row")
     frame["place"] = frame.groupby(SENTENCE[:3]).cumcount()
+    for name in [name for name in frame if name.endswith(" mask")]:  # all masks of each answer
+        those = frame.get(f"{name}s", frame[name].map(lambda mask_id: [mask_id][: mask_id >= 0]))
+        frame[name] = [tuple(sorted(ids)) for ids in those]
     results = ("row", "best IoU", "mask", "IoU", "intersection", "union")
     names = {n: f"{n} {which}" for n in frame if n.endswith(results)}
     return frame[[*SENTENCE, "target", *names]].rename(columns=names)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tasnb.datasets.splits import Split, column_name, columns
@@ -15,7 +16,6 @@ from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import best_proposals, decode
 from tasnb.method.scores import ScoreTable
 from tasnb.results import ablations, tables
-from tasnb.settings import Settings
 from tasnb.store.files import atomic_write
 
 GOOD = 0.5  # IoU from which a proposal counts as covering its target
@@ -168,9 +168,9 @@ def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     found = []
     for dataset, split in columns(pipeline.settings):
         scored = pipeline.scored(dataset, split, encoder)
-        before, after = _both(scored, pipeline.settings, dataset)
+        before, after = _both(pipeline, pipeline.split(dataset, split), scored)
         named = (scored.sentences["orientation"] != "").to_numpy()
-        changed = (before["mask_id"] != after["mask_id"]).to_numpy()
+        changed = (before["mask_ids"] != after["mask_ids"]).to_numpy()
         gain = (after["iou"] - before["iou"]).to_numpy()
         found.append(
             (dataset, split, 100 * named.mean(), 100 * scored.acted().mean(), 100 * changed.mean(),
@@ -180,28 +180,29 @@ def rectifier_effect(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*names, "better (%)", "worse (%)", "mIoU gain"])
 
 
-def _both(
-    scored: ScoreTable, settings: Settings, dataset: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _both(pipeline: Pipeline, split: Split, scored: ScoreTable) -> list[pd.DataFrame]:
     """Results without and with the rectifier."""
-    total = scored.total(settings.alpha, settings.lambda_of(dataset))
-    return tuple(scored.outcome(scored.choose(total, rectify)) for rectify in (False, True))
+    return [tables.by_s(pipeline, split, scored, rectify) for rectify in (False, True)]
 
 
-def per_sentence(scored: ScoreTable, settings: Settings, dataset: str) -> pd.DataFrame:
+def per_sentence(pipeline: Pipeline, encoder: str, split: Split) -> pd.DataFrame:
     """One row per sentence: the choice and IoU of each method, and the effect of the rectifier.
 
     ``acted``: the rectifier excluded some of the masks; ``changed``: TAS would have chosen another
-    mask without it.
+    mask without it. If answers may have any number of masks, ``TAS masks`` has all of them.
     """
+    column = split.dataset, split.split
+    scored = pipeline.scored(*column, encoder)
     frame = scored.sentences.drop(columns=["ground_truth"])
     frame["best IoU"] = scored.outcome(scored.best_possible())["iou"]
     for method in tables.OWN:
-        outcome = scored.outcome(tables.choose(method, scored, settings, dataset))
+        outcome = tables.outcome(pipeline, method, encoder, *column)
         frame[[f"{method} mask", f"{method} IoU"]] = outcome[["mask_id", "iou"]]
         frame[[f"{method} intersection", f"{method} union"]] = outcome[["intersection", "union"]]
-    before, after = _both(scored, settings, dataset)
-    changed = (before["mask_id"] != after["mask_id"]).to_numpy()
+    before, after = _both(pipeline, split, scored)
+    if pipeline.settings.answers == "any":
+        frame["TAS masks"] = after["mask_ids"]
+    changed = (before["mask_ids"] != after["mask_ids"]).to_numpy()
     return frame.assign(acted=scored.acted(), changed=changed)
 
 
@@ -226,17 +227,20 @@ def to_examples(
     """Ground truth and the choices of two methods, for ``figures.examples``.
 
     Args:
-        frame: Rows of ``per_sentence``, or others with ``"<method> mask"`` for both methods.
+        frame: Rows of ``per_sentence``, or others with ``"<method> mask"`` for both methods, or
+            ``"<method> masks"``, all masks of an answer.
     """
+
+    def chosen(row: pd.Series, name: str) -> npt.NDArray[np.bool_]:
+        those = row.get(f"{name} masks", [row[f"{name} mask"]])
+        return pipeline.masks(split.images, row["image"], those)
+
     return [
         Example(
             image=pipeline.pixels(split.images, row["image"]),
             expression=row["sentence"],
             truth=split.ground_truth(index),
-            chosen={
-                name: pipeline.mask(split.images, row["image"], row[f"{name} mask"])
-                for name in methods
-            },
+            chosen={name: chosen(row, name) for name in methods},
         )
         for index, row in frame.iterrows()
     ]
@@ -246,12 +250,9 @@ def pick_rectified(
     pipeline: Pipeline, scored: ScoreTable, split: Split, count: int
 ) -> list[Rectified]:
     """Sentences that the rectifier improves most, one per image, and one that it makes worse."""
-    total = scored.total(pipeline.settings.alpha, pipeline.settings.lambda_of(split.dataset))
-    before, after = (scored.choose(total, rectify) for rectify in (False, True))
+    before, after = _both(pipeline, split, scored)
     frame = scored.sentences.assign(
-        gain=scored.outcome(after)["iou"] - scored.outcome(before)["iou"],
-        before=before,
-        after=after,
+        gain=after["iou"] - before["iou"], before=before["mask_ids"], after=after["mask_ids"]
     )
     frame = frame[frame["before"] != frame["after"]].sort_values("gain", kind="stable")
     spoilt = frame[frame["gain"] < -0.1].head(1)
@@ -260,6 +261,7 @@ def pick_rectified(
     for index, row in pd.concat([mended, spoilt]).iterrows():
         pairs = scored.pairs[scored.pairs["sentence"] == index]
         masks = pipeline.proposals({row["image"]: split.images[row["image"]]})
+        place = {mask_id: k for k, mask_id in enumerate(pairs["mask_id"])}
         found.append(
             Rectified(
                 image=pipeline.pixels(split.images, row["image"]),
@@ -269,8 +271,8 @@ def pick_rectified(
                 center_x=pairs["center_x"].to_numpy(),
                 center_y=pairs["center_y"].to_numpy(),
                 in_region=pairs["in_region"].to_numpy(),
-                before=row["before"] - pairs.index[0],
-                after=row["after"] - pairs.index[0],
+                before=[place[mask_id] for mask_id in row["before"]],
+                after=[place[mask_id] for mask_id in row["after"]],
                 truth=split.ground_truth(index),
             )
         )
@@ -288,10 +290,9 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
     """
     settings, dataset = pipeline.settings, split.dataset
     total = scored.total(settings.alpha, settings.lambda_of(dataset))
-    chosen = tables.choose("TAS", scored, settings, dataset)
+    answer = tables.by_s(pipeline, split, scored)
     gain = (
-        scored.outcome(chosen)["iou"]
-        - scored.outcome(tables.choose("CLIP-only", scored, settings, dataset))["iou"]
+        answer["iou"] - scored.outcome(tables.choose("CLIP-only", scored, settings, dataset))["iou"]
     )
     count = scored.pairs.groupby("sentence").size().reindex(gain.index, fill_value=0)
     fits = (scored.sentences["orientation"] != "").astype(float) + count.between(4, 6) + gain
@@ -324,7 +325,9 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
         masks=decode(masks),
         crops=forms["crop"],
         blurs=forms["blur"],
-        pairs=pairs.assign(S=total[pairs.index], chosen=pairs.index == chosen[index]),
+        pairs=pairs.assign(
+            S=total[pairs.index], chosen=pairs["mask_id"].isin(answer["mask_ids"][index])
+        ),
     )
 
 
@@ -332,8 +335,7 @@ def save_per_sentence(pipeline: Pipeline) -> None:
     """Writes ``results/<dataset>-<split>-<encoder>.parquet`` for every column and encoder."""
     for dataset, split in columns(pipeline.settings):
         for encoder in pipeline.settings.encoders:
-            scored = pipeline.scored(dataset, split, encoder)
-            frame = per_sentence(scored, pipeline.settings, dataset)
+            frame = per_sentence(pipeline, encoder, pipeline.split(dataset, split))
             column = column_name(pipeline.settings, dataset, split)
             name = f"{column}-{tables.short(encoder)}.parquet"
             with atomic_write(pipeline.settings.out / "results" / name) as path:

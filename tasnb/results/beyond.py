@@ -120,6 +120,8 @@ def _add(frame: pd.DataFrame, name: str, run: Pipeline, encoder: str) -> None:
     """Adds the choices of TAS on the sentences of one column to a frame."""
     outcome = tables.outcome(run, "TAS", encoder, *frame[["dataset", "split"]].iloc[0])
     names = {"mask_id": "mask", "intersection": "intersection", "union": "union", "iou": "IoU"}
+    if run.settings.answers == "any":
+        names["mask_ids"] = "masks"
     for column, called in names.items():
         frame[f"{name} {called}"] = outcome[column].to_numpy()
 
@@ -254,8 +256,7 @@ def placed(
     if masks.empty:
         return []
     table = run.score(one, encoder)
-    total = table.total(run.settings.alpha, run.settings.lambda_of(column[0]))
-    picks = [table.choose(total, rectify).reshape(-1) for rectify in (False, True)]
+    results = [tables.by_s(run, one, table, rectify) for rectify in (False, True)]
     placing = Placing(run.settings, asked)
     named = run.subjects(table.sentences)
     vectors = run.text_embeddings([*asked, *named.values(), *placing.prompts], encoder)
@@ -266,7 +267,8 @@ def placed(
     found = []
     for number, (text, likely) in enumerate(zip(asked, shown.likely(asked, named), strict=True)):
         _, pairs = table.one(number)
-        before, after = (int(pick[number] - pairs.index[0]) for pick in picks)
+        place = {mask_id: k for k, mask_id in enumerate(pairs["mask_id"])}
+        before, after = ([place[one] for one in r["mask_ids"][number]] for r in results)
         found.append(
             Placed(
                 image=pixels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tasnb.datasets.splits import columns
@@ -15,6 +16,8 @@ from tasnb.results.analysis import GOOD
 
 SIZES = (0.02, 0.04, 0.08)  # limits between the size classes, as shares of the image
 COMPARED = ("CLIP-only", "TAS")
+NOTHING, TOO_MANY = "answered with nothing", "too many masks"
+"""Causes of errors where an answer may have any number of masks."""
 
 
 def sentences(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
@@ -24,7 +27,8 @@ def sentences(pipeline: Pipeline, encoder: str) -> pd.DataFrame:
         dataset, split, image, sentence, target, the target's share of the image, whether the
         sentence has a location word (place), an attribute or a relation, its number of words, the
         IoU of the best proposal, IoU, intersection and union of ``COMPARED`` and of TAS without
-        the rectifier, and the cause of TAS's error ("" if it is right).
+        the rectifier, the number of masks that TAS answers with (TAS masks), and the cause of its
+        error ("" if it is right).
     """
     parts = [column(pipeline, *names, encoder) for names in columns(pipeline.settings)]
     return pd.concat(parts, ignore_index=True)
@@ -53,15 +57,28 @@ def column(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> pd.Dat
         outcome = tables.outcome(pipeline, method, encoder, dataset, split)
         for name in ("iou", "intersection", "union"):
             frame[f"{method} {name}"] = outcome[name].to_numpy()
-    return frame.assign(cause=_cause(frame))
+    answer = tables.outcome(pipeline, "TAS", encoder, dataset, split)
+    frame["TAS masks"] = answer["mask_ids"].map(len)
+    first = scored.outcome(tables.choose("TAS", scored, pipeline.settings, dataset))["iou"]
+    return frame.assign(cause=_cause(frame, first.to_numpy()))
 
 
-def _cause(frame: pd.DataFrame) -> list[str]:
-    """Why TAS is wrong: the first cause that applies."""
+def _cause(frame: pd.DataFrame, first: npt.NDArray[np.floating]) -> list[str]:
+    """Why TAS is wrong: the first cause that applies.
+
+    Args:
+        first: IoU of the mask that is ranked first, whatever else is part of the answer.
+    """
     right, could = frame["TAS iou"] >= GOOD, frame["best"] >= GOOD
     before = frame["V + P + N iou"] >= GOOD
-    names = ["", "no good proposal", "excluded by the rectifier"]
-    return np.select([right, ~could, before], names, "wrong proposal ranked first").tolist()
+    causes = {
+        "": right,
+        "no good proposal": ~could,
+        NOTHING: frame["TAS masks"] == 0,
+        TOO_MANY: first >= GOOD,
+        "excluded by the rectifier": before,
+    }
+    return np.select([*causes.values()], [*causes], "wrong proposal ranked first").tolist()
 
 
 def causes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,6 +89,7 @@ def causes(frame: pd.DataFrame) -> pd.DataFrame:
     """
     order = ["right", "no good proposal", "wrong proposal ranked first"]
     order.append("excluded by the rectifier")
+    order += [name for name in (NOTHING, TOO_MANY) if (frame["cause"] == name).any()]
     named = frame.assign(cause=frame["cause"].replace("", "right"))
     groups = named.groupby(["dataset", "split"], sort=False)["cause"]
     shares = groups.value_counts(normalize=True).unstack(fill_value=0).reindex(columns=order)

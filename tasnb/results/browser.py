@@ -91,6 +91,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> str:
     called = profiles.title(dataset, pipeline.settings.datasets)
     frame = breakdown.column(pipeline, dataset, split, encoder)
     place = {number: at for at, run in enumerate(runs(frame)) for number in run}
+    any_number = pipeline.settings.answers == "any"
     rows = []
     # Rows as dicts, since a page has thousands and access through the frame is slow.
     for number, row in enumerate(frame.to_dict("records")):
@@ -105,6 +106,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> str:
                 "clip": _number(row["CLIP-only iou"]),
                 "tas": _number(row["TAS iou"]),
                 "cause": row["cause"] or "right",
+                **({"masks": row["TAS masks"]} if any_number else {}),
                 "view": [place[number] // PART, place[number] % PART],
             }
         )
@@ -117,6 +119,7 @@ def page(pipeline: Pipeline, dataset: str, split: str, encoder: str) -> str:
         "rows": rows,
         "views": quote(views_name(pipeline.settings, dataset, split)),
         "encoder": tables.short(encoder),
+        "anyNumber": any_number,
     }
     return filled(TEMPLATE, {"CONTENT": as_script(content)})
 

@@ -47,6 +47,13 @@ ABSENT = {
 }
 """Table -> text shown instead of it if it has no rows."""
 
+ONE_MASK = (
+    "In this run, an answer may have any number of masks; this table counts the best mask alone, "
+    "so that its numbers differ from those of TAS in Table 1."
+)
+"""Note on ``ONE_MASK_TABLES`` in such a run."""
+ONE_MASK_TABLES = ("table3", "table4", "table5")
+
 METRICS = ("oIoU", "mIoU", BOX)
 """Metrics in the paper's layout; the others are only in the csv files."""
 
@@ -177,7 +184,8 @@ def note(settings: Settings, table: str = "", beside_paper: bool = True) -> str:
         is_, recipe = ("are", "other recipes") if " and " in other else ("is", "the other recipe")
         beside = f"{other} {is_} TAS with {recipe}. {beside}".strip()
     doubts = MISPRINTS.get(table, "") if of_paper else ""
-    return " ".join(filter(None, [also, doubts, provenance(settings), beside]))
+    alone = ONE_MASK if settings.answers == "any" and table in ONE_MASK_TABLES else ""
+    return " ".join(filter(None, [also, doubts, alone, provenance(settings), beside]))
 
 
 # --- as Markdown and as HTML

@@ -173,7 +173,7 @@ def _run(pipeline: Pipeline, split: Split, encoder: str, wanted: Sequence[str]) 
 
     work: dict[str, Callable[[], object]] = {
         "mask proposals": lambda: pipeline.proposals(split.images),
-        "CLIP embeddings of the crops": lambda: pipeline.mask_embeddings(split.images, encoder),
+        "CLIP embeddings of the crops": lambda: pipeline.mask_views(split.images, encoder),
         "global and local features": lambda: scoring.features(
             pipeline, "Global-Local", split, encoder
         ),

@@ -16,7 +16,7 @@ from tasnb.datasets.splits import Split, columns
 from tasnb.method import answers
 from tasnb.method.metrics import evaluate
 from tasnb.method.pipeline import Pipeline
-from tasnb.method.scores import ScoreTable
+from tasnb.method.scores import Floats, ScoreTable
 from tasnb.settings import Settings, short
 
 COLUMNS = ["table", "method", "encoder", "dataset", "split", "metric", "value", "paper", "n"]
@@ -81,7 +81,7 @@ def outcome(
     """The results of any method of Tables 1, 2 and 4, one row per sentence.
 
     Returns:
-        ``ScoreTable.outcome`` with the image of each sentence.
+        As from ``answered``.
     """
     pipeline, method = run_of(pipeline, method)
     key = (method, encoder, dataset, split)
@@ -110,12 +110,17 @@ def run_of(pipeline: Pipeline, method: str) -> tuple[Pipeline, str]:
 def answered(
     pipeline: Pipeline, method: str, encoder: str, data: Split, scored: ScoreTable
 ) -> pd.DataFrame:
-    """The results of a method of ``run_of`` on any sentences, as from ``outcome``.
+    """The results of a method of ``run_of`` on any sentences.
 
     Args:
         data: The sentences; those without a target have an empty ground truth.
         scored: Of these sentences; V, P and N are needed by the methods of ``choose``.
+
+    Returns:
+        ``answers.outcome`` with the image of each sentence, and mask_ids, all masks of the answer.
     """
+    if method in ("TAS", MODULES[-1]):
+        return by_s(pipeline, data, scored)
     if method in scoring.METHODS or method in scoring.NEWER:
         score = scoring.scores(pipeline, method, data, encoder, scored)
         pick = scored.choose(score, rectify=False)
@@ -123,13 +128,25 @@ def answered(
         pick = choose(method, scored, pipeline.settings, data.dataset)
     members = np.zeros(len(scored.pairs), bool)
     members[pick[pick >= 0]] = True
-    found, masks = answers.Answers(pick, members), None
-    if method in ("TAS", MODULES[-1]) and pipeline.settings.answers == "any":
-        settings = pipeline.settings
-        total = scored.total(settings.alpha, settings.lambda_of(data.dataset))
-        found, masks = answers.answers(scored, total, settings), pipeline.refined(data.images)
+    return _results(pipeline, data, scored, answers.Answers(pick, members), members.astype(float))
+
+
+def by_s(pipeline: Pipeline, data: Split, scored: ScoreTable, rectify: bool = True) -> pd.DataFrame:
+    """The results of TAS, as from ``answered``, or of TAS without the rectifier."""
+    settings = pipeline.settings
+    total = scored.total(settings.alpha, settings.lambda_of(data.dataset))
+    found = answers.answers(scored, total, settings, rectify)
+    return _results(pipeline, data, scored, found, scored.placed(total) if rectify else total)
+
+
+def _results(
+    pipeline: Pipeline, data: Split, scored: ScoreTable, found: answers.Answers, score: Floats
+) -> pd.DataFrame:
+    several = pipeline.settings.answers == "any"
+    masks = pipeline.refined(data.images) if several else None
     result = answers.outcome(scored, found, masks)
-    return result.assign(image=scored.sentences["image"].to_numpy())
+    ids = pd.Series(answers.mask_ids(scored, found, score), index=result.index, dtype=object)
+    return result.assign(image=scored.sentences["image"].to_numpy(), mask_ids=ids)
 
 
 def by_image(scored: ScoreTable, chosen: npt.NDArray[np.int64]) -> pd.DataFrame:

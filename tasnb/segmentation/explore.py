@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import numpy as np
+import pandas as pd
 import traitlets
 from PIL import Image, UnidentifiedImageError
 
@@ -25,6 +26,7 @@ from tasnb.method.scores import ScoreTable
 from tasnb.models import parsers
 from tasnb.models.encoders import load_encoder
 from tasnb.profiles import RECIPES, title
+from tasnb.results import tables
 from tasnb.results.analysis import GOOD
 from tasnb.segmentation import pictures
 from tasnb.settings import (
@@ -94,6 +96,7 @@ class Session:
         self.settings = settings
         self.pipeline = Pipeline(settings)
         self.pipelines: dict[tuple[str, ...], Pipeline] = {}
+        self.evident: dict[Pipeline, Pipeline] = {}
         self.encoder = settings.encoders[-1]
         self.split: Split
         self.named = ""  # how code refers to the picture
@@ -131,7 +134,7 @@ class Session:
         dataset, split = columns(self.settings)[0]
         self.split = self.pipeline.split(dataset, split)
         scored = self.pipeline.scored(dataset, split, self.encoder)
-        self.jumps = worth_a_look(scored, self.settings, dataset)
+        self.jumps = worth_a_look(self.pipeline, self.split, scored)
         self.about = f"{title(dataset)} {split}"
         check_whole("sentence", sentence, 0, len(self.split.sentences) - 1)
         self.at = sentence
@@ -174,7 +177,10 @@ class Session:
         for number, (name, compute) in enumerate(steps.items() if tell else (), start=1):
             tell(number, len(steps), name)
             compute(some.images)
-        view = content.Views(pipeline, some).view(range(len(run)))
+        scored = {
+            name: self._evident(pipeline).score(some, name) for name in pipeline.settings.encoders
+        }
+        view = content.Views(pipeline, some, scored).view(range(len(run)))
         view["first"] = run[0]
         settings = pipeline.settings
         models = (settings.proposal_network, settings.captioner, *settings.encoders)
@@ -185,6 +191,15 @@ class Session:
         if choice:
             view["choice"] = dict(choice)
         return view
+
+    def _evident(self, pipeline: Pipeline) -> Pipeline:
+        """A pipeline that has the evidence for each mask, too, so that answers may be of any number
+        of them as soon as somebody wants it."""
+        if pipeline.settings.answers == "any":
+            return pipeline
+        if pipeline not in self.evident:
+            self.evident[pipeline] = pipeline.variant(answers="any")
+        return self.evident[pipeline]
 
     def _code(self) -> str:
         if self.named:
@@ -248,16 +263,16 @@ class Session:
         return {"error": told}
 
 
-def worth_a_look(scored: ScoreTable, settings: Settings, dataset: str) -> dict[str, list[int]]:
+def worth_a_look(pipeline: Pipeline, split: Split, scored: ScoreTable) -> dict[str, list[int]]:
     """Expressions of a column by how the parts of TAS change their outcome."""
-    total = scored.total(settings.alpha, settings.lambda_of(dataset))
 
-    def right(score: Any, rectify: bool) -> np.ndarray:
-        return scored.outcome(scored.choose(score, rectify))["iou"].to_numpy() >= GOOD
+    def right(outcome: pd.DataFrame) -> np.ndarray:
+        return outcome["iou"].to_numpy() >= GOOD
 
-    v = right(scored.pairs["V"].to_numpy(), False)
-    s, all_ = right(total, False), right(total, True)
-    possible = scored.outcome(scored.best_possible())["iou"].to_numpy() >= GOOD
+    v = right(scored.outcome(scored.choose(scored.pairs["V"].to_numpy(), rectify=False)))
+    without, with_ = (tables.by_s(pipeline, split, scored, rectify) for rectify in (False, True))
+    s, all_ = right(without), right(with_)
+    possible = right(scored.outcome(scored.best_possible()))
     kinds = {
         "V wrong, TAS right": ~v & all_,
         "V right, TAS wrong": v & ~all_,
@@ -265,6 +280,12 @@ def worth_a_look(scored: ScoreTable, settings: Settings, dataset: str) -> dict[s
         "the rectifier hurts": s & ~all_,
         "no mask is right": ~possible,
     }
+    if pipeline.settings.answers == "any":
+        count = with_["mask_ids"].map(len).to_numpy()
+        kinds |= {
+            "TAS answers with several masks": count > 1,
+            "TAS answers with nothing": count < 1,
+        }
     return {name: np.flatnonzero(those).tolist() for name, those in kinds.items()}
 
 

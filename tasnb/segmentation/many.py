@@ -36,7 +36,8 @@ def segment(
 ) -> Segmentation:
     """Segments the object that an expression refers to (sections 3.2 to 3.4).
 
-    With ``answers="any"``, several objects or none may be the answer (see ``Segmentation``).
+    With ``answers="any"``, several objects or none may be the answer: ``masks`` of the result has
+    each of them, ``mask`` their union, and ``fits_nothing`` says whether there are none.
 
     Results for the image are stored, so that further expressions are answered quickly. The function
     may be called from several threads, which take turns in using the models.
@@ -201,16 +202,18 @@ def _chosen(
     ends = np.searchsorted(pairs["sentence"], np.arange(len(chunk) + 1))
     masks = pipeline.refined(split.images).set_index(["image", "mask_id"])
     names = columns_of(pairs)
+    least = settings.least_evidence if settings.answers == "any" else None
     pixels, held = np.zeros((0, 0, 3), np.uint8), ""
     for i, asked in enumerate(chunk):
         frame = pairs.iloc[ends[i] : ends[i + 1]].reset_index(drop=True)
-        mask = np.zeros((asked.height, asked.width), bool)
+        chosen = np.zeros((0, asked.height, asked.width), bool)
         if len(frame):
-            members = [(asked.key, mask_id) for mask_id in frame["mask_id"][frame["chosen"]]]
+            best_first = frame[frame["chosen"]].sort_values("S", ascending=False, kind="stable")
+            members = [(asked.key, mask_id) for mask_id in best_first["mask_id"]]
             if members:
-                mask = proposals.decode(masks.loc[members]).any(0)
+                chosen = proposals.decode(masks.loc[members])
         else:
             frame = pd.DataFrame(columns=names)
         if asked.key != held:
             pixels, held = pipeline.pixels(split.images, asked.key), asked.key
-        yield Segmentation(pixels, asked.expression, mask, frame[names])
+        yield Segmentation(pixels, asked.expression, chosen, frame[names], least)

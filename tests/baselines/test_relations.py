@@ -131,14 +131,18 @@ def test_a_relation_that_holds_for_no_mask_is_ignored(places: Places) -> None:
 # --- Scores ---------------------------------------------------------------------------------------
 
 
-def test_scores_sentence_by_sentence(shared_store: Path, tmp_path: Path) -> None:
-    pipeline = Pipeline(make_settings(limit=2, store=str(shared_store), out=str(tmp_path)))
+@pytest.mark.parametrize("clip_input", ["crop", "both"])
+def test_scores_sentence_by_sentence(shared_store: Path, tmp_path: Path, clip_input: str) -> None:
+    changes = {"limit": 2, "store": str(shared_store), "out": str(tmp_path)}
+    pipeline = Pipeline(make_settings(clip_input=clip_input, **changes))
     split = pipeline.split("refscenes", "val")
     table = pipeline.scored("refscenes", "val", VIT)
     scores = scoring.scores(pipeline, "ReCLIP relations", split, VIT, table)
     loaded = load_encoder(VIT, pipeline.settings)
     scale = float(loaded.model.logit_scale.detach().exp())
-    crops_of, crops = pipeline.mask_embeddings(split.images, VIT)
+    crops_of, crops = pipeline.mask_embeddings(split.images, VIT, "crop")
+    if clip_input == "both":
+        crops = (crops + pipeline.mask_embeddings(split.images, VIT, "blur")[1]) / 2
     read = relations.read_entities(
         table.sentences["sentence"].tolist(), load_parser(pipeline.settings.spacy_model)
     )

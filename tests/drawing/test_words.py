@@ -86,14 +86,14 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
     center = np.array([5.0])
     one = {"image": IMAGE, "expression": text, "truth": MASK}
     made = [
-        figures.examples([figures.Example(**one, chosen={"a": MASK, "b": MASK})]),
+        figures.examples([figures.Example(**one, chosen={"a": MASK[None], "b": MASK[None]})]),
         figures.networks([figures.Bested(**one, best={text: MASK})]),
         figures.captions([IMAGE], [IMAGE], [text], [text]),
         figures.scores(IMAGE, MASK[None], pairs, text, 0.1, 0.7, MASK),
         figures.rectifier(
             [
                 figures.Rectified(
-                    IMAGE, MASK[None], text, "left", center, center, np.array([True]), 0, 0, MASK
+                    IMAGE, MASK[None], text, "left", center, center, np.array([True]), [0], [], MASK
                 )
             ]
         ),
@@ -108,8 +108,8 @@ def test_every_figure_takes_every_text(text: str, monkeypatch: pytest.MonkeyPatc
                     np.array([[5.0, 6.0]]),
                     np.ones(1),
                     np.eye(3),
-                    0,
-                    0,
+                    [0],
+                    [],
                 )
             ]
         ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import Browser
+from explorer_page import OnlyStore
 from pycocotools import mask as coco_mask
 from views import first_views, rows_of
 
@@ -137,10 +137,3 @@ def test_the_code_gives_the_answer(
         assert frame.equals(own.frame)
     else:
         assert frame["mask_id"].tolist() == [own.frame["mask_id"][own.frame["S"].idxmax()]]
-
-
-class OnlyStore:
-    """``tasnb`` as the code calls it, with the tests' store."""
-
-    def __init__(self, store: Path) -> None:
-        self.segment = partial(tasnb.segment, store=store)

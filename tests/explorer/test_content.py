@@ -106,7 +106,8 @@ def test_a_picture_without_masks(tmp_path: Path) -> None:
 def test_it_begins_with_the_settings_weights(shared_store: Path) -> None:
     views = first_views(shared_store, alpha=0.4, lam=0.2)
     view = views.view([0])
-    assert view["weights"] == {"alpha": 0.4, "lam": 0.2}
+    one = {"answers": "one", "several_share": 0.5, "least_evidence": 0.8}
+    assert view["weights"] == {"alpha": 0.4, "lam": 0.2, **one}
     assert view["defaults"]["alpha"] == 0.1 and view["defaults"]["lam"] == 0.7
 
 
@@ -116,6 +117,8 @@ def test_a_brief_view_is_the_same_with_less(view: View, views: Views) -> None:
     for mine, theirs in zip(brief["masks"], view["masks"], strict=True):
         assert mine == {name: value for name, value in theirs.items() if name != "rle"}
     for mine, theirs in zip(brief["expressions"], view["expressions"], strict=True):
+        truth = {name: value for name, value in theirs["truth"].items() if name != "rle"}
+        assert mine["truth"] == truth
         for kind, by_input in theirs["scores"].items():
             for name, values in by_input.items():
                 np.testing.assert_allclose(mine["scores"][kind][name], values, atol=1e-5)

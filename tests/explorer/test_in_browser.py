@@ -99,6 +99,7 @@ def test_every_control(opened: Browser, view: View, width: int) -> None:
 
 
 def copied(browser: Browser) -> str:
+    browser.run("document.querySelector('.status').textContent = '';")  # of an earlier copy
     browser.named("Copy as code").click()
     return browser.until(
         lambda: "tasnb.segment(" in browser.text(".status") and browser.text(".status"), "the code"

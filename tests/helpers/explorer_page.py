@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from browser import Browser
 
 import tasnb
+
+
+class OnlyStore:
+    """``tasnb`` as the explorer's code calls it, with the tests' store."""
+
+    def __init__(self, store: Path) -> None:
+        self.segment = partial(tasnb.segment, store=store)
 
 
 def rows(browser: Browser) -> list[tuple[int, float]]:

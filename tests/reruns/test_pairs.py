@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from finished_runs import make_run
 
@@ -81,6 +82,29 @@ def test_masks_of_the_same_overlap_are_told_apart_only_among_the_same_proposals(
     runs[1:] = open_runs([make_run(tmp_path / "c", {COLUMN: renumbered})])
     (pair,) = pairs.all_pairs(runs)
     assert not pair.same_masks and pair.changed("TAS").tolist() == [False, True]
+
+
+def test_answers_of_several_masks_or_none(tmp_path):
+    """Among the same proposals, all masks of an answer are compared, not the best one alone."""
+    rows = [(f"i{k}", "cats", 1, 40, 100) for k in range(4)]
+    folders = [make_run(tmp_path / name, {COLUMN: rows}) for name in "ab"]
+    file = folders[1] / "results" / f"{COLUMN}-clip-vit.parquet"
+    frame = pd.read_parquet(file)
+    frame["TAS masks"] = [(1,), (1, 2), (), (1,)]
+    frame.loc[2, "TAS mask"] = -1
+    for number in (1, 2):
+        frame.loc[number, "TAS intersection"] = 80 - 40 * number + 40 * (number == 1)
+    frame.to_parquet(file)
+    (pair,) = pairs.all_pairs(open_runs(folders))
+    assert pair.same_masks and pair.changed("TAS").tolist() == [False, True, True, False]
+    frame["TAS masks"] = [(2, 1), (1, 2), (), (1,)]
+    frame.to_parquet(file)
+    other = make_run(tmp_path / "c", {COLUMN: rows})
+    frame.assign(**{"TAS masks": [(1, 2), (2, 1), (), (1,)]}).to_parquet(
+        other / "results" / file.name
+    )
+    (pair,) = pairs.all_pairs(open_runs([folders[1], other]))
+    assert not pair.changed("TAS").any()  # the order does not matter
 
 
 def test_runs_with_different_encoders_are_compared_by_their_last(tmp_path):

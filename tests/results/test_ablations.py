@@ -127,7 +127,7 @@ def test_acted_and_changed_are_two_things(pipeline: Pipeline) -> None:
     """Counted per sentence from the masks themselves, and the same in every table."""
     column = ("refscenes", "val")
     scored, settings = pipeline.scored(*column, VIT), pipeline.settings
-    rows = analysis.per_sentence(scored, settings, column[0])
+    rows = analysis.per_sentence(pipeline, VIT, pipeline.split(*column))
     total = scored.total(settings.alpha, settings.lam)
     for index, row in rows.iterrows():
         pairs = scored.pairs[scored.pairs["sentence"] == index]

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 from outlines import inside_of
+from sentence_pages import content_of, views_of
 
 from tasnb import Pipeline
 from tasnb.explorer.page import filled as filled_in
@@ -33,20 +34,6 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
             out=str(tmp_path_factory.mktemp("run")),
         )
     )
-
-
-def content_of(page: Path) -> dict:
-    text = page.read_text()
-    script = re.search(r'<script type="application/json" id="content">(.*?)</script>', text, re.S)
-    return json.loads(script[1])
-
-
-def views_of(page: Path, content: dict) -> dict[int, list[dict]]:
-    """The views in the files beside a page, by part."""
-    return {
-        int(path.stem): json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
-        for path in (page.parent / unquote(content["views"])).glob("*.js")
-    }
 
 
 def in_a_browser(page: Path, script: str) -> list:

@@ -263,9 +263,10 @@ def test_causes_of_errors() -> None:
             "TAS iou": [0.5, 0.1, 0.1, 0.2, 0.0],
             "best": [0.9, 0.49, 0.9, 0.9, 0.2],
             "V + P + N iou": [0.9, 0.1, 0.1, 0.8, 0.2],
+            "TAS masks": [1, 1, 1, 1, 1],
         }
     )
-    cause = breakdown._cause(rows)
+    cause = breakdown._cause(rows, rows["TAS iou"].to_numpy())
     bad, rank = "no good proposal", "wrong proposal ranked first"
     assert cause == ["", bad, rank, "excluded by the rectifier", bad]
     shares = breakdown.causes(rows.assign(cause=cause)).iloc[0]

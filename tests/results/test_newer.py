@@ -45,7 +45,7 @@ def test_boxes_one_by_one(pipeline: Pipeline) -> None:
             continue
         truth = split.ground_truth(row)
         boxes = []
-        for mask in (truth, pipeline.mask(split.images, chosen["image"], chosen["mask_id"])):
+        for mask in (truth, *pipeline.masks(split.images, chosen["image"], [chosen["mask_id"]])):
             top, bottom, left, right_ = box_of(mask)
             boxes.append(np.zeros(truth.shape, bool))
             boxes[-1][top:bottom, left:right_] = True

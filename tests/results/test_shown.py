@@ -226,6 +226,10 @@ def test_what_is_written_under_a_table(tmp_path: Path) -> None:
     said = shown.note(make_settings(datasets=[own]), "table1")
     assert said.startswith("Profile embedded") and misprint not in said
     assert "parentheses" not in shown.note(make_settings(), "causes", beside_paper=False)
+    for name, one in (("table3", True), ("table5", True), ("table1", False), ("table6", False)):
+        said = shown.note(make_settings(recipe="extended", answers="any"), name)
+        assert ("the best mask alone" in said) == one
+        assert "the best mask alone" not in shown.note(make_settings(), name)
 
 
 def test_a_note_lists_every_changed_setting() -> None:

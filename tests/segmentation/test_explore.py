@@ -17,6 +17,7 @@ from views import FIRST, first_settings
 import tasnb
 from tasnb.datasets.images import load_image
 from tasnb.explorer.content import View
+from tasnb.results import tables
 from tasnb.segmentation.explore import ASKED_FIRST, Explorer, Session
 from tasnb.settings import InputError, short
 from tasnb.workbook.spare import RUN
@@ -51,11 +52,14 @@ def check_scores(view: View, session: Session, image: object, **settings: object
     frame = tasnb.segment(image, text_of(view), **{**own, **settings}).frame
     expression = view["expressions"][view["at"] - view["first"]]
     assert [mask["id"] for mask in view["masks"]] == frame["mask_id"].tolist()
-    assert [name for name in "VPNCG" if name in frame] == sorted(
-        expression["scores"], key="VPNCG".find
+    evident = tasnb.segment(image, text_of(view), **{**own, **settings, "answers": "any"}).frame
+    assert [name for name in "VPNCGE" if name in evident] == sorted(
+        expression["scores"], key="VPNCGE".find
     )
+    frame = frame.assign(E=evident["E"])
+    both = f"{choice['clip_input']} {choice['caption_input']}"
     for name in expression["scores"]:
-        form = choice["caption_input" if name == "P" else "clip_input"]
+        form = both if name == "E" else choice["caption_input" if name == "P" else "clip_input"]
         shown = expression["scores"][name][f"{choice['encoder']} {form}"]
         np.testing.assert_allclose(shown, frame[name], rtol=0, atol=1e-6)
     assert view["captions"][choice["caption_input"]] == frame["caption"].tolist()
@@ -100,6 +104,20 @@ def test_jumps_lead_where_they_say(session: Session) -> None:
         if at in jumps["no mask is right"]:
             asked = found["expressions"][at - found["first"]]
             assert max(asked["truth"]["iou"], default=0) < 0.5
+
+
+def test_jumps_where_answers_are_of_any_number(shared_store: Path) -> None:
+    changes = {"recipe": "extended", "answers": "any", "least_evidence": 0.9}
+    session = Session(first_settings(shared_store, **changes), None)
+    jumps = {jump["title"]: jump["at"] for jump in session.view()["jumps"]}
+    run, encoder = session.pipeline, session.encoder
+    found = tables.outcome(run, "TAS", encoder, "refscenes", "val")
+    count = found["mask_ids"].map(len)
+    assert jumps["TAS answers with nothing"] == np.flatnonzero(count == 0).tolist()
+    assert jumps["TAS answers with several masks"] == np.flatnonzero(count > 1).tolist()
+    right = set(jumps["V wrong, TAS right"])
+    assert right <= set(np.flatnonzero(found["iou"] >= 0.5).tolist())
+    assert not right.intersection(jumps["TAS answers with nothing"])
 
 
 def test_another_expression_takes_the_place_of_the_one_shown(session: Session) -> None:
@@ -198,7 +216,8 @@ def test_two_sessions_do_not_mix(column: Session, shared_store: Path) -> None:
 def test_what_explore_is_given(shared_store: Path) -> None:
     own = {**FIRST, "store": str(shared_store)}
     column = tasnb.explore(**own, alpha=0.3).view
-    assert column["at"] == 0 and column["weights"] == {"alpha": 0.3, "lam": 0.7}
+    one = {"answers": "one", "several_share": 0.5, "least_evidence": 0.8}
+    assert column["at"] == 0 and column["weights"] == {"alpha": 0.3, "lam": 0.7, **one}
     found = column["expressions"][2]["text"]
     assert text_of(tasnb.explore(expression=found, **own).view) == found
     assert tasnb.explore(sentence=3, **own).view["at"] == 3

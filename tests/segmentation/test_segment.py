@@ -197,7 +197,7 @@ def test_an_answer_shows_itself_in_a_notebook() -> None:
     mask = np.zeros((600, 1200), bool)
     mask[:300, :600] = True
     row = {**dict.fromkeys(COLUMNS, 0.123456), "mask_id": 7, "caption": "<i>a cat</i>"}
-    result = Segmentation(image, '<b>"$5" or $6</b>', mask, pd.DataFrame([row]))
+    result = Segmentation(image, '<b>"$5" or $6</b>', mask[None], pd.DataFrame([row]))
     assert repr(result) == (
         "Segmentation('<b>\"$5\" or $6</b>': 25.0 % of 1200 x 600 pixels, chosen from 1 mask)"
     )
@@ -215,7 +215,10 @@ def test_an_answer_shows_itself_in_a_notebook() -> None:
 
 def test_an_answer_without_proposals_shows_itself() -> None:
     nothing = Segmentation(
-        np.zeros((4, 5, 3), np.uint8), "cat", np.zeros((4, 5), bool), pd.DataFrame(columns=COLUMNS)
+        np.zeros((4, 5, 3), np.uint8),
+        "cat",
+        np.zeros((0, 4, 5), bool),
+        pd.DataFrame(columns=COLUMNS),
     )
     assert "0.0 % of 5 x 4 pixels, chosen from 0 masks" in repr(nothing)
     assert "<img" in nothing._repr_html_()
