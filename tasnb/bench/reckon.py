@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tasnb.baselines.scoring import METHODS
 from tasnb.bench import shapes
-from tasnb.bench.shapes import Cost
+from tasnb.bench.passes import Cost
 from tasnb.profiles import DATASETS, title
 from tasnb.settings import InputError, Settings, make_settings, short
 
@@ -211,7 +211,9 @@ def report(profile: str) -> str:
     """
     settings = make_settings(profile)
     if not all(DATASETS[dataset].sizes for dataset in settings.datasets):
-        raise InputError("--reckon is for public models: add --profile lite or --profile paper")
+        raise InputError(
+            "--reckon is for public models: add --profile lite, --profile paper or --profile modern"
+        )
     beams = f"{settings.num_beams} beams" if settings.num_beams > 1 else "1 beam"
     lines = [
         f"Profile {profile}, RECKONED from the shapes of the networks; nothing was measured.",
