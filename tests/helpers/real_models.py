@@ -57,7 +57,7 @@ def write_folder(
     model = on_meta(build)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
-    tied = getattr(model, "_tied_weights_keys", None) or ()
+    tied = model.all_tied_weights_keys  # which are not in files
     weights = {k: v for k, v in random_weights(model, dtype).items() if k not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     processor = AutoProcessor.from_pretrained(OURS / beside)
@@ -166,7 +166,7 @@ def write_transformers(folder: Path, model: Any, processor: Any, dtype: torch.dt
 
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    tied = model.all_tied_weights_keys
     weights = {k: v for k, v in random_weights(model, dtype).items() if k not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     processor.save_pretrained(folder)
