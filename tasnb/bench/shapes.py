@@ -284,8 +284,10 @@ def _reading(
     call = {"attention_mask": mask, "position_ids": places, "use_cache": False}
     if head is None:
         return one_pass(language, lambda: language(inputs_embeds=given, **call))
-    both = nn.ModuleList([language, head])  # which may share weights
-    return one_pass(both, lambda: head(language(inputs_embeds=given, **call)[0][:, -1:]))
+    # Of the embeddings of words, only some rows are read.
+    parts = [part for name, part in language.named_children() if name != "embed_tokens"]
+    read = nn.ModuleList([*parts, head])
+    return one_pass(read, lambda: head(language(inputs_embeds=given, **call)[0][:, -1:]))
 
 
 def _unmasked(rows: int, length: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:

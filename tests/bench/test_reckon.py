@@ -108,8 +108,8 @@ def test_operations_of_modern_by_hand() -> None:
     image, first, others = (each for each, _ in one.passes)
     assert 1 < image.flop / (2 * 304e6 * 1025) < 1.2  # 32 x 32 patches and a class token
     assert 1 < first.flop / (2 * 358e6 * (256 + shapes.CHAT)) < 1.1
-    assert 1 < others.flop / (2 * 494e6) < 1.1
-    assert others.read == pytest.approx(2 * 494e6 + 2 * 136e6, rel=0.01)
+    assert 0.99 < others.flop / (2 * 494e6) < 1.1  # with the choice of the word
+    assert others.read == pytest.approx(2 * 494e6, rel=0.01)
     assert two.flop == pytest.approx(one.flop, rel=1e-6) and two.memory > one.memory
     encoder, decoder = (one for one, _ in shapes.proposals("sam:vit_b", 64).passes)
     smaller, same = (one for one, _ in shapes.proposals("hf:facebook/sam2.1-hiera-tiny", 64).passes)

@@ -25,6 +25,8 @@ from tasnb.datasets.images import load_image
 from tasnb.models import captioners, encoders, proposal_networks
 from tasnb.models.clip import activation_maps, towers
 from tasnb.models.devices import device_of, forget, loads, to_numpy
+from tasnb.proof.answers import Answer
+from tasnb.proof.questions import ask
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +58,7 @@ def on_both(
 
 
 def test_tensors_of_both_devices_are_refused() -> None:
-    with ImaginaryGpu():
+    with torch.inference_mode(), ImaginaryGpu():
         there, here = torch.arange(6.0, device=GPU), torch.arange(6.0)
         assert there.device == GPU and torch.equal(there.cpu(), here)
         assert torch.equal((there[here.long()] + there * torch.tensor(2.0)).cpu(), 3 * here)
@@ -109,6 +111,25 @@ def test_images_are_encoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     load = lambda: proposal_networks.load_proposal_network(settings)  # noqa: E731
     here, there = on_both(monkeypatch, proposal_networks, load, work)
     assert here == there and here[0] != here[1]
+
+
+def test_a_point_of_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor --prove` asks the authors' own predictor."""
+    asked = Answer(
+        model="sam:embedded/sam", picture="cats", ask="prompt", point=(60, 70),
+        expected=(0.0,) * 3, tolerance=1.0, source="none",
+    )  # fmt: skip
+    settings = make_settings(proposal_network=asked.model)
+
+    def work(network: Any) -> Any:
+        before = loads.total()
+        found = ask(asked, settings, IMAGE)
+        assert loads.total() == before  # it is this network that was asked
+        return found
+
+    load = lambda: proposal_networks.load_proposal_network(settings)  # noqa: E731
+    here, there = on_both(monkeypatch, proposal_networks, load, work)
+    assert len(here) == 3 and here == pytest.approx(there, abs=1e-6)
 
 
 # --- captions
