@@ -163,12 +163,15 @@ def everything(settings: Settings, dataset: str, split: str) -> list[Stage]:
         for stage in stages(settings, sentences)
     ]
     for encoder in settings.encoders:
-        items = MASKS if encoder != settings.encoders[-1] else 0  # TAS and CLIP-only
-        items += MASKS + 1  # Global-Local
-        items += len(METHODS)  # activation maps of the whole image
-        items += 2 * sentences  # Grad-CAM goes back through the image tower for every sentence
+        items: float = MASKS if encoder != settings.encoders[-1] else 0  # TAS and CLIP-only
+        others = 0
+        if shapes.has_maps(encoder):
+            items += MASKS + 1  # Global-Local
+            items += len(METHODS)  # activation maps of the whole image
+            items += 2 * sentences  # Grad-CAM goes back through the tower for every sentence
+            others = OTHER_MASKS + 1
         found.append(Stage("all methods", encoder, known.crops(encoder), recipes * items))
-        found.append(Stage("all methods", encoder, known.crops(encoder), OTHER_MASKS + 1))
+        found.append(Stage("all methods", encoder, known.crops(encoder), others))
     other = settings.other_network
     found.append(Stage("other proposals", other, known.network(other), 1))
     if (dataset, split) == ("refcoco", "val"):  # another input to the captioner

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasnb.bench.passes import Cost, Pass, bytes_of, empty, on_meta, one_pass
+from tasnb.models.clip.towers import is_plain
 
 if TYPE_CHECKING:
     from transformers import Blip2Config, Sam2Model
@@ -153,6 +154,13 @@ def texts(name: str, batch: int = 64) -> Cost | None:
     tokens = empty(batch, clip.context_length, dtype=torch.long)
     done = one_pass(clip, lambda: clip.encode_text(tokens))
     return Cost(((done, 1 / batch),), bytes_of(clip))
+
+
+def has_maps(name: str) -> bool:
+    """Whether the other methods of Table 1 can use an encoder's image tower."""
+    kind, _, rest = name.partition(":")
+    clip = _clip(rest.partition("/")[0]) if kind == "open_clip" else None
+    return clip is not None and is_plain(clip.visual)
 
 
 @lru_cache

@@ -175,6 +175,17 @@ def test_what_a_run_does_on_a_column() -> None:
     assert every == reckon.hours(settings, machine, "refcoco+", 10**6) > 7 * some
 
 
+@pytest.mark.slow
+def test_only_plain_towers_have_maps() -> None:
+    """SigLIP 2's is timm's, so that the other methods of Table 1 leave it out."""
+    assert shapes.has_maps("open_clip:RN50/openai") and shapes.has_maps("open_clip:ViT-B-32/openai")
+    assert not shapes.has_maps(SIGLIP2) and not shapes.has_maps("albef:ALBEF.pth")
+    for profile, more in (("lite", True), ("modern", False)):
+        found = reckon.everything(make_settings(profile), "refcoco", "testA")
+        items = [stage.items for stage in found if stage.name == "all methods"]
+        assert len(items) == 2 and all((count > 0) is more for count in items)
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--reckon", "--profile", "lite"]) == 0
     said = capsys.readouterr().out

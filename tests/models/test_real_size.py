@@ -198,14 +198,17 @@ def test_a_model_is_asked_what_is_known(model: str, report: list[str], tmp_path:
     profile = profiles_of(model)[0]
     done = tasnb_below(tmp_path, "doctor", "--profile", profile, "--prove", "--json")
     assert done.stdout, done.stderr[-2000:]
-    lines = [line for line in json.loads(done.stdout)["lines"] if line["model"] == model]
+    every = json.loads(done.stdout)["lines"]
+    lines = [line for line in every if line["model"] == model]
     report += [
         f"{profile} --prove {model}, {line['question']}: {line['verdict']} ({line['value']}), "
         f"{line['seconds']:.1f} s, peak {line['peak_gb']:.1f} GB"
         for line in lines
     ]
-    assert done.returncode == 1 and len(lines) == max(1, len(known))
-    assert {line["verdict"] for line in lines} <= {"disagrees", "holds"}, lines
+    assert len(lines) == max(1, len(known))
+    possible = {"disagrees"} if known else {"disagrees", "holds"}  # even of random vectors
+    assert {line["verdict"] for line in lines} <= possible, lines
+    assert done.returncode == any(line["verdict"] == "disagrees" for line in every)
 
 
 def memory_gb() -> float:
