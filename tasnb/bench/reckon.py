@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tasnb.baselines.scoring import METHODS
 from tasnb.bench import shapes
-from tasnb.bench.shapes import Cost
+from tasnb.bench.passes import Cost
 from tasnb.profiles import DATASETS, title
 from tasnb.settings import InputError, Settings, make_settings, short
 
@@ -163,12 +163,15 @@ def everything(settings: Settings, dataset: str, split: str) -> list[Stage]:
         for stage in stages(settings, sentences)
     ]
     for encoder in settings.encoders:
-        items = MASKS if encoder != settings.encoders[-1] else 0  # TAS and CLIP-only
-        items += MASKS + 1  # Global-Local
-        items += len(METHODS)  # activation maps of the whole image
-        items += 2 * sentences  # Grad-CAM goes back through the image tower for every sentence
+        items: float = MASKS if encoder != settings.encoders[-1] else 0  # TAS and CLIP-only
+        others = 0
+        if shapes.has_maps(encoder):
+            items += MASKS + 1  # Global-Local
+            items += len(METHODS)  # activation maps of the whole image
+            items += 2 * sentences  # Grad-CAM goes back through the tower for every sentence
+            others = OTHER_MASKS + 1
         found.append(Stage("all methods", encoder, known.crops(encoder), recipes * items))
-        found.append(Stage("all methods", encoder, known.crops(encoder), OTHER_MASKS + 1))
+        found.append(Stage("all methods", encoder, known.crops(encoder), others))
     other = settings.other_network
     found.append(Stage("other proposals", other, known.network(other), 1))
     if (dataset, split) == ("refcoco", "val"):  # another input to the captioner
@@ -211,7 +214,9 @@ def report(profile: str) -> str:
     """
     settings = make_settings(profile)
     if not all(DATASETS[dataset].sizes for dataset in settings.datasets):
-        raise InputError("--reckon is for public models: add --profile lite or --profile paper")
+        raise InputError(
+            "--reckon is for public models: add --profile lite, --profile paper or --profile modern"
+        )
     beams = f"{settings.num_beams} beams" if settings.num_beams > 1 else "1 beam"
     lines = [
         f"Profile {profile}, RECKONED from the shapes of the networks; nothing was measured.",

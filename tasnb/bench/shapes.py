@@ -1,26 +1,20 @@
-"""The floating-point operations and the memory of the public models, counted without weights.
-
-Every network is built with its published sizes on torch's meta device, where tensors have shapes
-but no content, and is passed once. One multiplication and addition counts as two operations.
-"""
+"""The floating-point operations and the memory of the public models, at their published sizes."""
 
 from __future__ import annotations
 
 import logging
-import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable
+import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+
+from tasnb.bench.passes import Cost, Pass, bytes_of, empty, on_meta, one_pass
+from tasnb.models.clip.towers import is_plain
 
 if TYPE_CHECKING:
-    from transformers import Blip2Config
+    from transformers import Blip2Config, Sam2Model
 
 WORDS = 12
 """Tokens of a caption, as the longest beam has them: "two cats laying on a couch" has 7."""
@@ -28,106 +22,25 @@ WORDS = 12
 TOKENS = 24
 """Tokens of an expression or a caption for the parser."""
 
+CHAT = 40
+"""Tokens of a chat's turns and of the prompt, besides those of the image."""
 
-class Pass(NamedTuple):
-    """One pass of a part of a model.
+SAM2: dict[str, dict[str, Any]] = {
+    "tiny": {},  # what transformers assumes
+    "large": {
+        "model_type": "sam2_hiera_det_model", "hidden_size": 144, "num_attention_heads": 2,
+        "blocks_per_stage": [2, 6, 36, 4], "embed_dim_per_stage": [144, 288, 576, 1152],
+        "num_attention_heads_per_stage": [2, 4, 8, 16], "window_size_per_stage": [8, 4, 16, 8],
+        "global_attention_blocks": [23, 33, 43],
+    },
+}  # fmt: skip
+"""The image encoders of SAM 2 and 2.1, by size, for ``sam2``."""
 
-    Attributes:
-        flop: Floating-point operations.
-        read: Bytes of weights that it reads.
-        peak: Bytes of intermediate results and outputs that are in memory together.
-        half: Whether it computes in 16 bits.
-    """
-
-    flop: float
-    read: float
-    peak: float
-    half: bool = False
-
-
-class Cost(NamedTuple):
-    """What one image, masked image or text costs.
-
-    Attributes:
-        passes: The passes, and the share of each that one item takes, as 1/16 in a batch of 16.
-        weights: Bytes of all weights of the model.
-    """
-
-    passes: tuple[tuple[Pass, float], ...]
-    weights: float
-
-    @property
-    def flop(self) -> float:
-        return sum(one.flop * share for one, share in self.passes)
-
-    @property
-    def memory(self) -> float:
-        """Bytes of the weights and of the largest pass."""
-        return self.weights + max((one.peak for one, _ in self.passes), default=0)
-
-
-class _Peak(TorchDispatchMode):
-    """Follows the bytes of all tensors that are made inside it and still referred to.
-
-    Args:
-        apart: Tensors that do not count, nor do views of them.
-    """
-
-    def __init__(self, apart: Iterable[Tensor] = ()) -> None:
-        super().__init__()
-        self._apart = {tensor.untyped_storage()._cdata for tensor in apart}
-        self.now = self.most = 0.0
-        self._users: Counter[int] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._follow(tensor)
-        return out
-
-    def _follow(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._apart:
-            return
-        if not self._users[key]:
-            self.now += size
-            self.most = max(self.most, self.now)
-        self._users[key] += 1
-        weakref.finalize(tensor, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._users[key] -= 1
-        if not self._users[key]:
-            self.now -= size
-
-
-def one_pass(model: nn.Module, call: Callable[[], object]) -> Pass:
-    """Counts a pass of a model, all of whose weights are read."""
-    weights = list(model.parameters())
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), _Peak(weights) as peak, counter:
-        call()
-    half = all(w.element_size() == 2 for w in weights)
-    return Pass(counter.get_total_flops(), _bytes(model), peak.most, half)
-
-
-def _bytes(*models: nn.Module) -> float:
-    kept = (tensor for model in models for tensor in (*model.parameters(), *model.buffers()))
-    return float(sum(tensor.numel() * tensor.element_size() for tensor in kept))
-
-
-def on_meta(build: Callable[[], Any]) -> Any:
-    with torch.device("meta"):
-        return build().eval()
-
-
-def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, device="meta", dtype=dtype)
-
-
-# --- Models ---------------------------------------------------------------------------------------
+QWEN = {
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+    "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151674,
+}  # fmt: skip
+"""The language model of InternVL3 1B, whose image tower is what transformers assumes."""
 
 
 @lru_cache
@@ -147,8 +60,10 @@ def proposals(name: str, points: int) -> Cost | None:
         from tasnb.models.freesolo import PUBLIC, FreeSolo
 
         network = on_meta(lambda: FreeSolo(PUBLIC))
-        done = one_pass(network, lambda: network(_empty(1, 3, 800, 1088)))
-        return Cost(((done, 1.0),), _bytes(network))
+        done = one_pass(network, lambda: network(empty(1, 3, 800, 1088)))
+        return Cost(((done, 1.0),), bytes_of(network))
+    if found := re.fullmatch(r"hf:facebook/sam2(?:\.1)?-hiera-(\w+)", name):
+        return _sam2_proposals(found[1], points) if found[1] in SAM2 else None
     architecture = rest.partition("/")[0]
     if kind != "sam" or not architecture.startswith("vit_"):
         return None
@@ -156,19 +71,49 @@ def proposals(name: str, points: int) -> Cost | None:
 
     sam = on_meta(sam_model_registry[architecture])
     encoder, decoder = sam.image_encoder, sam.mask_decoder
-    image = one_pass(encoder, lambda: encoder(_empty(1, 3, 1024, 1024)))
+    image = one_pass(encoder, lambda: encoder(empty(1, 3, 1024, 1024)))
     batch = min(points, 64)
     masks = one_pass(
         decoder,
         lambda: decoder(
-            image_embeddings=_empty(1, 256, 64, 64),
-            image_pe=_empty(1, 256, 64, 64),
-            sparse_prompt_embeddings=_empty(batch, 2, 256),
-            dense_prompt_embeddings=_empty(batch, 256, 64, 64),
+            image_embeddings=empty(1, 256, 64, 64),
+            image_pe=empty(1, 256, 64, 64),
+            sparse_prompt_embeddings=empty(batch, 2, 256),
+            dense_prompt_embeddings=empty(batch, 256, 64, 64),
             multimask_output=True,
         ),
     )
-    return Cost(((image, 1.0), (masks, points / batch)), _bytes(sam))
+    return Cost(((image, 1.0), (masks, points / batch)), bytes_of(sam))
+
+
+def sam2(size: str) -> Sam2Model:
+    """SAM 2 for images, without weights; ``size`` is a key of ``SAM2``."""
+    from transformers import Sam2Config, Sam2Model
+
+    vision: dict[str, Any] = {"model_type": "sam2_vision_model"}
+    if backbone := SAM2[size]:
+        channels = backbone["embed_dim_per_stage"][::-1]
+        vision |= {"backbone_config": backbone, "backbone_channel_list": channels}
+    return on_meta(lambda: Sam2Model(Sam2Config(vision_config=vision)))
+
+
+def _sam2_proposals(size: str, points: int) -> Cost:
+    model = sam2(size)
+    encoder, decoder = model.vision_encoder, model.mask_decoder
+    image = one_pass(encoder, lambda: encoder(empty(1, 3, 1024, 1024)))
+    batch = min(points, 64)
+    masks = one_pass(
+        decoder,
+        lambda: decoder(
+            image_embeddings=empty(1, 256, 64, 64),
+            image_positional_embeddings=empty(1, 256, 64, 64),
+            sparse_prompt_embeddings=empty(1, batch, 2, 256),
+            dense_prompt_embeddings=empty(1, 256, 64, 64),
+            multimask_output=True,
+            high_resolution_features=[empty(1, 32, 256, 256), empty(1, 64, 128, 128)],
+        ),
+    )
+    return Cost(((image, 1.0), (masks, points / batch)), bytes_of(model))
 
 
 @lru_cache
@@ -181,21 +126,21 @@ def crops(name: str, batch: int) -> Cost | None:
             return None
         side = clip.visual.image_size
         side = side if isinstance(side, int) else side[0]
-        done = one_pass(clip.visual, lambda: clip.encode_image(_empty(batch, 3, side, side)))
-        return Cost(((done, 1 / batch),), _bytes(clip))
+        done = one_pass(clip.visual, lambda: clip.encode_image(empty(batch, 3, side, side)))
+        return Cost(((done, 1 / batch),), bytes_of(clip))
     if kind == "albef":
         from tasnb.models.albef import PUBLIC, Albef
 
         albef = on_meta(lambda: Albef({**PUBLIC, "image_size": 256}))
         tower = albef.visual_encoder
-        done = one_pass(tower, lambda: albef.encode_images(_empty(batch, 3, 256, 256)))
-        return Cost(((done, 1 / batch),), _bytes(albef))
+        done = one_pass(tower, lambda: albef.encode_images(empty(batch, 3, 256, 256)))
+        return Cost(((done, 1 / batch),), bytes_of(albef))
     if kind == "blip2-itc":
         from transformers import Blip2ForImageTextRetrieval
 
         config = _blip2(qformer_config={"use_qformer_text_input": True, "vocab_size": 30523})
         model = on_meta(lambda: Blip2ForImageTextRetrieval(config))
-        return Cost(_seen(model, batch), _bytes(model))
+        return Cost(_seen(model, batch), bytes_of(model))
     return None
 
 
@@ -206,9 +151,16 @@ def texts(name: str, batch: int = 64) -> Cost | None:
     clip = _clip(rest.partition("/")[0]) if kind == "open_clip" else None
     if clip is None:
         return None
-    tokens = _empty(batch, clip.context_length, dtype=torch.long)
+    tokens = empty(batch, clip.context_length, dtype=torch.long)
     done = one_pass(clip, lambda: clip.encode_text(tokens))
-    return Cost(((done, 1 / batch),), _bytes(clip))
+    return Cost(((done, 1 / batch),), bytes_of(clip))
+
+
+def has_maps(name: str) -> bool:
+    """Whether the other methods of Table 1 can use an encoder's image tower."""
+    kind, _, rest = name.partition(":")
+    clip = _clip(rest.partition("/")[0]) if kind == "open_clip" else None
+    return clip is not None and is_plain(clip.visual)
 
 
 @lru_cache
@@ -237,6 +189,8 @@ def captions(name: str, batch: int, beams: int, half: bool) -> Cost | None:
     kind, _, rest = name.partition(":")
     if kind == "blip2" and rest.endswith("opt-2.7b"):
         return _blip2_caption(batch, beams, half)
+    if name == "hf:OpenGVLab/InternVL3-1B-hf":
+        return _internvl_caption(batch, beams, half)
     return _git_caption(batch, beams, half) if kind == "git" else None
 
 
@@ -248,11 +202,11 @@ def parsing(name: str, batch: int = 64) -> Cost | None:
     from transformers import RobertaConfig, RobertaModel
 
     model = on_meta(lambda: RobertaModel(RobertaConfig(), add_pooling_layer=False))
-    tokens = _empty(batch, TOKENS, dtype=torch.long)
+    tokens = empty(batch, TOKENS, dtype=torch.long)
     mask, places = _unmasked(batch, TOKENS, torch.float32)
     call = {"input_ids": tokens, "attention_mask": mask, "position_ids": places}
     done = one_pass(model, lambda: model(**call))
-    return Cost(((done, 1 / batch),), _bytes(model))
+    return Cost(((done, 1 / batch),), bytes_of(model))
 
 
 def _blip2(**changes: Any) -> Blip2Config:
@@ -265,9 +219,9 @@ def _seen(model: nn.Module, batch: int) -> tuple[tuple[Pass, float], ...]:
     """BLIP-2's ViT and Q-Former on a batch of images."""
     vision, qformer = model.vision_model, model.qformer
     kind = next(vision.parameters()).dtype
-    image = one_pass(vision, lambda: vision(_empty(batch, 3, 224, 224, dtype=kind)))
+    image = one_pass(vision, lambda: vision(empty(batch, 3, 224, 224, dtype=kind)))
     width = vision.config.hidden_size
-    queries, seen = _empty(batch, 32, 768), _empty(batch, 257, width)
+    queries, seen = empty(batch, 32, 768), empty(batch, 257, width)
     asked = one_pass(qformer, lambda: qformer(query_embeds=queries, encoder_hidden_states=seen))
     return (image, 1 / batch), (asked, 1 / batch)
 
@@ -287,24 +241,66 @@ def _blip2_caption(batch: int, beams: int, half: bool) -> Cost:
     kind = next(language.parameters()).dtype
     read = _reading(language, rows, 33, 2560, kind)
     said = _reading(language, rows, 1, 2560, kind)
-    # Keys and values of all positions: two per layer.
-    kept = rows * (33 + WORDS) * 2 * 32 * 2560 * kind.itemsize
-    said = said._replace(peak=said.peak + kept)
+    said = _remembering(said, rows * (33 + WORDS) * 32 * 2560 * kind.itemsize)
     passes = (*_seen(model, batch), (read, 1 / batch), (said, (WORDS - 1) / batch))
-    return Cost(passes, _bytes(model))
+    return Cost(passes, bytes_of(model))
 
 
-def _reading(language: nn.Module, rows: int, length: int, width: int, kind: torch.dtype) -> Pass:
-    """A pass of a language model on so many positions, without earlier ones."""
-    given = _empty(rows, length, width, dtype=kind)
+def _internvl_caption(batch: int, beams: int, half: bool) -> Cost:
+    """One tile per image, as with ``split_images`` off."""
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    config = InternVLConfig(text_config=QWEN, tie_word_embeddings=False)  # by the file's size
+    model = on_meta(lambda: InternVLForConditionalGeneration(config))
+    model = model.half() if half else model
+    inner, language, text = model.model, model.model.language_model, model.config.text_config
+    rows, kind = batch * beams, model.dtype  # it encodes an image once per beam
+    length, wide = config.image_seq_length + CHAT, text.hidden_size
+    eyes = nn.ModuleList([inner.vision_tower, inner.multi_modal_projector])
+    pixels = empty(rows, 3, *config.vision_config.image_size, dtype=kind)
+    seen = one_pass(eyes, lambda: inner.get_image_features(pixels))
+    first, others = (
+        _reading(language, rows, count, wide, kind, model.lm_head) for count in (length, 1)
+    )
+    heads = text.num_key_value_heads * wide // text.num_attention_heads
+    kept = rows * (length + WORDS) * text.num_hidden_layers * heads * kind.itemsize
+    others = _remembering(others, kept)
+    passes = ((seen, 1 / batch), (first, 1 / batch), (others, (WORDS - 1) / batch))
+    return Cost(passes, bytes_of(model))
+
+
+def _remembering(one: Pass, size: float) -> Pass:
+    """A pass beside the keys of earlier positions, of this size in all, and as many values."""
+    return one._replace(peak=one.peak + 2 * size)
+
+
+def _reading(
+    language: nn.Module,
+    rows: int,
+    length: int,
+    width: int,
+    kind: torch.dtype,
+    head: nn.Module | None = None,
+) -> Pass:
+    """A pass of a language model on so many positions, without earlier ones.
+
+    Args:
+        head: Turns the last position into the next word, if the model does not.
+    """
+    given = empty(rows, length, width, dtype=kind)
     mask, places = _unmasked(rows, length, kind)
     call = {"attention_mask": mask, "position_ids": places, "use_cache": False}
-    return one_pass(language, lambda: language(inputs_embeds=given, **call))
+    if head is None:
+        return one_pass(language, lambda: language(inputs_embeds=given, **call))
+    # Of the embeddings of words, only some rows are read.
+    parts = [part for name, part in language.named_children() if name != "embed_tokens"]
+    read = nn.ModuleList([*parts, head])
+    return one_pass(read, lambda: head(language(inputs_embeds=given, **call)[0][:, -1:]))
 
 
 def _unmasked(rows: int, length: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
     """A mask for each pair of positions, and positions: both are used as they are, unread."""
-    return _empty(rows, 1, length, length, dtype=kind), _empty(rows, length, dtype=torch.long)
+    return empty(rows, 1, length, length, dtype=kind), empty(rows, length, dtype=torch.long)
 
 
 def _git_caption(batch: int, beams: int, half: bool) -> Cost:
@@ -315,13 +311,13 @@ def _git_caption(batch: int, beams: int, half: bool) -> Cost:
     model = model.half() if half else model
     kind = next(model.parameters()).dtype
     rows = batch * beams  # GIT encodes an image once per beam
-    pixels = _empty(rows, 3, 224, 224, dtype=kind)
+    pixels = empty(rows, 3, 224, 224, dtype=kind)
     vision, decoder = model.git.image_encoder, model.git.encoder
     image = one_pass(vision, lambda: vision(pixels))
 
     def step(length: int) -> Pass:
-        hidden = _empty(rows, length, config.hidden_size, dtype=kind)
-        mask = _empty(rows, 1, length, length, dtype=kind)
+        hidden = empty(rows, length, config.hidden_size, dtype=kind)
+        mask = empty(rows, 1, length, length, dtype=kind)
         return one_pass(
             nn.ModuleList([decoder, model.output]),
             lambda: model.output(decoder(hidden, attention_mask=mask)[0]),
@@ -329,4 +325,4 @@ def _git_caption(batch: int, beams: int, half: bool) -> Cost:
 
     first, others = step(198), step(1)  # 197 positions of the image, and the first token
     passes = ((image, 1 / batch), (first, 1 / batch), (others, (WORDS - 1) / batch))
-    return Cost(passes, _bytes(model))
+    return Cost(passes, bytes_of(model))

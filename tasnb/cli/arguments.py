@@ -77,8 +77,8 @@ With --profile lite, models of the real architectures and sizes are built with r
 only the two orders of work are compared, in seconds per image. Nothing is downloaded; this needs 5
 GB of free memory and, on two cores, some minutes per image.
 
-With --reckon, nothing is measured. The time and memory of the profile lite or paper on common GPUs
-are reckoned from the shapes of its networks, which takes under a minute and no download."""
+With --reckon, nothing is measured. The time and memory of the profile lite, paper or modern on
+common GPUs are reckoned from the shapes of its networks, without a download."""
 
 _EXPLORE = """\
 Starts the explorer on this computer and opens it in a browser: a picture with all its masks and
@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--profile", metavar="P", default="embedded", help=f"one of {', '.join(PROFILES)}")
     add("--images", metavar="N", help="how many images to measure on (default: 4; lite: 2)")
     add("--out", metavar="FILE", help="default: tables/bench.csv and .md in runs/<profile>")
-    reckoned = "measure nothing: print the time and memory that lite or paper takes on common GPUs"
+    reckoned = "measure nothing: print the time and memory that a public profile takes on GPUs"
     add("--reckon", action="store_true", help=reckoned)
     bench.set_defaults(call=commands.bench)
 

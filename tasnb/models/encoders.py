@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,9 +48,9 @@ class OpenClip(Towers):
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 architecture, **options
             )
+            self.tokenizer = _tokenizer(architecture)
         self.model = model.eval().to(device())
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        self.tokenizer = open_clip.get_tokenizer(architecture)
         self.batches = Batches(settings.batch_size)
         self.room = self.tokenizer.context_length - 2
 
@@ -180,6 +180,21 @@ class AlbefItc(BertTowers):
     def _texts(self, texts: Sequence[str]) -> Tensor:
         words = self._words(texts)
         return self.model.encode_texts(words.input_ids, words.attention_mask)
+
+
+def _tokenizer(architecture: str) -> Any:
+    """The tokenizer of an open_clip model, with or without network access.
+
+    For some models, as SigLIP, it is in a repository without a config.json, which transformers asks
+    for all the same. Offline, it cannot know that there is none, and fails.
+    """
+    import open_clip
+    from transformers import PreTrainedConfig
+
+    try:
+        return open_clip.get_tokenizer(architecture)
+    except OSError:
+        return open_clip.get_tokenizer(architecture, config=PreTrainedConfig())
 
 
 @contextmanager

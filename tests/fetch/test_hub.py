@@ -6,9 +6,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hub import PUBLISHED, HubSite, fetch_from, hub
+from hub import INFERRED, LEAST, PUBLISHED, HubSite, bodies, fetch_from, hub, with_hub
 
 from tasnb.fetch.sources import Hub, Item, Sources, load_sources
+from tasnb.settings import ROOT
 
 __all__ = ["hub"]  # a fixture
 
@@ -43,6 +44,53 @@ def test_addresses_at_the_hub_are_those_of_files_that_it_lists() -> None:
     for path in models:
         repo, _, name = path.partition("/resolve/main/")
         assert name in PUBLISHED[repo], path
+
+
+def test_each_listing_that_was_inferred_is_said_to_be() -> None:
+    """Those of modern that are in no other bundle; the others were taken from the hub's pages."""
+    repos = {}
+    for bundle in ("lite", "paper", "modern"):
+        items = load_sources().select([bundle])
+        repos[bundle] = {p.repo for item in items for p in (*item.hub, *item.open_clip)}
+    only = repos["modern"] - repos["paper"] - repos["lite"]
+    assert only == set(INFERRED) == set(LEAST)
+    assert all(set(LEAST[repo]) < set(PUBLISHED[repo]) for repo in only)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["preprocessor_config.json", "processor_config.json"])
+def test_what_was_inferred_may_be_less(hub: HubSite, tmp_path: Path, processor: str) -> None:
+    """No download fails for want of a file that loading can do without."""
+    for repo, names in LEAST.items():
+        hub.put(repo, bodies((*names, processor)))
+    found = [
+        item.name
+        for item in load_sources().select(["modern"])
+        if any(piece.repo in LEAST for piece in (*item.hub, *item.open_clip))
+    ]
+    done = fetch_from(hub, tmp_path, load_sources(), *found)
+    assert done.returncode == 0 and len(found) == len(LEAST), done.stderr[-2000:]
+
+
+READ = """
+from tasnb.models.encoders import _tokenizer
+print(*_tokenizer("ViT-SO400M-16-SigLIP2-384")(["a cat"]).shape)
+"""
+
+
+@pytest.mark.slow
+def test_a_tokenizer_without_a_config_is_read_offline(hub: HubSite, tmp_path: Path) -> None:
+    """transformers looks for a config.json beside it, which a download alone cannot rule out."""
+    from transformers import AutoTokenizer
+
+    repo, own = "timm/ViT-SO400M-16-SigLIP2-384", tmp_path / "tokenizer"
+    AutoTokenizer.from_pretrained(ROOT / "data/embedded/checkpoints/blip2").save_pretrained(own)
+    hub.files[repo] |= {path.name: path.read_bytes() for path in own.iterdir()}
+    assert "config.json" not in hub.files[repo]
+    done = fetch_from(hub, tmp_path, load_sources(), "siglip2-so400m")
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = with_hub(hub, tmp_path, "-c", READ, HF_HUB_OFFLINE="1")
+    assert read.returncode == 0 and read.stdout.split() == ["1", "64"], read.stderr[-2000:]
 
 
 @pytest.mark.slow

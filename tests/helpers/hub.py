@@ -69,7 +69,38 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "hf-internal-testing/blip-test-image": (".gitattributes", "demo.jpg"),
     "ybelkada/segment-anything": (".gitattributes", "README.md", "assets/car.png"),
 }  # fmt: skip
-"""Repository -> what is on its main branch. GIT's safetensors, of refs/pr/1, are not."""
+"""Repository -> what is on its main branch. GIT's safetensors, of refs/pr/1, are not. Taken from
+copies of the hub's pages, except for those in ``INFERRED``."""
+
+_OF_SAM2 = (
+    "The page of hiera-tiny in 2024 has only the authors' two files. Those for transformers came "
+    "in 2025, since its tests load them by this name. danelcsb/sam2.1_hiera_tiny, an earlier home "
+    "of them, has config.json, model.safetensors (156 MB) and preprocessor_config.json."
+)
+INFERRED: dict[str, str] = {
+    "facebook/sam2.1-hiera-large": _OF_SAM2,
+    "facebook/sam2.1-hiera-tiny": _OF_SAM2,
+    "OpenGVLab/InternVL3-1B-hf": (
+        "From the pages of InternVL3-8B-hf and -14B-hf, whose weights are in shards, and from that "
+        "of InternVL3-1B, whose single file of 1.88 GB needs none."
+    ),
+    "timm/ViT-SO400M-16-SigLIP2-384": (
+        "From the pages of ViT-SO400M-16-SigLIP2-256 and ViT-SO400M-14-SigLIP2, which are alike."
+    ),
+}
+"""Repository -> what its listing was inferred from: no page of it as it is now was at hand."""
+
+LEAST: dict[str, tuple[str, ...]] = {
+    "facebook/sam2.1-hiera-large": ("config.json", "model.safetensors"),
+    "facebook/sam2.1-hiera-tiny": ("config.json", "model.safetensors"),
+    "OpenGVLab/InternVL3-1B-hf": (
+        "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    ),
+    "timm/ViT-SO400M-16-SigLIP2-384": ("open_clip_model.safetensors", *_TOKENIZER),
+}  # fmt: skip
+"""Of each repository in ``INFERRED``, what a model cannot be loaded without, but for the
+configuration of the processor, which may be in one of two files."""
 
 RENAMED = {"bert-base-uncased": "google-bert/bert-base-uncased"}
 

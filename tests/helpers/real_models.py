@@ -14,6 +14,7 @@ import tiny_captioners
 import torch
 from freesolo_layout import published
 
+from tasnb.bench import shapes
 from tasnb.models import albef
 from tasnb.models.sam import PUBLIC_SAM
 from tasnb.settings import ROOT
@@ -26,11 +27,11 @@ def random_weights(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torc
     return random_values(model.state_dict(), dtype)
 
 
-def random_values(shapes: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def random_values(sizes: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Small noise, and norms of 1."""
     noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(dtype) * 0.02
     found = {}
-    for name, value in shapes.items():
+    for name, value in sizes.items():
         if not value.is_floating_point():
             continue
         count = value.numel()
@@ -56,7 +57,7 @@ def write_folder(
     model = on_meta(build)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
-    tied = getattr(model, "_tied_weights_keys", None) or ()
+    tied = model.all_tied_weights_keys  # which are not in files
     weights = {k: v for k, v in random_weights(model, dtype).items() if k not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     processor = AutoProcessor.from_pretrained(OURS / beside)
@@ -64,6 +65,7 @@ def write_folder(
     if getattr(processor.image_processor, "crop_size", None):
         processor.image_processor.crop_size = {"height": side, "width": side}
     processor.save_pretrained(folder)
+    processor.image_processor.save_pretrained(folder)  # in a file of its own, as it is published
 
 
 def write_blip2(folder: Path) -> str:
@@ -153,8 +155,8 @@ def write_albef(folder: Path) -> str:
 
 def write_freesolo(folder: Path) -> str:
     folder.mkdir()
-    shapes = {name: torch.empty(shape, device="meta") for name, shape in published().items()}
-    torch.save({"model": random_values(shapes, torch.float32)}, folder / "FreeSOLO.pth")
+    sizes = {name: torch.empty(shape, device="meta") for name, shape in published().items()}
+    torch.save({"model": random_values(sizes, torch.float32)}, folder / "FreeSOLO.pth")
     return f"freesolo:{folder / 'FreeSOLO.pth'}"
 
 
@@ -164,7 +166,7 @@ def write_transformers(folder: Path, model: Any, processor: Any, dtype: torch.dt
 
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
+    tied = model.all_tied_weights_keys
     weights = {k: v for k, v in random_weights(model, dtype).items() if k not in tied}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     processor.save_pretrained(folder)
@@ -172,24 +174,12 @@ def write_transformers(folder: Path, model: Any, processor: Any, dtype: torch.dt
     return f"hf:{folder}"
 
 
-_LARGE = {
-    "model_type": "sam2_hiera_det_model", "hidden_size": 144, "num_attention_heads": 2,
-    "blocks_per_stage": [2, 6, 36, 4], "embed_dim_per_stage": [144, 288, 576, 1152],
-    "num_attention_heads_per_stage": [2, 4, 8, 16], "window_size_per_stage": [8, 4, 16, 8],
-    "global_attention_blocks": [23, 33, 43],
-}  # fmt: skip
-
-
 def write_sam2(size: str) -> Callable[[Path], str]:
     def write(folder: Path) -> str:
-        from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model, Sam2Processor
+        from transformers import Sam2ImageProcessor, Sam2Processor
 
-        vision = {"model_type": "sam2_vision_model"}
-        if size == "large":
-            channels = _LARGE["embed_dim_per_stage"][::-1]
-            vision |= {"backbone_config": _LARGE, "backbone_channel_list": channels}
-        model = on_meta(lambda: Sam2Model(Sam2Config(vision_config=vision)))
-        return write_transformers(folder, model, Sam2Processor(Sam2ImageProcessor()), torch.float32)
+        processor = Sam2Processor(Sam2ImageProcessor())
+        return write_transformers(folder, shapes.sam2(size), processor, torch.float32)
 
     return write
 
@@ -205,14 +195,8 @@ def write_internvl(folder: Path) -> str:
 
     words = tiny_captioners.internvl_tokenizer()
     config = InternVLConfig(
-        text_config={
-            "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864,
-            "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
-            "vocab_size": 151674, "bos_token_id": words.bos_token_id,
-            "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
-            "tie_word_embeddings": True,
-        },
-        image_token_id=words.context_image_token_id,
+        text_config={**shapes.QWEN, **tiny_captioners.ends(words)},
+        image_token_id=words.context_image_token_id, tie_word_embeddings=False,
     )  # fmt: skip
     processor = InternVLProcessor(
         GotOcr2ImageProcessor(size={"height": 448, "width": 448}), words, InternVLVideoProcessor(),
@@ -223,34 +207,26 @@ def write_internvl(folder: Path) -> str:
     return write_transformers(folder, model, processor, torch.bfloat16)
 
 
-def write_siglip2(folder: Path) -> str:
-    """As in the repository from which open_clip loads it."""
-    import open_clip
-    from safetensors.torch import save_file
-    from transformers import AutoTokenizer
+def write_clip_of_hub(architecture: str, *tokenizer: str) -> Callable[[Path], str]:
+    """As in the repository from which open_clip loads it.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "ViT-SO400M-16-SigLIP2-384"
-    model = open_clip.create_model(name, device="meta")
-    save_file(random_weights(model, torch.float32), folder / "open_clip_model.safetensors")
-    AutoTokenizer.from_pretrained(OURS / "blip2").save_pretrained(folder)
-    (folder / "special_tokens_map.json").write_text("{}")
-    return f"open_clip:{name}/webli"
+    Args:
+        tokenizer: Files of a tokenizer there, if it is not the one that comes with open_clip.
+    """
 
+    def write(folder: Path) -> str:
+        import open_clip
+        from safetensors.torch import save_file
+        from transformers import AutoTokenizer
 
-def in_cache(home: Path, repo: str) -> Path:
-    """The folder of a repository's files in the hub's cache below a home folder."""
-    folder = home / "hub" / f"models--{repo.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True, exist_ok=True)
-    (folder / "refs" / "main").write_text("0" * 40)
-    (folder / "snapshots").mkdir(exist_ok=True)
-    return folder / "snapshots" / ("0" * 40)
+        folder.mkdir()
+        model = open_clip.create_model(architecture, device="meta")
+        save_file(random_weights(model, torch.float32), folder / "open_clip_model.safetensors")
+        if tokenizer:
+            AutoTokenizer.from_pretrained(OURS / "blip2").save_pretrained(folder)
+        for name in tokenizer:
+            if not (folder / name).is_file():
+                (folder / name).write_text("{}")
+        return f"open_clip:{architecture}"
 
-
-MODERN: dict[str, Callable[[Path], str]] = {
-    "facebook/sam2.1-hiera-tiny": write_sam2("tiny"),
-    "facebook/sam2.1-hiera-large": write_sam2("large"),
-    "OpenGVLab/InternVL3-1B-hf": write_internvl,
-    "timm/ViT-SO400M-16-SigLIP2-384": write_siglip2,
-}
-"""Repositories of the profile modern that are not in lite as well."""
+    return write

@@ -7,20 +7,16 @@ import shutil
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tasnb.baselines import region_features
 from tasnb.datasets.images import load_image
 from tasnb.models import devices
 from tasnb.models.captioners import load_captioner
-from tasnb.models.clip import activation_maps, towers
 from tasnb.models.devices import (
     Ahead,
     Batches,
@@ -31,7 +27,7 @@ from tasnb.models.devices import (
     is_out_of_memory,
     resident,
 )
-from tasnb.models.encoders import OpenClip, load_encoder
+from tasnb.models.encoders import load_encoder
 from tasnb.models.proposal_networks import load_proposal_network
 from tasnb.settings import InputError, make_settings
 
@@ -171,59 +167,6 @@ def test_masks_and_captions_of_translated_networks() -> None:
     np.testing.assert_array_equal(same_masks, masks)
     np.testing.assert_allclose(same_scores, scores, atol=1e-5)
     assert same_texts == texts
-
-
-# --- on an imaginary GPU: torch's fake tensors have devices but no values
-
-
-@pytest.fixture(params=[*make_settings().encoders, *make_settings().other_encoders])
-def fake_encoder(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """An encoder whose weights pretend to be on a GPU."""
-    encoder = load_encoder(request.param, make_settings())
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for module in encoder.model.modules():
-            for held in (module._parameters, module._buffers):
-                for name, value in held.items():
-                    if value is not None:
-                        fake = torch.empty_like(value, device="cuda")
-                        same = isinstance(value, nn.Parameter)
-                        held[name] = nn.Parameter(fake, value.requires_grad) if same else fake
-        yield encoder
-    forget()  # useless to other tests
-
-
-IMAGE = np.zeros((60, 80, 3), np.uint8)
-MASKS = np.zeros((2, 60, 80), bool)
-MASKS[0, 10:30, 5:50] = MASKS[1, 20:60, 40:80] = True
-
-
-@pytest.mark.slow
-def test_all_of_an_encoder_s_work_is_done_where_its_weights_are(fake_encoder: Any) -> None:
-    """Except Grad-CAM, whose backward pass needs a real driver."""
-    if isinstance(fake_encoder, OpenClip):  # its preprocessing reads values
-        side = fake_encoder.model.visual.image_size
-        side = side if isinstance(side, int) else side[0]
-        fake_encoder.preprocess = lambda image: torch.zeros(3, side, side)
-    found = [fake_encoder._images([IMAGE, IMAGE]), fake_encoder._texts(["left cat", "a dog"])]
-    if isinstance(fake_encoder, OpenClip):
-        tower = towers.tower_of(fake_encoder)
-        pixels, masks = towers.to_pixels(tower, IMAGE), torch.from_numpy(MASKS)
-        found += [
-            activation_maps.score_map(tower, towers.to_pixels(tower, IMAGE, imagenet=True)),
-            activation_maps.clip_surgery(tower, pixels),
-            region_features.global_features(
-                tower, region_features.global_pixels(tower, IMAGE), masks
-            ),
-            towers.encode(tower, region_features.local_pixels(tower, IMAGE, MASKS)),
-        ]
-        if not towers.is_resnet(tower):
-            views = region_features.fused_pixels(tower, IMAGE, MASKS)
-            found += [
-                region_features.region_tokens(tower, pixels, masks),
-                activation_maps.gem(tower, pixels),
-                region_features.fused_features(tower, *views, masks),
-            ]
-    assert {tensor.device.type for tensor in found} == {"cuda"}
 
 
 # --- large images

@@ -1,12 +1,18 @@
-"""Peak memory of SAM ViT-B with random weights on pictures of 0.3, 3 and 12 megapixels."""
+"""SAM ViT-B with random weights: peak memory on pictures of 0.3, 3 and 12 megapixels, and masks."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from pycocotools import mask as coco_mask
+from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 
+from tasnb.models.devices import pixels_at_once
+from tasnb.models.sam import MaskGenerator
 from tasnb.settings import ROOT
 
 pytestmark = pytest.mark.real_size
@@ -53,3 +59,29 @@ def test_memory_depends_on_settings_and_not_on_the_picture() -> None:
     for most, later in larger:
         assert most <= 1.5 * small[0]
         assert later <= 1.5 * small[1]
+
+
+def test_the_masks_are_the_authors_to_the_bit() -> None:
+    """At 0.3 megapixels, a few of them enlarged at a time and all together."""
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"]().eval()
+    picture = np.random.default_rng(0).integers(0, 256, (15, 20, 3), np.uint8)
+    picture = picture.repeat(32, 0).repeat(32, 1)
+    # No mask of random weights would pass the thresholds of a real profile.
+    options = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    options["box_nms_thresh"] = 1.0
+    theirs = SamAutomaticMaskGenerator(sam, output_mode="uncompressed_rle", **options)
+    with torch.inference_mode():
+        wanted = theirs.generate(picture)
+        encoded = theirs.predictor  # which keeps the features of this picture
+        encoded.set_image(picture)
+        for most in (pixels_at_once(64), pixels_at_once(4)):
+            ours = MaskGenerator(sam, most, **options)
+            predictor = ours.predictor
+            predictor._encoded = [(picture, encoded.input_size, encoded.features)]
+            found = ours.generate(picture)
+            assert len(found) == len(wanted) == 27
+            for mine, other in zip(found, wanted, strict=True):
+                rle = coco_mask.frPyObjects(other["segmentation"], *picture.shape[:2])
+                assert mine["segmentation"]["counts"] == rle["counts"].decode()
+                assert mine["predicted_iou"] == pytest.approx(other["predicted_iou"], abs=1e-5)

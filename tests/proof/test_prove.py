@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from real_places import PLACES
 from safetensors.torch import load_file, save_file
 
 from tasnb.cli.arguments import main
@@ -237,6 +238,7 @@ def test_bad_input(tmp_path, monkeypatch, capsys) -> None:
 def test_known_answers_are_about_models_of_a_profile() -> None:
     names = {name for p in ("lite", "paper", "modern") for _, name in models_of(make_settings(p))}
     assert {answer.model for answer in load_answers()} <= names
+    assert {name for name in names if ":" in name} == set(PLACES)  # those asked at real size
     without = names - {answer.model for answer in load_answers()}
     assert without == {
         "albef:ALBEF.pth", "freesolo:FreeSOLO_R101_30k_pl.pth", "felzenszwalb",

@@ -8,6 +8,7 @@ tower's own modules.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +38,19 @@ def tower_of(encoder: Encoder) -> Tower:
         InputError: It is neither a ResNet nor a plain vision transformer of open_clip.
     """
     visual = encoder.model.visual if isinstance(encoder, OpenClip) else None
-    if isinstance(visual, ModifiedResNet):
+    if is_plain(visual):
         return visual
-    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
-        blocks = visual.transformer.resblocks
-        if all(type(block) is ResidualAttentionBlock for block in blocks):
-            return visual
     raise InputError(
         "activation maps and region tokens need an open_clip model with a ResNet or a plain ViT "
         f"as its image tower, not {type(visual or encoder).__name__}"
     )
+
+
+def is_plain(visual: Any) -> bool:
+    """Whether an image tower is a ResNet or a plain vision transformer of open_clip."""
+    if isinstance(visual, VisionTransformer) and visual.attn_pool is None:
+        return all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks)
+    return isinstance(visual, ModifiedResNet)
 
 
 def is_resnet(visual: Tower) -> bool:
