@@ -318,12 +318,36 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
     )
 
 
+def with_masks(frame: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """Adds the chosen masks to ``per_sentence``, so that they can be compared without a store.
+
+    Args:
+        masks: The proposals among which they were chosen: image, mask_id, counts.
+
+    Returns:
+        ``frame`` with ``"<method> counts"``: COCO's compressed run lengths of a mask of the
+        sentence's height and width; "" where an image has no mask.
+    """
+    known = {
+        (image, number): counts.decode()
+        for image, number, counts in masks[["image", "mask_id", "counts"]].itertuples(index=False)
+    }
+    chosen = {
+        f"{method} counts": [
+            known.get(key, "") for key in zip(frame["image"], frame[f"{method} mask"], strict=True)
+        ]
+        for method in tables.OWN
+    }
+    return frame.assign(**chosen)
+
+
 def save_per_sentence(pipeline: Pipeline) -> None:
     """Writes ``results/<dataset>-<split>-<encoder>.parquet`` for every column and encoder."""
     for dataset, split in columns(pipeline.settings):
+        masks = pipeline.refined(pipeline.split(dataset, split).images)
         for encoder in pipeline.settings.encoders:
             scored = pipeline.scored(dataset, split, encoder)
-            frame = per_sentence(scored, pipeline.settings, dataset)
+            frame = with_masks(per_sentence(scored, pipeline.settings, dataset), masks)
             column = column_name(pipeline.settings, dataset, split)
             name = f"{column}-{tables.short(encoder)}.parquet"
             with atomic_write(pipeline.settings.out / "results" / name) as path:
