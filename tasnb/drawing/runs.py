@@ -87,5 +87,12 @@ def _dots(
 
 def _finish(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
-    entries = ax.get_legend_handles_labels()  # above the axes, so that these stay wide
-    ax.figure.legend(*entries, fontsize=9, frameon=False, loc="outside upper left", ncols=3)
+    # Above the axes, so that these stay wide; as many entries in a line as fit.
+    longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
+    ax.legend(
+        fontsize=9,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=max(1, 70 // (longest + 6)),
+    )

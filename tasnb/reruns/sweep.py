@@ -25,7 +25,7 @@ from tasnb.workbook import html, runner
 from tasnb.workbook.parameters import settings_of
 
 METHODS = ("CLIP-only", "TAS")
-INTERVALS = {"interval": ("CI low", "CI high"), "interval of it": ("low", "high")}
+INTERVALS = {"95 % interval": ("CI low", "CI high"), "its interval": ("low", "high")}
 """Column of the table as shown -> columns of ``table``."""
 
 
@@ -188,8 +188,8 @@ def _presented(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         text[name] = [
             f"{a} to {b}" if a else "" for a, b in zip(text[low], text[high], strict=True)
         ]
-    gaps = ["difference", "interval of it", "p"]
-    first = ["variant", "encoder", "TAS mIoU", "interval", *gaps, "CLIP-only mIoU"]
+    gaps = ["difference", "its interval", "p"]
+    first = ["variant", "encoder", "TAS mIoU", "95 % interval", *gaps, "CLIP-only mIoU"]
     settings = [name for name in plan.names if name != "encoders"]
     return text[[*first, *settings, "sentences", "seconds", "in passes"]]
 

@@ -42,7 +42,7 @@ def test_export_and_check(here, capsys):
     assert main(["export", "a", "--to", "a.zip"]) == 0
     assert capsys.readouterr().out.startswith("export: a.zip\nSHA-256: ")
     assert main(["export", "--check", "a.zip"]) == 0
-    assert "numbers: 4 of Tables 1 and 2 follow" in capsys.readouterr().out
+    assert "numbers: 4 in Tables 1 and 2 follow" in capsys.readouterr().out
     shutil.copy("a.zip", "b.zip")
     with zipfile.ZipFile("b.zip", "a") as packed:
         packed.writestr("more.txt", "x")

@@ -109,6 +109,11 @@ def test_the_table_of_finished_and_missing_variants(notebooks, tmp_path):
     assert frame["seconds"].dropna().tolist() == [2, 2, 2]
     page = sweep.write(made, {"alpha=0": "it failed"})
     assert "first variant, alpha=0.1, on the sentences" in page.read_text(encoding="utf-8")
+    html = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    rows = [[cell.text for cell in line.select("th, td")] for line in html.select("tr")]
+    assert rows[0][:5] == ["variant", "encoder", "TAS mIoU", "95 % interval", "difference"]
+    assert rows[2][4] == "" and rows[3][2:5] == ["55.00", "55.00 to 55.00", "5.00"]
+    assert "encoders" not in rows[0] and "alpha" in rows[0]
 
 
 def test_a_sweep_without_results_has_a_table_and_no_picture(notebooks, tmp_path):
