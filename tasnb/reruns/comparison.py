@@ -169,7 +169,7 @@ def _parts(
 def _named(rows: pd.DataFrame, runs: Sequence[Finished]) -> pd.DataFrame:
     """Rows of ``pairs.paired`` as text: numbers first, and the runs' names as headings."""
     text = shown.presented(rows)
-    text["95 % interval"] = text["CI low"] + " to " + text["CI high"]
+    text["95 % interval"] = shown.intervals(text["CI low"], text["CI high"])
     order = ["run", "encoder", "method", "metric", "column", "first", "second", "difference"]
     return _headed(text[[*order, "95 % interval", "p", "sentences"]], runs)
 
@@ -179,9 +179,9 @@ def _headed(text: pd.DataFrame, runs: Sequence[Finished], heading: str = "{}") -
     "run" is left out.
     """
     two = len(runs) == 2
-    names = {"first": runs[0].name, "second": runs[1].name if two else "other run"}
+    names = {"first": runs[0].name, "second": runs[1].name if two else "other"}
     renamed = text.rename(columns={name: heading.format(own) for name, own in names.items()})
-    return renamed.drop(columns="run") if two else renamed.rename(columns={"run": "other run is"})
+    return renamed.drop(columns="run") if two else renamed.rename(columns={"run": "other run"})
 
 
 def _file(name: str) -> str:
@@ -206,10 +206,10 @@ def _about(runs: Sequence[Finished], target: Path) -> pd.DataFrame:
         finished = shown_time(run)
         settings = run.settings
         images, sentences = run.size()
-        rows.append((link, finished, settings["profile"], settings["recipe"],
-                     short(settings["captioner"]), ", ".join(run.encoders), f"{images:,}",
-                     f"{sentences:,}"))  # fmt: skip
-    names = ["run", "finished", "profile", "recipe", "captioner", "encoders", "images", "sentences"]
+        rows.append((link, settings["recipe"], short(settings["captioner"]),
+                     ", ".join(run.encoders), f"{images:,}", f"{sentences:,}",
+                     settings["profile"], finished))  # fmt: skip
+    names = ["run", "recipe", "captioner", "encoders", "images", "sentences", "profile", "finished"]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -16,8 +16,8 @@ from tasnb.workbook import headline, html
 
 MARK = '<p class="about" id="overview-of-runs">'
 """What tells our page from others of the same name, which are not overwritten."""
-HEADINGS = ["run", "TAS (CLIP-only)", "profile", "differs from the profile", "images", "sentences"]
-HEADINGS += ["notebooks", "finished"]
+HEADINGS = ["run", "TAS (CLIP-only)", "differs from the profile", "images", "sentences"]
+HEADINGS += ["profile", "notebooks", "finished"]
 
 
 def renew(out: Path) -> Path | None:
@@ -121,7 +121,8 @@ def changed(run: Finished) -> str:
 def _numbers(folder: Path) -> str:
     found = headline.means(folder)
     return "; ".join(
-        f"{encoder} {own['TAS']:.1f} ({own['CLIP-only']:.1f})" for encoder, own in found.items()
+        f"{encoder}\u00a0{own['TAS']:.1f}\u00a0({own['CLIP-only']:.1f})"  # not broken in between
+        for encoder, own in found.items()
     )
 
 

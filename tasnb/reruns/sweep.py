@@ -185,9 +185,7 @@ def _presented(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     }
     text = shown.presented(frame.assign(**exact))
     for name, (low, high) in INTERVALS.items():
-        text[name] = [
-            f"{a} to {b}" if a else "" for a, b in zip(text[low], text[high], strict=True)
-        ]
+        text[name] = shown.intervals(text[low], text[high])
     gaps = ["difference", "its interval", "p"]
     first = ["variant", "encoder", "TAS mIoU", "95 % interval", *gaps, "CLIP-only mIoU"]
     settings = [name for name in plan.names if name != "encoders"]

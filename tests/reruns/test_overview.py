@@ -40,7 +40,7 @@ def test_every_run_with_what_differs_from_its_profile(tmp_path):
         "notebooks": "05",
         "images": "4",
         "sentences": "8",
-        "TAS (CLIP-only)": "clip-vit 50.0 (0.0)",
+        "TAS (CLIP-only)": "clip-vit\u00a050.0\u00a0(0.0)",
     }
     assert rows["sweeps/x/lam=0"]["differs from the profile"] == (
         f"recipe released; {changed}; lam = 0.0"

@@ -112,7 +112,7 @@ def test_the_table_of_finished_and_missing_variants(notebooks, tmp_path):
     html = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     rows = [[cell.text for cell in line.select("th, td")] for line in html.select("tr")]
     assert rows[0][:5] == ["variant", "encoder", "TAS mIoU", "95 % interval", "difference"]
-    assert rows[2][4] == "" and rows[3][2:5] == ["55.00", "55.00 to 55.00", "5.00"]
+    assert rows[2][4] == "" and rows[3][2:5] == ["55.00", "55.00\u00a0to\u00a055.00", "5.00"]
     assert "encoders" not in rows[0] and "alpha" in rows[0]
 
 
