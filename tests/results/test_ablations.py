@@ -148,14 +148,21 @@ def test_results_per_sentence_contain_the_chosen_masks(pipeline: Pipeline) -> No
     split = pipeline.split("refscenes", "val")
     scored = pipeline.scored("refscenes", "val", VIT)
     rows = analysis.per_sentence(scored, pipeline.settings, "refscenes")
-    found = analysis.with_masks(rows, pipeline.refined(split.images))
+    masks = pipeline.refined(split.images)
+    found = analysis.with_masks(rows, masks)
     for index, row in found.iterrows():
         size = [row["height"], row["width"]]
         for method in tables.OWN:
             mask = coco_mask.decode({"size": size, "counts": row[f"{method} counts"]}).astype(bool)
             shared = int((mask & split.ground_truth(index)).sum())
             assert shared == row[f"{method} intersection"], (index, method)
-    none = analysis.with_masks(rows.assign(**{"TAS mask": -1}), pipeline.refined(split.images))
+    two = rows.assign(**{"TAS masks": [[0, 1]] * len(rows)})
+    both = coco_mask.decode(
+        {"size": size, "counts": analysis.with_masks(two, masks)["TAS counts"].iloc[-1]}
+    )
+    own = masks[(masks["image"] == row["image"]) & masks["mask_id"].isin([0, 1])]
+    assert (both == decode(own).any(0)).all() and len(own)
+    none = analysis.with_masks(rows.assign(**{"TAS mask": -1}), masks)
     assert (none["TAS counts"] == "").all()
 
 
