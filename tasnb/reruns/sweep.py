@@ -15,7 +15,7 @@ import pandas as pd
 from tasnb.drawing import figures
 from tasnb.drawing import runs as charts
 from tasnb.method.metrics import difference, evaluate, interval
-from tasnb.reruns import pairs
+from tasnb.reruns import overview, pairs
 from tasnb.reruns.finished import RECORD, SWEEP, Finished, in_table_1, open_run
 from tasnb.reruns.plan import Plan, Variant
 from tasnb.results import shown
@@ -49,6 +49,7 @@ def run(plan: Plan, force: bool = False) -> tuple[Path, dict[str, str]]:
         print(f"variant {number} of {len(plan.variants)}: {variant.name}", flush=True)
         try:
             runner.run(plan.notebooks, variant.overrides, force=force)
+            overview.renew(variant.folder)  # now, since the sweep may be interrupted
         except (InputError, runner.NotebookFailed) as error:
             failed[variant.name] = str(error)
             print(f"  failed: {error}", flush=True)
@@ -168,9 +169,10 @@ def _note(plan: Plan, frame: pd.DataFrame) -> str:
         f"over images. Difference: TAS minus TAS of the first variant, {first}, on the sentences "
         "that both cover, in points, with the p of a paired permutation test. An encoder is "
         "compared with itself; if two variants have none in common, the last one of each is "
-        "compared, and others have no difference. Seconds: all notebooks of the variant when they "
-        "ran; in passes: of these, in passes through networks; results that another variant has "
-        "stored are not computed again." + (f" All variants: {base}." if base else "")
+        "compared. Without a counterpart or common sentences, there is no difference. Seconds: all "
+        "notebooks of the variant when they ran; in passes: of these, in passes through networks; "
+        "results that another variant has stored are not computed again."
+        + (f" All variants: {base}." if base else "")
     )
 
 
