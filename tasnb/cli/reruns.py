@@ -137,7 +137,7 @@ def overview(arguments: argparse.Namespace) -> None:
     from tasnb.reruns import overview
 
     page, count = overview.write(Path(arguments.folder or ROOT / "runs").expanduser())
-    print(f"{count} runs: {page}")
+    print(f"{count} {'run' if count == 1 else 'runs'}: {page}")
 
 
 def export(arguments: argparse.Namespace) -> int:

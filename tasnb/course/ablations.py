@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasnb.course.checking import Exercise
-from tasnb.course.verdicts import Hint, expect
+from tasnb.course.verdicts import Hint, expect, is_number, items
 from tasnb.datasets.splits import ablated
 from tasnb.method import metrics
 from tasnb.method.pipeline import Pipeline
@@ -48,8 +48,7 @@ def limit(pipeline: Pipeline, decides: Any) -> str:
 
 
 def v_and_n(pipeline: Pipeline, v_and_n: Any) -> str:
-    number = isinstance(v_and_n, int | float | np.number) and not isinstance(v_and_n, bool)
-    expect(number, "Answer with a number, the mIoU in percent.")
+    expect(is_number(v_and_n), "Answer with a number, the mIoU in percent.")
     scored, settings = scored_of(pipeline), pipeline.settings
     lam = settings.lambda_of(ablated(settings)[0])
     truth = _miou(scored, 0, lam, False)
@@ -89,13 +88,13 @@ def best(pipeline: Pipeline, best_alpha: Any, best_lam: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    expect(number, "Answer with two numbers.")
+    expect(is_number(value), "Answer with two numbers.")
     return float(value)
 
 
 def differ(pipeline: Pipeline, differ: Any) -> str:
-    listed = isinstance(differ, list | tuple | set) and all(isinstance(t, str) for t in differ)
+    given = items(differ)
+    listed = all(isinstance(text, str) for text in given)
     expect(listed, "Answer with a list of expressions.")
     texts = sorted(set(pipeline.split(*ablated(pipeline.settings)).sentences["sentence"]))
     ours, theirs = (
@@ -103,14 +102,14 @@ def differ(pipeline: Pipeline, differ: Any) -> str:
         for recipe in ("published", "released")
     )
     apart = {text for text in texts if set(ours[text].split()) != set(theirs[text].split())}
-    given = set(differ)
-    if strangers := given - set(texts):
+    found = set(given)
+    if strangers := found - set(texts):
         raise Hint(f"{sorted(strangers)[0]!r} is not an expression of this split.")
-    if same := given - apart:
+    if same := found - apart:
         raise Hint(f"Both rectifiers read {sorted(same)[0]!r} alike.")
     wanted = min(WANTED, len(apart))
     expect(
-        len(given) >= wanted, f"{len(given)} of {wanted} found. Which words do the two treat apart?"
+        len(found) >= wanted, f"{len(found)} of {wanted} found. Which words do the two treat apart?"
     )
     return "For each of them, decide which of the two is right."
 

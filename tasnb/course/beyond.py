@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasnb.course.checking import Exercise, call
-from tasnb.course.verdicts import NotDone, expect, expect_answers
+from tasnb.course.verdicts import NotDone, expect, expect_answers, is_number, items, parts
 from tasnb.method import rectifier
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.places import in_words, read
@@ -29,7 +29,11 @@ WIDE = 0.1  # of the boxes in exercise 8.4, as a share of the image
 
 def readings(_: Pipeline, readings: Any) -> str:
     expect_answers(readings, EXPRESSIONS, "readings")
-    wrong = [text for text in EXPRESSIONS if _cues(readings[text]) != _cues(in_words(read(text)))]
+    wrong = [
+        text
+        for text in EXPRESSIONS
+        if set(parts(readings[text])) != set(parts(in_words(read(text))))
+    ]
     expect(
         not wrong,
         f"{len(wrong)} of {len(EXPRESSIONS)} are read differently, among them "
@@ -37,10 +41,6 @@ def readings(_: Pipeline, readings: Any) -> str:
         "what it wears, or how near something else is?",
     )
     return "No parse is needed for these; the neighbours of a word tell what it says."
-
-
-def _cues(text: Any) -> set[str]:
-    return {" ".join(part.split()) for part in str(text).split(",")} - {""}
 
 
 def order(_: Pipeline, before: Any) -> str:
@@ -123,11 +123,12 @@ def scene(_: Pipeline, scene: Any) -> str:
         isinstance(scene, Mapping) and {"x", "s"} <= scene.keys(),
         "scene should be a dictionary with x and s.",
     )
-    if ... in (scene["x"], scene["s"]):
+    if any(scene[name] is ... for name in "xs"):
         raise NotDone("scene is not complete yet.")
-    fits = all(isinstance(scene[name], Sequence) and len(scene[name]) > 1 for name in "xs")
+    given = [items(scene[name]) for name in "xs"]
+    fits = all(len(values) > 1 and all(map(is_number, values)) for values in given)
     expect(fits, "x and s should be lists of two numbers or more.")
-    x, s = (np.asarray(scene[name], float) for name in "xs")
+    x, s = (np.asarray(values, float) for values in given)
     expect(len(x) == len(s), "x and s should have one number for each mask.")
     expect(bool(((x >= 0) & (x <= 1)).all()), "x goes from 0 at the left to 1 at the right.")
     hard, soft = by_both(x, s)

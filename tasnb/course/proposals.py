@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasnb.course.checking import Exercise, call, call_number
-from tasnb.course.verdicts import expect
+from tasnb.course.verdicts import expect, is_number
 from tasnb.datasets.splits import columns
 from tasnb.method import proposals
 from tasnb.method.pipeline import Pipeline
@@ -110,8 +110,7 @@ def refine(pipeline: Pipeline, kept: Any) -> str:
 
 
 def spoil(pipeline: Pipeline, overlap: Any) -> str:
-    number = isinstance(overlap, int | float) and not isinstance(overlap, bool)
-    expect(number and 0 <= overlap <= 1, "An overlap is a number from 0 to 1.")
+    expect(is_number(overlap) and 0 <= overlap <= 1, "An overlap is a number from 0 to 1.")
     _, usual = kept_and_bound(pipeline, max(pipeline.settings.subset_overlap, LOWER))
     _, found = kept_and_bound(pipeline, float(overlap))
     _, least = kept_and_bound(pipeline, 0.0)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tasnb.course.checking import Exercise, call
-from tasnb.course.verdicts import NotDone, expect, expect_answers
+from tasnb.course.verdicts import (
+    NotDone,
+    expect,
+    expect_answers,
+    is_number,
+    is_whole,
+    items,
+    parts,
+)
 from tasnb.datasets.splits import columns
 from tasnb.method import language, rectifier
 from tasnb.method.pipeline import Pipeline
@@ -28,7 +36,7 @@ def places(pipeline: Pipeline, places: Any) -> str:
     expect_answers(places, EXPRESSIONS, "places")
     parser = parsers.load_parser(pipeline.settings.spacy_model)
     read = language.read_expressions(list(EXPRESSIONS), parser).set_index("key")["orientation"]
-    given = {text: _words(places[text]) for text in EXPRESSIONS}
+    given = {text: set(" ".join(parts(places[text])).split()) for text in EXPRESSIONS}
     expect(
         set().union(*given.values()) <= set(PLACES),
         'Each answer is a text with the words that count, such as "left top", or "" for none.',
@@ -41,13 +49,6 @@ def places(pipeline: Pipeline, places: Any) -> str:
         "something that happens?",
     )
     return "A list of words is not enough; the parse tree says what they describe."
-
-
-def _words(answer: Any) -> set[str]:
-    """The words of an answer: a text, with or without commas, or a list; None is none."""
-    listed = isinstance(answer, list | tuple | set)
-    text = " ".join(map(str, answer)) if listed else str(answer or "")
-    return set(text.lower().replace(",", " ").split())
 
 
 _CASES: tuple[tuple[str, list[float], list[float], list[float], str], ...] = (
@@ -119,8 +120,7 @@ def rectify(pipeline: Pipeline, rectify: Any) -> str:
 
 
 def _same(given: Any, wanted: int, count: int) -> bool:
-    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
-    expect(whole, "Return the number of the chosen mask, a whole number counted from 0.")
+    expect(is_whole(given), "Return the number of the chosen mask, a whole number counted from 0.")
     expect(0 <= given < count, "The returned number is not that of one of the given masks.")
     return int(given) == wanted
 
@@ -129,12 +129,13 @@ def scenes(_: Pipeline, by_median: Any, by_middle: Any) -> str:
     for name, scene in (("by_median", by_median), ("by_middle", by_middle)):
         keys = isinstance(scene, Mapping) and {"width", "x", "target"} <= scene.keys()
         expect(keys, f"{name} should be a dictionary with width, x and target.")
-        if ... in scene.values():
+        if any(value is ... for value in scene.values()):
             raise NotDone(f"{name} is not complete yet.")
-        x, width, target = scene["x"], scene["width"], scene["target"]
-        fits = isinstance(x, Sequence) and len(x) > 1 and all(0 <= one < width for one in x)
+        x, width, target = items(scene["x"]), scene["width"], scene["target"]
+        expect(is_number(width), f"{name}: width should be a number.")
+        fits = len(x) > 1 and all(is_number(one) and 0 <= one < width for one in x)
         expect(fits, f"{name}: x should hold two centres or more, each between 0 and the width.")
-        inside = isinstance(target, int) and 0 <= target < len(x)
+        inside = is_whole(target) and 0 <= target < len(x)
         expect(inside, f"{name}: target is the number of a centre in x, counted from 0.")
         median = bool(rectifier.in_region(x, np.zeros(len(x)), "left")[target])
         middle = x[target] < width / 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasnb.course.checking import Exercise, call, call_number, expect_same
-from tasnb.course.verdicts import expect
+from tasnb.course.verdicts import expect, is_whole
 from tasnb.datasets.splits import columns
 from tasnb.method import scores
 from tasnb.method.pipeline import Pipeline
@@ -68,9 +68,8 @@ def pick(pipeline: Pipeline, mended: Any, spoilt: Any) -> str:
     for (name, those), given in zip(wanted.items(), (mended, spoilt), strict=True):
         if not those.any():
             continue  # this run has none
-        number = isinstance(given, int | np.integer) and not isinstance(given, bool)
         expect(
-            number and 0 <= given < len(those),
+            is_whole(given) and 0 <= given < len(those),
             f"{name} should be the number of a sentence, from 0 to {len(those) - 1}.",
         )
         v, s = ("right" if right[k][given] else "wrong" for k in "VS")

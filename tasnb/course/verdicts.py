@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -59,3 +60,30 @@ def expect_answers(answers: Any, expressions: Iterable[str], name: str) -> None:
     open_ = [text for text in expressions if answers.get(text, ...) is ...]
     if open_:
         raise NotDone(f"There is no answer yet for {', '.join(map(repr, open_))}.")
+
+
+def items(answer: Any) -> list[Any]:
+    """An answer that may be a list: its items, of any kind of list, array or column; None is none.
+
+    Anything else, such as a text, is the only item.
+    """
+    if answer is None:
+        return []
+    single = isinstance(answer, str | Mapping) or not isinstance(answer, Iterable)
+    return [answer] if single else list(answer)
+
+
+def parts(answer: Any) -> list[str]:
+    """The parts of a text with commas, or the items of a list, in lower case; None is none."""
+    text = ",".join(map(str, items(answer))).lower()
+    return [" ".join(part.split()) for part in text.split(",") if part.strip()]
+
+
+def is_number(answer: Any) -> bool:
+    """Whether an answer is a real number, Python's or NumPy's, and not a truth value."""
+    return isinstance(answer, numbers.Real) and not isinstance(answer, bool)
+
+
+def is_whole(answer: Any) -> bool:
+    """Whether an answer is a whole number, Python's or NumPy's, and not a truth value."""
+    return isinstance(answer, numbers.Integral) and not isinstance(answer, bool)

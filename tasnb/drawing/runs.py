@@ -22,8 +22,8 @@ def differences(frame: pd.DataFrame, first: str) -> Figure:
     columns = list(dict.fromkeys(frame["column"]))
     series = list(dict.fromkeys(zip(frame["run"], frame["encoder"], strict=True)))
     step = 0.8 / len(series)
-    height = 0.9 + len(columns) * max(0.36, 0.16 * len(series))
-    figure, ax = plt.subplots(figsize=(9, height), layout="constrained")
+    height = 1.2 + len(columns) * max(0.36, 0.16 * len(series))
+    figure, ax = plt.subplots(figsize=(7.5, height), layout="constrained")
     for k, (run, encoder) in enumerate(series):
         mine = frame[(frame["run"] == run) & (frame["encoder"] == encoder)]
         where = mine["column"].map(columns.index) + step * (k - (len(series) - 1) / 2)
@@ -47,7 +47,7 @@ def variants(frame: pd.DataFrame, setting: str = "") -> Figure:
     """
     encoders = list(dict.fromkeys(frame["encoder"]))
     if setting:
-        figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+        figure, ax = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
         spread = np.ptp(frame[setting].to_numpy(float)) or 1
         for k, encoder in enumerate(encoders):
             mine = frame[frame["encoder"] == encoder].sort_values(setting)
@@ -59,8 +59,8 @@ def variants(frame: pd.DataFrame, setting: str = "") -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
     else:
         names = list(dict.fromkeys(frame["variant"]))
-        height = 0.9 + len(names) * max(0.36, 0.16 * len(encoders))
-        figure, ax = plt.subplots(figsize=(9, height), layout="constrained")
+        height = 1.2 + len(names) * max(0.36, 0.16 * len(encoders))
+        figure, ax = plt.subplots(figsize=(7.5, height), layout="constrained")
         groups = frame.groupby("variant")["encoder"]
         rank, count = groups.cumcount(), groups.transform("size")  # encoders of the same variant
         where = frame["variant"].map(names.index) + 0.8 / count * (rank - (count - 1) / 2)
@@ -87,4 +87,12 @@ def _dots(
 
 def _finish(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    # Above the axes, so that these stay wide; as many entries in a line as fit.
+    longest = max(len(label) for label in ax.get_legend_handles_labels()[1])
+    ax.legend(
+        fontsize=9,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=max(1, 70 // (longest + 6)),
+    )

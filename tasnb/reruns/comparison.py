@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,22 +16,25 @@ from tasnb import __version__
 from tasnb.drawing import figures
 from tasnb.drawing import runs as charts
 from tasnb.drawing.titles import title as title_of
-from tasnb.reruns import differences, pairs
-from tasnb.reruns.finished import Finished, open_runs
+from tasnb.profiles import short_digest
+from tasnb.reruns import differences, pairs, statements
+from tasnb.reruns.finished import Finished, open_runs, shown_time
 from tasnb.results import shown
-from tasnb.settings import ROOT, InputError
+from tasnb.settings import ROOT, InputError, short
 from tasnb.store.outputs import check_output, output_folder
 from tasnb.workbook import html
 
 MARK = "comparison.json"
 """The file by which the folder of a comparison is known."""
 
+LISTED = ["sentence", "first", "second", "gain", "target", "column", "encoder", "run"]
 SHOWN = 40  # changed sentences listed on the page; the CSV file has all
 NOTE = (
-    "Differences are those of the run minus the first one, in points, on the sentences that both "
+    "Each difference is the other run minus the first one, in points, on the sentences that both "
     "cover. Intervals are bootstraps over images (95 %); p is that of a paired permutation test "
-    "over images. Neither is corrected for the number of comparisons: of twenty columns without "
-    "any real difference, about one has p < 0.05."
+    "over images. With few images, intervals are too narrow, so a difference is called significant "
+    "only if its interval excludes 0 and p < 0.05. Nothing is corrected for the number of "
+    "comparisons: of twenty columns without any real difference, about one has p < 0.05."
 )
 
 
@@ -42,7 +47,7 @@ def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, 
     Args:
         folders: Of two or more runs.
         out: The folder; "" for one in runs/comparisons, named after the runs. An earlier
-            comparison in it is replaced.
+            comparison in it is replaced; with "", only one of the same runs.
 
     Returns:
         The page, and its main statements.
@@ -54,14 +59,13 @@ def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, 
     if len(folders) < 2:
         raise InputError("compare needs at least two runs")
     runs = open_runs(folders)
-    name = "-".join(run.name.replace("/", "-") for run in runs)[:100]
-    target = Path(out).expanduser() if out else ROOT / "runs" / "comparisons" / name
+    target = Path(out).expanduser() if out else _usual(runs)
     check_output(target, MARK)
     found = pairs.all_pairs(runs)
     rows, changes = pairs.paired(found), pairs.changed(found)
     total = pairs.shared_sentences(found)
-    warnings = differences.coverage(runs, total)
-    said = pairs.summary(rows, changes, runs[0].name, total)
+    warnings = differences.coverage(runs, total) + statements.notes(found)
+    said = statements.summary(rows, changes, found)
     tables = {
         name: differences.side_by_side(runs, name)
         for name in dict.fromkeys(name for run in runs for name in run.tables)
@@ -87,8 +91,27 @@ def compare(folders: Sequence[str | Path], out: str | Path = "") -> tuple[Path, 
         html.write_page(folder / "index.html", f"TAS: comparison of {names}", page)
         text = [f"# Comparison of {names}", *(f"**{line}**" for line in warnings), *said]
         text += _markdown(runs, rows, changes, tables)
-        (folder / "comparison.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+        (folder / "comparison.md").write_text(
+            "\n\n".join(filter(None, text)) + "\n", encoding="utf-8"
+        )
     return target / "index.html", [*warnings, *said]
+
+
+def _usual(runs: Sequence[Finished]) -> Path:
+    """The folder of a comparison that is given none: not that of other runs of the same names."""
+    folders = [str(run.folder) for run in runs]
+    digest = short_digest(*folders)
+    name = (
+        re.sub(r",?[^\w.()+=,-]+", "-", "-".join(run.name for run in runs)).lstrip(".-") or digest
+    )
+    if len(name) > 60:
+        name = f"{name[:50]}-{digest}"
+    target = ROOT / "runs" / "comparisons" / name
+    try:
+        other = json.loads((target / MARK).read_bytes())["runs"] != folders
+    except (OSError, ValueError, KeyError, TypeError):
+        other = False
+    return target.with_name(f"{name}-{digest}") if other else target
 
 
 def _parts(
@@ -131,22 +154,34 @@ def _parts(
         "paired": (
             f"Differences from {escape(first)}",
             html.figure("figures/differences.png", f"Differences of TAS from {first} by column")
-            + html.table(_named(overall.drop(columns=["method", "metric"]), first))
+            + html.table(_named(overall, runs).drop(columns=["method", "metric"]))
             + f"<p>{escape(NOTE)}</p>"
             + html.folded(
-                f"All methods and metrics ({len(rows)} rows)", html.table(_named(rows, first))
+                f"All methods and metrics ({len(rows)} rows)", html.table(_named(rows, runs))
             )
             + _file("paired.csv"),
         ),
-        "changed": ("Sentences whose choice changed", _changed(linked, rows, first)),
+        "changed": ("Changed sentences", _changed(linked, rows, runs)),
         "tables": ("Tables side by side", "".join(side)),
     }  # fmt: skip
 
 
-def _named(rows: pd.DataFrame, first: str) -> pd.DataFrame:
-    """Rows of ``pairs.paired`` as text, with the name of the first run as a heading."""
-    renamed = rows.rename(columns={"first": first, "second": "the run"})
-    return shown.presented(renamed)
+def _named(rows: pd.DataFrame, runs: Sequence[Finished]) -> pd.DataFrame:
+    """Rows of ``pairs.paired`` as text: numbers first, and the runs' names as headings."""
+    text = shown.presented(rows)
+    text["95 % interval"] = shown.intervals(text["CI low"], text["CI high"])
+    order = ["run", "encoder", "method", "metric", "column", "first", "second", "difference"]
+    return _headed(text[[*order, "95 % interval", "p", "sentences"]], runs)
+
+
+def _headed(text: pd.DataFrame, runs: Sequence[Finished], heading: str = "{}") -> pd.DataFrame:
+    """Text with the names of the runs as headings of "first" and "second"; of two runs, the column
+    "run" is left out.
+    """
+    two = len(runs) == 2
+    names = {"first": runs[0].name, "second": runs[1].name if two else "other"}
+    renamed = text.rename(columns={name: heading.format(own) for name, own in names.items()})
+    return renamed.drop(columns="run") if two else renamed.rename(columns={"run": "other run"})
 
 
 def _file(name: str) -> str:
@@ -168,19 +203,20 @@ def _about(runs: Sequence[Finished], target: Path) -> pd.DataFrame:
         link = escape(run.name)
         if index.is_file():
             link = f'<a href="{quote(os.path.relpath(index, target))}">{link}</a>'
-        finished = str(run.record["finished"]).replace("T", " ", 1)
+        finished = shown_time(run)
         settings = run.settings
         images, sentences = run.size()
-        rows.append((link, finished, settings["profile"], settings["recipe"],
-                     ", ".join(run.encoders), f"{images:,}", f"{sentences:,}"))  # fmt: skip
-    names = ["run", "finished", "profile", "recipe", "encoders", "images", "sentences"]
+        rows.append((link, settings["recipe"], short(settings["captioner"]),
+                     ", ".join(run.encoders), f"{images:,}", f"{sentences:,}",
+                     settings["profile"], finished))  # fmt: skip
+    names = ["run", "recipe", "captioner", "encoders", "images", "sentences", "profile", "finished"]
     return pd.DataFrame(rows, columns=names)
 
 
-def _changed(linked: pd.DataFrame, rows: pd.DataFrame, first: str) -> str:
+def _changed(linked: pd.DataFrame, rows: pd.DataFrame, runs: Sequence[Finished]) -> str:
     """How many choices changed, and the sentences with the largest changes."""
     if linked.empty:
-        return "<p>None: the runs choose the same masks.</p>"
+        return "<p>None.</p>"
     groups = linked.groupby(["run", "encoder"], sort=False)["gain"]
     counts = groups.agg(
         sentences="size",
@@ -192,15 +228,16 @@ def _changed(linked: pd.DataFrame, rows: pd.DataFrame, first: str) -> str:
     counts = order.merge(counts).rename(
         columns={"higher": "IoU higher", "lower": "IoU lower", "equal": "IoU equal"}
     )
+    if len(runs) == 2:
+        counts = counts.drop(columns="run")
     top = linked.head(SHOWN)
-    text = shown.presented(top.drop(columns=["first page", "second page"]))
-    for name, called in (("first", first), ("second", "the run")):
-        cells = [
+    text = shown.presented(top[LISTED])
+    for name in ("first", "second"):
+        text[name] = [
             f'<a href="{escape(page)}">{iou}</a>' if page else iou
             for iou, page in zip(text[name], top[f"{name} page"], strict=True)
         ]
-        text[name] = cells
-        text = text.rename(columns={name: f"IoU, {called}"})
+    text = _headed(text, runs, "IoU, {}")
     made = [name for name in text if name.startswith("IoU, ")]
     more = (
         f"the {SHOWN} largest changes of {len(linked):,}" if len(linked) > SHOWN else "all of them"
@@ -220,11 +257,16 @@ def _markdown(
     tables: dict[str, pd.DataFrame],
 ) -> list[str]:
     """The sections of comparison.md."""
-    listed = changes.drop(columns=["first page", "second page"]).head(SHOWN)
-    text = ["## What differs", shown.to_markdown(differences.origins(runs))]
+    origins = differences.origins(runs)
+    text = ["## What differs", shown.to_markdown(origins) if len(origins) else "Nothing."]
+    method, metric = pairs.HEADLINE
+    main = (rows["method"] == method) & (rows["metric"] == metric)
     text += [f"## Differences from {runs[0].name}", NOTE]
-    text += [shown.to_markdown(_named(rows, runs[0].name))]
-    text += ["## Sentences whose choice changed", shown.to_markdown(shown.presented(listed))]
+    text += [shown.to_markdown(_named(some, runs)) for some in (rows[main], rows[~main])]
+    text += ["## Changed sentences"]
+    listed = _headed(shown.presented(changes.head(SHOWN)[LISTED]), runs, "IoU, {}")
+    more = f"The {SHOWN} largest changes of {len(changes):,}:" if len(changes) > SHOWN else ""
+    text += [more, shown.to_markdown(listed)] if len(changes) else ["None."]
     for name, frame in tables.items():
         text += [f"## {title_of(Path(name))}", shown.to_markdown(shown.presented(frame))]
     return text

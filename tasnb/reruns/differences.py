@@ -13,6 +13,13 @@ from tasnb.settings import PLACES
 
 METRICS = ("oIoU", "mIoU")
 """The metrics of tidy tables that are shown side by side, as in the paper's tables."""
+ABSENT = {
+    "setting": "no such setting",  # in an earlier version
+    "weights": "not used",
+    "notebook": "not run",
+    "version": "not installed",
+}
+"""What is said of a run that lacks something, by kind."""
 
 
 def origins(runs: Sequence[Finished]) -> pd.DataFrame:
@@ -34,7 +41,7 @@ def origins(runs: Sequence[Finished]) -> pd.DataFrame:
     for what, content in kinds.items():
         every = [content(run) for run in runs]
         for name in dict.fromkeys(name for own in every for name in own):
-            values = [own.get(name, "not used" if what == "weights" else "") for own in every]
+            values = [own.get(name, ABSENT.get(what, "")) for own in every]
             if any(value != values[0] for value in values):
                 found.append((what, name, *map(_plain, values)))
     return pd.DataFrame(found, columns=["what", "name", *(run.name for run in runs)])

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from tasnb import profiles
-from tasnb.settings import InputError, short, shown
+from tasnb.settings import InputError, short
 from tasnb.workbook import records
 
-RECORD = "run.json"
+RECORD, SWEEP = "run.json", "sweep.json"
 COLUMNS = {
     f"{dataset}-{profiles.file_part(split)}": (dataset, split)
     for dataset, described in profiles.DATASETS.items()
@@ -112,6 +112,11 @@ class Finished:
         return len(images), sentences
 
 
+def shown_time(run: Finished) -> str:
+    """When a run finished, to the minute: "2026-11-26 14:20 UTC"."""
+    return f"{str(run.record['finished']).replace('T', ' ', 1)[:16]} UTC"
+
+
 def title(column: str) -> str:
     """The name of a column in tables, such as "RefScenes val"."""
     if column not in COLUMNS:
@@ -138,7 +143,12 @@ def open_run(folder: str | Path, name: str = "") -> Finished:
     if record is None:
         if (folder / RECORD).is_file() or (folder / "notebooks").is_dir():
             raise InputError(
-                f"the run in {folder} is unfinished: resume it with the same `python -m tasnb run`"
+                f"the run in {folder} is unfinished: resume it with the command that started it"
+            )
+        variants = [own for own in find_runs(folder, depth=1) if (folder / SWEEP).is_file()]
+        if variants:
+            raise InputError(
+                f"{folder} is a sweep, not a run: name its variants, such as {variants[0]}"
             )
         raise InputError(f"{folder} is not a run: it has no {RECORD}")
     if not {"settings", "versions", "code", "data", "finished"} <= record.keys():
@@ -158,9 +168,9 @@ def open_runs(folders: Sequence[str | Path]) -> list[Finished]:
         InputError: As from ``open_run``, or a run is given twice.
     """
     paths = [Path(folder).expanduser().resolve() for folder in folders]
-    for path in paths:
+    for folder, path in zip(folders, paths, strict=True):
         if paths.count(path) > 1:
-            raise InputError(f"{shown(str(path))} is given twice: name different runs")
+            raise InputError(f"{folder} is given twice: name different runs")
     names = _distinct(paths)
     return [open_run(folder, name) for folder, name in zip(folders, names, strict=True)]
 

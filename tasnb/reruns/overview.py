@@ -10,13 +10,14 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from tasnb.reruns.finished import Finished, find_runs, open_run
-from tasnb.reruns.plan import SWEEP
+from tasnb.reruns.finished import SWEEP, Finished, find_runs, open_run, shown_time
 from tasnb.settings import ROOT, InputError, make_settings
 from tasnb.workbook import headline, html
 
 MARK = '<p class="about" id="overview-of-runs">'
 """What tells our page from others of the same name, which are not overwritten."""
+HEADINGS = ["run", "TAS (CLIP-only)", "differs from the profile", "images", "sentences"]
+HEADINGS += ["profile", "notebooks", "finished"]
 
 
 def renew(out: Path) -> Path | None:
@@ -58,15 +59,19 @@ def write(top: Path) -> tuple[Path, int]:
     rows = [_row(folder, top) for folder in find_runs(top)]
     if not rows:
         raise InputError(f"{top} contains no runs: `python -m tasnb run` makes one")
-    frame = pd.DataFrame(rows).fillna("").sort_values("finished", ascending=False, kind="stable")
-    others = _others(top)
+    frame = (
+        pd.DataFrame(rows, columns=HEADINGS)
+        .fillna("")
+        .sort_values("finished", ascending=False, kind="stable")
+    )
+    others, counted = _others(top), "1 run" if len(frame) == 1 else f"{len(frame)} runs"
     body = (
-        f"<h1>TAS: {len(frame)} runs</h1>{MARK}All runs below {escape(top.name)}/, the latest "
+        f"<h1>TAS: {counted}</h1>{MARK}All runs below {escape(top.name)}/, the latest "
         "first. Numbers are means of mIoU over the columns of Table 1, in percent. To compare runs "
         "that cover other images or splits, use <code>python -m tasnb compare RUN RUN</code>.</p>"
         f"{html.table(frame, made=['run'])}{others}"
     )
-    html.write_page(page, f"TAS: {len(frame)} runs", body)
+    html.write_page(page, f"TAS: {counted}", body)
     return page, len(frame)
 
 
@@ -83,19 +88,19 @@ def _row(folder: Path, top: Path) -> dict[str, Any]:
     try:
         run = open_run(folder, name)
     except InputError:
-        return {"run": escape(name), "finished": "", "differs from the profile": "unfinished"}
+        return {"run": escape(name), "TAS (CLIP-only)": "unfinished"}
     index = folder / "index.html"
     link = f'<a href="{quote(os.path.relpath(index, top))}">{escape(name)}</a>'
     images, sentences = run.size()
     return {
         "run": link if index.is_file() else escape(name),
-        "finished": str(run.record["finished"]).replace("T", " ", 1)[:16],
+        "TAS (CLIP-only)": _numbers(folder),
         "profile": run.settings.get("profile", ""),
         "differs from the profile": changed(run),
-        "notebooks": ", ".join(name[:2] for name in run.notebooks),
         "images": f"{images:,}" if images else "",
         "sentences": f"{sentences:,}" if sentences else "",
-        "TAS (CLIP-only)": _numbers(folder),
+        "notebooks": ", ".join(name[:2] for name in run.notebooks),
+        "finished": shown_time(run),
     }
 
 
@@ -116,7 +121,8 @@ def changed(run: Finished) -> str:
 def _numbers(folder: Path) -> str:
     found = headline.means(folder)
     return "; ".join(
-        f"{encoder} {own['TAS']:.1f} ({own['CLIP-only']:.1f})" for encoder, own in found.items()
+        f"{encoder}\u00a0{own['TAS']:.1f}\u00a0({own['CLIP-only']:.1f})"  # not broken in between
+        for encoder, own in found.items()
     )
 
 

@@ -133,7 +133,9 @@ def _checked(packed: zipfile.ZipFile, file: Path) -> Report:
     compared, unlike = _recomputed(packed, record, names)
     report.damaged += unlike
     if compared and not unlike:
-        report.lines.append(f"numbers: {compared} of Tables 1 and 2 follow from the results")
+        report.lines.append(
+            f"numbers: {compared} in Tables 1 and 2 follow from the results per sentence"
+        )
     report.lines += [f"damaged: {reason}" for reason in report.damaged]
     return Report(report.lines + _here(record), report.damaged)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
+from pycocotools import mask as coco_mask
 
 from tasnb.method.metrics import difference, evaluate
 from tasnb.reruns.finished import Finished, in_table_1, title
+from tasnb.results.analysis import GOOD
 from tasnb.settings import InputError
 
 ALL = "shared columns of Table 1"
@@ -18,7 +20,9 @@ SENTENCE = ["image", "sentence", "truth_area", "place"]
 """What identifies a sentence of a column in any run, whatever its number: the image with its
 digest, the text, the size of the ground truth, and the place among sentences alike in these."""
 HEADLINE = ("TAS", "mIoU")
-SIGNIFICANT = 0.05  # p; with few images, an interval alone is too narrow
+SAME = 0.8  # IoU from which masks of different proposals count as the same choice
+NUMBERS, MASKS, OUTCOMES = "numbers", "masks", "outcomes"
+"""By what changed choices are told, see ``Pair.told_by``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +63,21 @@ class Pair:
         return pd.DataFrame({"image": self.rows["image"], **parts})
 
     @cached_property
-    def same_masks(self) -> bool:
-        """Whether both runs chose among the same proposals, so that numbers of masks agree."""
+    def told_by(self) -> str:
+        """By what a changed choice is told: the best that both runs allow.
+
+        ``NUMBERS``: Both runs chose among the same proposals, so that numbers of masks agree.
+        ``MASKS``: The masks themselves; an IoU of ``SAME`` or more is no change. ``OUTCOMES``: A
+        run does not include its chosen masks, so only sentences count that are right in one of the
+        runs (an IoU of ``GOOD``) and wrong in the other.
+        """
+        if self._same_masks:
+            return NUMBERS
+        named = [f"{method} counts {k}" for method in self.methods for k in (1, 2)]
+        return MASKS if {*named, "height 1", "width 1"} <= set(self.rows) else OUTCOMES
+
+    @property
+    def _same_masks(self) -> bool:
         if not np.array_equal(self.rows["best IoU 1"], self.rows["best IoU 2"]):
             return False
         for method in self.methods:
@@ -71,15 +88,24 @@ class Pair:
         return True
 
     def changed(self, method: str) -> pd.Series:
-        """Whether the choice of a method differs, per sentence.
+        """Whether the choice of a method differs, per sentence, see ``told_by``."""
+        if self.told_by == NUMBERS:
+            return self.rows[f"{method} mask 1"] != self.rows[f"{method} mask 2"]
+        if self.told_by == MASKS:
+            names = ("height 1", "width 1", f"{method} counts 1", f"{method} counts 2")
+            pairs = zip(*(self.rows[name] for name in names), strict=True)
+            return pd.Series([_iou(*pair) < SAME for pair in pairs], self.rows.index)
+        right = [self.rows[f"{method} IoU {k}"] >= GOOD for k in (1, 2)]
+        return right[0] != right[1]
 
-        The mask_ids are compared, or where the runs have other proposals, the overlaps.
-        """
-        names = ["mask"] if self.same_masks else ["intersection", "union"]
-        unlike = [
-            self.rows[f"{method} {name} 1"] != self.rows[f"{method} {name} 2"] for name in names
-        ]
-        return pd.concat(unlike, axis=1).any(axis=1)
+
+@lru_cache(maxsize=20_000)  # sentences about the same object choose the same masks
+def _iou(height: int, width: int, one: str, two: str) -> float:
+    """IoU of two masks in COCO's compressed run lengths; "" is no mask."""
+    if one == two or not one or not two:
+        return float(one == two)
+    masks = [{"size": [height, width], "counts": counts.encode()} for counts in (one, two)]
+    return float(coco_mask.iou(masks[:1], masks[1:], [0])[0, 0])
 
 
 def pairs(first: Finished, second: Finished) -> list[Pair]:
@@ -110,7 +136,8 @@ def _keyed(run: Finished, column: str, encoder: str, which: int) -> pd.DataFrame
     for name in [name for name in frame if name.endswith(" mask")]:  # all masks of each answer
         those = frame.get(f"{name}s", frame[name].map(lambda mask_id: [mask_id][: mask_id >= 0]))
         frame[name] = [tuple(sorted(ids)) for ids in those]
-    results = ("row", "best IoU", "mask", "IoU", "intersection", "union")
+    results = ("row", "best IoU", "mask", "IoU", "intersection", "union", "counts")
+    results += ("height", "width")
     names = {n: f"{n} {which}" for n in frame if n.endswith(results)}
     return frame[[*SENTENCE, "target", *names]].rename(columns=names)
 
@@ -207,41 +234,3 @@ def changed(found: Sequence[Pair], method: str = "TAS") -> pd.DataFrame:
     every = pd.concat(parts, ignore_index=True)
     order = every["gain"].abs().sort_values(ascending=False, kind="stable").index
     return every.loc[order].reset_index(drop=True)
-
-
-def summary(
-    rows: pd.DataFrame, changes: pd.DataFrame, first: str, total: Mapping[str, int]
-) -> list[str]:
-    """The main results in sentences: the headline metric of each run and encoder.
-
-    Args:
-        rows: From ``paired``.
-        changes: From ``changed``.
-        first: The name of the first run.
-        total: From ``shared_sentences``.
-    """
-    method, metric = HEADLINE
-    said = []
-    mine = rows[(rows["method"] == method) & (rows["metric"] == metric)]
-    for (run, encoder), own in mine.groupby(["run", "encoder"], sort=False):
-        row = own.iloc[0]  # over all columns of Table 1, or the only one
-        low, high = row["CI low"], row["CI high"]
-        where = "" if row["column"] == ALL else f" on {row['column']}"
-        moved = changes[(changes["run"] == run) & (changes["encoder"] == encoder)]
-        choice = f"the choice differs for {len(moved):,} of {total[run]:,} sentences"
-        p = f"p = {row['p']:.3f}" if row["p"] >= 0.001 else "p < 0.001"
-        test = f"95 % confidence interval {low:+.1f} to {high:+.1f}, {p}"
-        if not len(moved):
-            said.append(f"{run} and {first} choose the same masks with {encoder}.")
-        elif (low > 0 or high < 0) and row["p"] < SIGNIFICANT:
-            gap = f"{abs(row['difference']):.1f} points of {metric}"
-            said.append(
-                f"With {encoder}, {method} of {run} is {gap} {'above' if low > 0 else 'below'} "
-                f"{first}{where} ({test}); {choice}."
-            )
-        else:
-            said.append(
-                f"With {encoder}, {method} of {run} and {first} do not differ significantly{where} "
-                f"({row['difference']:+.1f} points of {metric}, {test}); {choice}."
-            )
-    return said

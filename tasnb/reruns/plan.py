@@ -26,14 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasnb.profiles import file_part
+from tasnb.profiles import file_part, short_digest
+from tasnb.reruns.finished import SWEEP
 from tasnb.settings import PLACES, ROOT, InputError, Settings, shown, unknown
 from tasnb.store.files import check_new
 from tasnb.workbook import runner
 from tasnb.workbook.parameters import CHANGES, Notebook, from_text, parameters_of, settings_of
 
 KEYS = ("notebooks", "base", "grid", "variants", "out", "store")
-SWEEP, FIGURES = "sweep.json", "figures"
+FIGURES = "figures"
 EVALUATION = "05"  # the notebook that writes the results per sentence
 
 
@@ -106,6 +107,10 @@ def from_file(file: str | Path, out: str = "", overrides: Mapping[str, Any] | No
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not valid TOML: {' '.join(str(error).split())}") from None
     for name in content:
+        if name in Settings.model_fields and name not in KEYS:
+            raise InputError(
+                f"{file}: {name} belongs below [base] for all variants, or below [grid] with a list"
+            )
         if name not in KEYS:
             raise unknown("key of a sweep", name, KEYS)
     if ("grid" in content) == ("variants" in content):
@@ -178,7 +183,7 @@ def make(names: Sequence[str], base: Mapping[str, Any], found: Mapping[str, Any]
     target = Path(out).expanduser().absolute()
     if len(found) < 2:
         raise InputError(
-            "the sweep has no variants: give several values of a setting, such as "
+            "a sweep needs two variants or more: give several values of a setting, such as "
             "-p alpha 0 0.1 0.2, or use `python -m tasnb run` for a single run"
         )
     variants = []
@@ -191,11 +196,13 @@ def make(names: Sequence[str], base: Mapping[str, Any], found: Mapping[str, Any]
                     f"{setting} does not change results, so it cannot be swept: give it to all "
                     "variants"
                 )
-        arranged = _arranged(notebooks, {**base, **values})
         folder = _folder(name)
-        arranged["out"] = str(target / folder)
-        for book in notebooks:
-            parameters_of(book, arranged)
+        try:
+            arranged = _arranged(notebooks, {**base, **values}) | {"out": str(target / folder)}
+            for book in notebooks:
+                parameters_of(book, arranged)
+        except InputError as error:  # of a list of names, which does not say where to look
+            raise InputError(f"variant {name}: {error}") from None
         variants.append(Variant(folder, dict(values), arranged))
     seen: dict[str, str] = {}
     for variant in variants:
@@ -258,7 +265,10 @@ def _grid(grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _folder(name: str) -> str:
     """A variant's name as that of its folder, unchanged if it is safe."""
     safe = re.fullmatch(r"[\w(+][\w.()+=, -]*", name) and len(name.encode()) <= 100
-    return name if safe and name != FIGURES else file_part(f"{name} ")
+    if safe and name != FIGURES:
+        return name
+    slug = re.sub(r"[^\w.()+=, -]+", "-", name).strip(". -")[:40]
+    return f"{slug}-{short_digest(name)}".lstrip("-")
 
 
 def _said(value: Any) -> str:

@@ -15,9 +15,9 @@ import pandas as pd
 from tasnb.drawing import figures
 from tasnb.drawing import runs as charts
 from tasnb.method.metrics import difference, evaluate, interval
-from tasnb.reruns import pairs
-from tasnb.reruns.finished import RECORD, Finished, in_table_1, open_run
-from tasnb.reruns.plan import SWEEP, Plan, Variant
+from tasnb.reruns import overview, pairs
+from tasnb.reruns.finished import RECORD, SWEEP, Finished, in_table_1, open_run
+from tasnb.reruns.plan import Plan, Variant
 from tasnb.results import shown
 from tasnb.settings import ROOT, InputError
 from tasnb.store.files import atomic_write
@@ -25,6 +25,8 @@ from tasnb.workbook import html, runner
 from tasnb.workbook.parameters import settings_of
 
 METHODS = ("CLIP-only", "TAS")
+INTERVALS = {"95 % interval": ("CI low", "CI high"), "its interval": ("low", "high")}
+"""Column of the table as shown -> columns of ``table``."""
 
 
 def run(plan: Plan, force: bool = False) -> tuple[Path, dict[str, str]]:
@@ -47,6 +49,7 @@ def run(plan: Plan, force: bool = False) -> tuple[Path, dict[str, str]]:
         print(f"variant {number} of {len(plan.variants)}: {variant.name}", flush=True)
         try:
             runner.run(plan.notebooks, variant.overrides, force=force)
+            overview.renew(variant.folder)  # now, since the sweep may be interrupted
         except (InputError, runner.NotebookFailed) as error:
             failed[variant.name] = str(error)
             print(f"  failed: {error}", flush=True)
@@ -83,7 +86,7 @@ def write(plan: Plan, failed: dict[str, str]) -> Path:
         + (f'<div class="stale"><b>Failed.</b><ul>{problems}</ul></div>' if problems else "")
         + f"{picture}{html.table(linked, made=['variant'])}"
         f"<p>{escape(note)}</p><p>To see which sentences changed: <code>python -m tasnb compare "
-        f'{escape(shlex.join(runs[:2]))}</code></p><p class="files"><a href="sweep.csv">csv</a> · '
+        f'{escape(shlex.join(runs))}</code></p><p class="files"><a href="sweep.csv">csv</a> · '
         '<a href="sweep.md">md</a></p>'
     )
     page = plan.out / "index.html"
@@ -161,10 +164,12 @@ def _note(plan: Plan, frame: pd.DataFrame) -> str:
     first = measured["variant"].iloc[0] if len(measured) else plan.variants[0].name
     base = "; ".join(f"{name} = {_plain(value)}" for name, value in plan.base.items())
     return (
-        "mIoU over all sentences of the columns of Table 1 together, in percent, with the 95 % "
-        "bootstrap interval of TAS over images (CI low, CI high). Difference: TAS minus TAS of the "
-        f"first variant, {first}, on the sentences that both cover, in points, "
-        "with its interval (low, high) and the p of a paired permutation test. Seconds: all "
+        "mIoU in percent, over all sentences of the columns of Table 1 together; the means of the "
+        "columns, which reports and overviews give, differ a little. Intervals are 95 % bootstraps "
+        f"over images. Difference: TAS minus TAS of the first variant, {first}, on the sentences "
+        "that both cover, in points, with the p of a paired permutation test. An encoder is "
+        "compared with itself; if two variants have none in common, the last one of each is "
+        "compared. Without a counterpart or common sentences, there is no difference. Seconds: all "
         "notebooks of the variant when they ran; in passes: of these, in passes through networks; "
         "results that another variant has stored are not computed again."
         + (f" All variants: {base}." if base else "")
@@ -172,12 +177,21 @@ def _note(plan: Plan, frame: pd.DataFrame) -> str:
 
 
 def _presented(frame: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """The table as text; settings keep all their decimals, seconds have one."""
+    """The table as text: results first, intervals in one column, seconds with one decimal.
+
+    Settings keep all their decimals; ``encoders`` is left out, since each row names its encoder.
+    """
     exact = {name: frame[name].map(_plain) for name in plan.names}
     exact |= {
         name: frame[name].map(lambda x: shown.text(x, 1)) for name in ("seconds", "in passes")
     }
-    return shown.presented(frame.assign(**exact))
+    text = shown.presented(frame.assign(**exact))
+    for name, (low, high) in INTERVALS.items():
+        text[name] = shown.intervals(text[low], text[high])
+    gaps = ["difference", "its interval", "p"]
+    first = ["variant", "encoder", "TAS mIoU", "95 % interval", *gaps, "CLIP-only mIoU"]
+    settings = [name for name in plan.names if name != "encoders"]
+    return text[[*first, *settings, "sentences", "seconds", "in passes"]]
 
 
 def _plain(value: Any) -> str:

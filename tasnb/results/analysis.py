@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pycocotools import mask as coco_mask
 
 from tasnb.datasets.splits import Split, column_name, columns
 from tasnb.drawing.figures import Bested, Example, Overview, Rectified
@@ -331,11 +332,46 @@ def pick_overview(pipeline: Pipeline, scored: ScoreTable, split: Split) -> Overv
     )
 
 
+def with_masks(frame: pd.DataFrame, masks: pd.DataFrame) -> pd.DataFrame:
+    """Adds the chosen masks to ``per_sentence``, so that they can be compared without a store.
+
+    Args:
+        frame: With ``"<method> mask"``, and ``"<method> masks"`` if an answer may have several.
+        masks: The proposals among which they were chosen: image, mask_id, height, width, counts.
+
+    Returns:
+        ``frame`` with ``"<method> counts"``: COCO's compressed run lengths of an answer, which is
+        the union of its masks, of the sentence's height and width; "" for an answer without a mask.
+    """
+    names = ["image", "mask_id", "height", "width", "counts"]
+    known = {
+        (image, number): {"size": [height, width], "counts": counts}
+        for image, number, height, width, counts in masks[names].itertuples(index=False)
+    }
+
+    def counts(image: str, numbers: Sequence[int]) -> str:
+        parts = [known[image, number] for number in numbers if (image, number) in known]
+        return coco_mask.merge(parts)["counts"].decode() if parts else ""
+
+    answers = {
+        method: frame.get(f"{method} masks", frame[f"{method} mask"].map(lambda one: [one]))
+        for method in tables.OWN
+    }
+    return frame.assign(
+        **{
+            f"{method} counts": [counts(*own) for own in zip(frame["image"], numbers, strict=True)]
+            for method, numbers in answers.items()
+        }
+    )
+
+
 def save_per_sentence(pipeline: Pipeline) -> None:
     """Writes ``results/<dataset>-<split>-<encoder>.parquet`` for every column and encoder."""
     for dataset, split in columns(pipeline.settings):
+        masks = pipeline.refined(pipeline.split(dataset, split).images)
         for encoder in pipeline.settings.encoders:
-            frame = per_sentence(pipeline, encoder, pipeline.split(dataset, split))
+            found = per_sentence(pipeline, encoder, pipeline.split(dataset, split))
+            frame = with_masks(found, masks)
             column = column_name(pipeline.settings, dataset, split)
             name = f"{column}-{tables.short(encoder)}.parquet"
             with atomic_write(pipeline.settings.out / "results" / name) as path:

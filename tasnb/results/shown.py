@@ -88,6 +88,11 @@ def presented(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     return found.astype(object).reset_index(drop=True)
 
 
+def intervals(low: pd.Series, high: pd.Series) -> list[str]:
+    """Both ends of intervals, as text, in one cell that is not broken; "" where there is none."""
+    return [f"{a}\u00a0to\u00a0{b}" if a else "" for a, b in zip(low, high, strict=True)]
+
+
 def _titles(datasets: pd.Series) -> pd.Series:
     """Titles of datasets, unique for folders of the same name; titles are not changed."""
     among = list(datasets.unique())

@@ -1,8 +1,9 @@
 """The parameters cell of a notebook, and checks of the values that override it.
 
 The cell tagged `parameters` contains plain assignments of JSON-compatible literals, such as
-``alpha: float = 0.1``. papermill accepts an unknown or mistyped parameter and runs with the
-default; here it is an error, raised before a kernel starts.
+``alpha: float = 0.1``. The default None leaves a setting to the profile and the recipe. papermill
+accepts an unknown or mistyped parameter and runs with the default; here it is an error, raised
+before a kernel starts.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def load_notebook(path: Path) -> Notebook:
                 raise ValueError(ast.unparse(node))
             defaults[target.id] = ast.literal_eval(node.value)
             kinds[target.id] = kind or _kind(ast.Name(type(defaults[target.id]).__name__))
-            _check(target.id, defaults[target.id], kinds[target.id])
+            if defaults[target.id] is not None:
+                _check(target.id, defaults[target.id], kinds[target.id])
     except (SyntaxError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise InputError(
@@ -130,7 +132,8 @@ def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str,
     """
     mine = {name: value for name, value in overrides.items() if name in notebook.defaults}
     for name, value in mine.items():
-        _check(name, value, notebook.kinds[name])
+        if value is not None or notebook.defaults[name] is not None:
+            _check(name, value, notebook.kinds[name])
     settings_of({**notebook.defaults, **mine})
     return mine
 
@@ -138,12 +141,17 @@ def parameters_of(notebook: Notebook, overrides: Mapping[str, Any]) -> dict[str,
 def settings_of(parameters: Mapping[str, Any]) -> Settings:
     """The settings given by parameters; a `split` is used as the only one of `splits`.
 
-    A notebook's own parameters are ignored, and `changes` are applied.
+    A notebook's own parameters are ignored, and so are settings that are None but cannot be;
+    `changes` are applied.
 
     Raises:
         InputError: a setting is given twice or is rejected by `make_settings`.
     """
-    fields = {name: value for name, value in parameters.items() if name in Settings.model_fields}
+    fields = {
+        name: value
+        for name, value in parameters.items()
+        if name in Settings.model_fields and (value is not None or _may_be_none(name))
+    }
     if parameters.get("split"):
         fields["splits"] = [parameters["split"]]
     changes = parameters.get(CHANGES, {})
@@ -153,6 +161,10 @@ def settings_of(parameters: Mapping[str, Any]) -> Settings:
             raise InputError(f"{CHANGES} contains {name}, which is a parameter: use -p {name} ...")
         fields[name] = value
     return make_settings(**fields)
+
+
+def _may_be_none(name: str) -> bool:
+    return type(None) in get_args(Settings.model_fields[name].annotation)
 
 
 def _kind_of_setting(name: str) -> Any:

@@ -42,7 +42,7 @@ def test_export_and_check(here, capsys):
     assert main(["export", "a", "--to", "a.zip"]) == 0
     assert capsys.readouterr().out.startswith("export: a.zip\nSHA-256: ")
     assert main(["export", "--check", "a.zip"]) == 0
-    assert "numbers: 4 of Tables 1 and 2 follow" in capsys.readouterr().out
+    assert "numbers: 4 in Tables 1 and 2 follow" in capsys.readouterr().out
     shutil.copy("a.zip", "b.zip")
     with zipfile.ZipFile("b.zip", "a") as packed:
         packed.writestr("more.txt", "x")
@@ -72,7 +72,7 @@ def test_the_plan_of_a_sweep(here, capsys):
         (["compare", "a"], "compare needs at least two runs"),
         (["compare", "a", "none"], "none is not a run: there is no such folder"),
         (["compare", "a", "full"], "full is not a run: it has no run.json"),
-        (["compare", "a", "cut"], "the run in cut is unfinished: resume it with the same"),
+        (["compare", "a", "cut"], "the run in cut is unfinished: resume it with the command"),
         (["compare", "a", "c"], "a and c have no sentences in common: choose runs that share"),
         (["compare", "a", "b", "--out", "full"], "--out full exists: remove it, or choose"),
         (["compare", "a", "b", "--out", "full/file"], "--out full/file exists"),
@@ -80,7 +80,10 @@ def test_the_plan_of_a_sweep(here, capsys):
         (["sweep"], "say what to vary: a TOML file, or -p alpha 0 0.1 0.2"),
         (["sweep", "none.toml"], "cannot read none.toml"),
         (["sweep", "empty.toml"], "alpha = []: a grid needs a list of values, not empty"),
-        (["sweep", "unknown.toml"], "unknown setting 'alpah': did you mean 'alpha'"),
+        (
+            ["sweep", "unknown.toml"],
+            "variant alpah=0: unknown setting 'alpah': did you mean 'alpha'",
+        ),
         (["sweep", "empty.toml", "-p", "alpha", "1"], "empty.toml describes the sweep: leave out"),
         (["sweep", "-p", "alpah", "0", "1"], "unknown parameter 'alpah': did you mean 'alpha'"),
         (["sweep", "-p", "alpha"], "-p alpha: give at least one value"),

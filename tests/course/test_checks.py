@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from quick import QUICK, pipeline
 
@@ -13,7 +14,7 @@ from tasnb.course.beyond import EXPRESSIONS as PLACED
 from tasnb.course.checking import exercises, expect_same, verdict_on
 from tasnb.course.proposals import kept_and_bound
 from tasnb.course.rectifier import EXPRESSIONS
-from tasnb.course.verdicts import Hint, NotDone
+from tasnb.course.verdicts import Hint, NotDone, is_number, is_whole, items, parts
 from tasnb.method import metrics
 from tasnb.settings import InputError
 
@@ -128,6 +129,11 @@ def the_best_one(fits, chance):
 
 
 SCENE = {"width": 100, "x": [10, 20, 90], "target": 0}
+SCENES = {  # right in 4.3
+    "by_median": {"width": 100, "x": [60, 70, 90], "target": 0},
+    "by_middle": {"width": 100, "x": [40, 10, 20], "target": 0},
+}
+BOTH = {"x": [0.1, 0.3, 0.9], "s": [0.0, 0.0, 9.0]}  # right in 8.4
 WRONG = [
     ("0.1", {"best": 1, "best_with_large_alpha": 1}, "N is negative"),
     ("1.1", {"masks_will": "fall", "bound_will": "rise"}, "oracle"),
@@ -241,6 +247,38 @@ def test_words_may_be_given_as_text_or_list(given, tmp_path):
     answers = ("left", none, none, two, none)
     names = {"pipeline": pipeline(tmp_path), "places": dict(zip(EXPRESSIONS, answers, strict=True))}
     assert verdict_on("4.1", names).state == "right"
+
+
+@pytest.mark.parametrize(
+    ("number", "answers"),
+    [
+        ("8.1", {"readings": dict(zip(PLACED, given, strict=True))})
+        for given in (
+            ("left 2", "bottom, right", "", "", "", "big"),
+            (["Left 2"], ["right", "bottom"], None, [], (), {"big"}),
+            (pd.Series(["left 2"]), np.array(["bottom", "right"]), None, "", "", "big "),
+        )
+    ]
+    + [
+        (number, {name: {k: kind(v) for k, v in scene.items()} for name, scene in scenes.items()})
+        for kind in (lambda v: v, np.array, pd.Series)
+        for number, scenes in (("4.3", SCENES), ("8.4", {"scene": BOTH}))
+    ],
+)
+def test_answers_of_several_parts_may_be_lists_of_any_kind(number, answers, tmp_path):
+    if number == "4.3":  # single numbers stay numbers, NumPy's in this case
+        for scene in answers.values():
+            scene.update(width=np.int64(100), target=np.int64(0))
+    verdict = verdict_on(number, {"pipeline": pipeline(tmp_path), **answers})
+    assert verdict.state == "right", verdict
+
+
+def test_what_answers_may_be():
+    assert items(None) == [] and items("a b") == ["a b"] and items(np.arange(2)) == [0, 1]
+    assert parts(["Left 2 ", "x"]) == parts("left  2, x,") == ["left 2", "x"] and parts(None) == []
+    assert all(map(is_number, (1, 0.5, np.float32(1), np.int8(1))))
+    assert not any(map(is_number, (True, np.bool_(True), "1", None, [1], 1j)))
+    assert is_whole(np.int64(3)) and not is_whole(3.0) and not is_whole(True)
 
 
 def test_none_is_false_unless_nothing_else_is_returned():

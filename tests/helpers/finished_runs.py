@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from tasnb.models.run_lengths import run_lengths
 from tasnb.results import shown, tables
 from tasnb.settings import make_settings, short
 from tasnb.store.files import file_digest
@@ -18,8 +21,17 @@ Choice = tuple[str, str, int, int, int]  # image, sentence, mask chosen by TAS, 
 BOOK = "05_full_eval"
 
 
-def sentences(choices: Sequence[Choice], truth: int = 100) -> pd.DataFrame:
-    """Per-sentence results in which CLIP-only always chooses mask 0, without any overlap."""
+Masks = Mapping[int, npt.NDArray[np.bool_]]  # number of a mask -> its pixels
+
+
+def sentences(
+    choices: Sequence[Choice], masks: Masks | None = None, truth: int = 100
+) -> pd.DataFrame:
+    """Per-sentence results in which CLIP-only always chooses mask 0, without any overlap.
+
+    Args:
+        masks: The proposals of every image; None: as written by versions that left them out.
+    """
     frame = pd.DataFrame(choices, columns=["image", "sentence", "mask", "intersection", "union"])
     found = frame[["image", "sentence"]].assign(target="cat", truth_area=truth)
     found["best IoU"] = 0.9
@@ -29,23 +41,34 @@ def sentences(choices: Sequence[Choice], truth: int = 100) -> pd.DataFrame:
     }.items():
         found[f"{method} mask"], found[f"{method} IoU"] = mask, inter / union
         found[f"{method} intersection"], found[f"{method} union"] = inter, union
+        if masks:
+            rles = dict(zip(masks, run_lengths(masks.values()), strict=True))
+            found["height"], found["width"] = rles[0]["size"]
+            found[f"{method} counts"] = [
+                rles[k]["counts"].decode() for k in found[f"{method} mask"]
+            ]
     return found
 
 
 def make_run(
-    folder: Path, results: Mapping[str, Sequence[Choice]], encoder: str = ENCODER, **settings: Any
+    folder: Path,
+    results: Mapping[str, Sequence[Choice]],
+    encoder: str = ENCODER,
+    masks: Masks | None = None,
+    **settings: Any,
 ) -> Path:
     """A run with one encoder, its Table 1, its per-sentence results, and empty pages of these.
 
     Args:
         results: Name of a column of a known dataset, such as "refscenes-val" -> its sentences.
+        masks: See ``sentences``.
     """
     made = make_settings(out=str(folder), encoders=[encoder], **settings)
     for name in ("results", "notebooks"):
         (folder / name).mkdir(parents=True)
     rows = []
     for column, choices in results.items():
-        frame = sentences(choices)
+        frame = sentences(choices, masks)
         file = folder / "results" / f"{column}-{short(encoder)}.parquet"
         frame.to_parquet(file, index=False)
         file.with_suffix(".html").write_text("a page")

@@ -9,6 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 from finished_runs import make_run
 
+from tasnb.reruns import comparison
 from tasnb.reruns.comparison import compare
 from tasnb.settings import InputError
 
@@ -35,6 +36,8 @@ def test_what_the_page_says_first(runs, tmp_path):
     assert page.select("body > .stale li")[0].text == warning
     assert [line.text for line in page.select("ul.headline li")] == lines
     assert lines[0].startswith("With clip-vit, TAS of more N is 10.0 points of mIoU above a & b on")
+    runs_ = page.find(id="runs").text
+    assert "2023-12-06 10:00 UTC" in runs_ and "blip2" in runs_
     assert lines[1] == "same and a & b choose the same masks with clip-vit."
     names = [tag.name for tag in page.body.find_all(recursive=False)]
     assert names[:4] == ["h1", "div", "ul", "nav"]  # differing sentences come before the results
@@ -96,6 +99,19 @@ def test_nothing_is_left_of_a_comparison_that_cannot_be_made(runs, tmp_path, mon
         compare([runs[0], runs[2]], out)
     assert [file.name for file in out.iterdir()] == ["mine"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "runs"]
+
+
+def test_the_usual_folder_is_that_of_the_same_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "ROOT", tmp_path / "clone")
+    usual = tmp_path / "clone" / "runs" / "comparisons"
+    some = {"refscenes-val": CATS}
+    names = ("x/a, b", "x/c", "y/a, b", "y/c", f"z/{'long' * 20}")
+    made = [make_run(tmp_path / name, some) for name in names]
+    assert compare(made[:2])[0].parent == usual / "a-b-c" == compare(made[:2])[0].parent
+    other = compare(made[2:4])[0].parent  # other runs of the same names
+    assert other.name.startswith("a-b-c-") and compare(made[2:4])[0].parent == other
+    assert str(tmp_path / "x") in (usual / "a-b-c" / "comparison.json").read_text()
+    assert len(compare([made[0], made[4]])[0].parent.name) < 60
 
 
 def test_an_earlier_comparison_is_replaced_unless_it_was_changed(runs, tmp_path):

@@ -61,6 +61,10 @@ def test_what_is_no_finished_run(tmp_path):
     }.items():
         with pytest.raises(InputError, match=message):
             open_run(tmp_path / name)
+    make_run(tmp_path / "sweep" / "alpha=0", {})
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    with pytest.raises(InputError, match=r"is a sweep, not a run: name .*/sweep/alpha=0$"):
+        open_run(tmp_path / "sweep")
     for text in ("", "[]", '{"status": "fai'):
         (unfinished / "run.json").write_text(text)
         with pytest.raises(InputError, match="is unfinished"):
@@ -72,7 +76,7 @@ def test_names_tell_runs_apart(tmp_path):
     assert [run.name for run in open_runs(folders[:2])] == ["a/run", "b/run"]
     assert [run.name for run in open_runs(folders[1:])] == ["run", "c"]
     (tmp_path / "link").symlink_to(folders[2])
-    with pytest.raises(InputError, match="is given twice"):
+    with pytest.raises(InputError, match=rf"^{folders[2]} is given twice"):
         open_runs([folders[2], tmp_path / "link"])
 
 

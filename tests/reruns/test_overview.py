@@ -34,18 +34,19 @@ def test_every_run_with_what_differs_from_its_profile(tmp_path):
     changed = "encoders = open_clip:embedded/clip-vit"
     assert rows["one"] == {
         "run": "one",
-        "finished": "2023-12-06 10:00",
+        "finished": "2023-12-06 10:00 UTC",
         "profile": "embedded",
         "differs from the profile": changed,
         "notebooks": "05",
         "images": "4",
         "sentences": "8",
-        "TAS (CLIP-only)": "clip-vit 50.0 (0.0)",
+        "TAS (CLIP-only)": "clip-vit\u00a050.0\u00a0(0.0)",
     }
     assert rows["sweeps/x/lam=0"]["differs from the profile"] == (
         f"recipe released; {changed}; lam = 0.0"
     )
-    assert rows["cut"]["differs from the profile"] == "unfinished"
+    assert rows["cut"]["TAS (CLIP-only)"] == "unfinished"
+    assert list(rows["one"])[:2] == ["run", "TAS (CLIP-only)"]  # seen on a narrow screen
     links = BeautifulSoup(page.read_text(), "html.parser").select("a")
     assert [link["href"] for link in links] == ["one/index.html", "sweeps/x/index.html"]
     assert usual["encoders"][1] in changed
@@ -54,6 +55,7 @@ def test_every_run_with_what_differs_from_its_profile(tmp_path):
 def test_no_other_page_is_overwritten(tmp_path):
     make_run(tmp_path / "one", {})
     assert overview.write(tmp_path)[1] == 1 == overview.write(tmp_path)[1]
+    assert "<h1>TAS: 1 run</h1>" in (tmp_path / "index.html").read_text()
     (tmp_path / "index.html").write_text("my page")
     with pytest.raises(InputError, match="is not an overview of runs, so it is not overwritten"):
         overview.write(tmp_path)

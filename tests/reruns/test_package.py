@@ -67,7 +67,7 @@ def test_what_an_export_contains(run, packed, tmp_path):
     report = package.check(packed)
     assert not report.damaged
     assert report.lines[0].startswith("digests: 9 files as exported; SHA-256 ")
-    assert report.lines[1] == "numbers: 8 of Tables 1 and 2 follow from the results"
+    assert report.lines[1] == "numbers: 8 in Tables 1 and 2 follow from the results per sentence"
     assert report.lines[2] == "code: another version than here"
     assert report.lines[3] == "versions: the same as here"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
 from finished_runs import make_run
 
-from tasnb.reruns import pairs
+from tasnb.reruns import pairs, statements
 from tasnb.reruns.finished import open_runs
 from tasnb.settings import InputError
 
@@ -35,12 +38,13 @@ def test_a_difference_on_every_column_and_over_table_1(tmp_path):
     assert len(changes) == 12 and set(changes["column"]) == {"RefScenes val"}
     total = pairs.shared_sentences(found)
     assert total == {"b": 36}
-    (said,) = pairs.summary(pairs.paired(found), changes, "a", total)
-    assert said.startswith("With clip-vit, TAS of b is 10.0 points of mIoU above a (95 % conf")
+    (said,) = statements.summary(pairs.paired(found), changes, found)
+    said_of_b = "With clip-vit, TAS of b is 10.0 points of mIoU above a on the shared columns of"
+    assert said.startswith(f"{said_of_b} Table 1 (95 % conf")
     assert said.endswith("; the choice differs for 12 of 36 sentences.")
     assert "p = 0.000" not in said
     found = pairs.all_pairs(runs[::-1])
-    (said,) = pairs.summary(pairs.paired(found), pairs.changed(found), "b", {"a": 36})
+    (said,) = statements.summary(pairs.paired(found), pairs.changed(found), found)
     assert "10.0 points of mIoU below b" in said
 
 
@@ -49,9 +53,9 @@ def test_no_change_is_said_in_words(tmp_path):
     found = pairs.all_pairs(runs)
     changes = pairs.changed(found)
     assert changes.empty
-    assert pairs.summary(pairs.paired(found), changes, "a", {"b": 12}) == [
-        "b and a choose the same masks with clip-vit."
-    ]
+    said = statements.summary(pairs.paired(found), changes, found)
+    assert said == ["b and a choose the same masks with clip-vit."]
+    assert statements.notes(found) == []
 
 
 def test_sentences_are_matched_by_content_and_linked_by_their_own_numbers(tmp_path):
@@ -71,17 +75,55 @@ def test_sentences_are_matched_by_content_and_linked_by_their_own_numbers(tmp_pa
     assert pairs.changed([pair])["second page"].tolist() == [""]
 
 
-def test_masks_of_the_same_overlap_are_told_apart_only_among_the_same_proposals(tmp_path):
+def test_choices_among_the_same_proposals_are_told_by_their_numbers(tmp_path):
     two = [("i", "a cat", 1, 0, 100), ("i", "a dog", 1, 40, 100)]
     moved = [("i", "a cat", 2, 0, 100), ("i", "a dog", 1, 40, 100)]
     runs = open_runs([make_run(tmp_path / n, {COLUMN: r}) for n, r in (("a", two), ("b", moved))])
     (pair,) = pairs.all_pairs(runs)
-    assert pair.same_masks and pair.changed("TAS").tolist() == [True, False]
-    # with other proposals, mask 1 is another mask
-    renumbered = [("i", "a cat", 1, 0, 100), ("i", "a dog", 1, 45, 100)]
-    runs[1:] = open_runs([make_run(tmp_path / "c", {COLUMN: renumbered})])
-    (pair,) = pairs.all_pairs(runs)
-    assert not pair.same_masks and pair.changed("TAS").tolist() == [False, True]
+    assert pair.told_by == pairs.NUMBERS and pair.changed("TAS").tolist() == [True, False]
+
+
+def boxes(*wide):
+    """Masks of 10 x 100 pixels, numbered from 0: a box from the left, this many pixels wide."""
+    return {k: np.tile(np.arange(100) < width, (10, 1)) for k, width in enumerate(wide)}
+
+
+def test_choices_among_different_proposals_are_told_by_their_masks(tmp_path):
+    """Another network cuts every mask a little differently, and numbers them differently."""
+    texts = ["the same object", "another object", "on the border"]
+    one = [("i", text, k, 50, 100) for k, text in enumerate(texts, start=1)]
+    two = [("i", text, 4 - k, 51, 100) for k, text in enumerate(texts, start=1)]
+    first, second = boxes(0, 40, 90, 100), boxes(0, 80, 30, 38)
+    folders = [
+        make_run(tmp_path / "a", {COLUMN: one}, masks=first),
+        make_run(tmp_path / "b", {COLUMN: two}, masks=second, min_mask_area=0.0),
+    ]
+    found = pairs.all_pairs(open_runs(folders))
+    (pair,) = found
+    assert pair.told_by == pairs.MASKS
+    assert pair.changed("TAS").tolist() == [False, True, False]  # IoU 38/40, 30/90, 80/100
+    assert pair.changed("CLIP-only").tolist() == [False] * 3  # empty masks
+    (said,) = statements.notes(found)
+    assert "b and a choose among different proposals, so masks with an IoU of 0.8" in said
+    (said,) = statements.summary(pairs.paired(found), pairs.changed(found), found)
+    assert said.endswith("; the choice differs for 1 of 3 sentences.")
+
+
+def test_without_masks_only_outcomes_are_compared(tmp_path):
+    one = [("i", "right", 1, 60, 100), ("i", "wrong", 1, 10, 100), ("i", "both", 1, 60, 100)]
+    two = [("i", "right", 1, 20, 100), ("i", "wrong", 1, 50, 100), ("i", "both", 1, 61, 100)]
+    masks = boxes(0, 40)
+    folders = [
+        make_run(tmp_path / "old", {COLUMN: one}),
+        make_run(tmp_path / "new", {COLUMN: two}, masks=masks),
+    ]
+    found = pairs.all_pairs(open_runs(folders))
+    (pair,) = found
+    assert pair.told_by == pairs.OUTCOMES and pair.changed("TAS").tolist() == [True, True, False]
+    (said,) = statements.notes(found)
+    assert "so choices cannot be compared" in said and "notebook 05" in said
+    (said,) = statements.summary(pairs.paired(found), pairs.changed(found), found)
+    assert said.endswith("; 2 of 3 sentences are right in only one of the two.")
 
 
 def test_answers_of_several_masks_or_none(tmp_path):
@@ -96,7 +138,12 @@ def test_answers_of_several_masks_or_none(tmp_path):
         frame.loc[number, "TAS intersection"] = 80 - 40 * number + 40 * (number == 1)
     frame.to_parquet(file)
     (pair,) = pairs.all_pairs(open_runs(folders))
-    assert pair.same_masks and pair.changed("TAS").tolist() == [False, True, True, False]
+    assert pair.told_by == pairs.NUMBERS and pair.changed("TAS").tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
     frame["TAS masks"] = [(2, 1), (1, 2), (), (1,)]
     frame.to_parquet(file)
     other = make_run(tmp_path / "c", {COLUMN: rows})
@@ -110,8 +157,29 @@ def test_answers_of_several_masks_or_none(tmp_path):
 def test_runs_with_different_encoders_are_compared_by_their_last(tmp_path):
     one = make_run(tmp_path / "a", {COLUMN: CATS})
     two = make_run(tmp_path / "b", {COLUMN: better(CATS)}, encoder="albef:embedded/albef")
-    (pair,) = pairs.all_pairs(open_runs([one, two]))
+    found = pairs.all_pairs(open_runs([one, two]))
+    (pair,) = found
     assert pair.encoder == "clip-vit → albef" and len(pair.rows) == 12
+    (said,) = statements.summary(pairs.paired(found), pairs.changed(found), found)
+    assert said.startswith(
+        "TAS of b with albef is 20.0 points of mIoU above a with clip-vit on Ref"
+    )
+
+
+def test_encoders_without_a_counterpart_are_named(tmp_path):
+    one = make_run(tmp_path / "a", {COLUMN: CATS})
+    two = make_run(tmp_path / "b", {COLUMN: CATS})
+    other = "albef:embedded/albef"
+    more = make_run(tmp_path / "more", {COLUMN: CATS}, encoder=other)
+    name = f"results/{COLUMN}-albef.parquet"
+    (two / name).write_bytes((more / name).read_bytes())
+    record = two / "notebooks/05_full_eval.run.json"
+    content = json.loads(record.read_text())
+    content["models"][other], content["outputs"][name] = "0", "0"
+    record.write_text(json.dumps(content))
+    found = pairs.all_pairs(open_runs([one, two]))
+    (said,) = statements.notes(found)
+    assert said == "b with albef is not compared with a, which has clip-vit only."
 
 
 def test_runs_without_common_sentences(tmp_path):

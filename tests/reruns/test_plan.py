@@ -66,6 +66,12 @@ def test_named_variants(tmp_path):
     assert all(variant.overrides["limit"] == 3 for variant in found.variants)
 
 
+def test_names_of_folders(tmp_path):
+    text = "[variants.'../up and away']\nalpha = 0\n[variants.figures]\nalpha = 1\n"
+    names = [variant.name for variant in of_file(tmp_path, text).variants]
+    assert [name[:-6] for name in names] == ["up and away-", "figures-"]
+
+
 def test_values_on_the_command_line(tmp_path):
     texts = [["alpha", "0", "0.1"], ["encoders", f"{RN},{VIT}", RN], ["num_beams", "1"]]
     found = plan.from_arguments([], texts, overrides={"profile": "embedded"})
@@ -81,10 +87,10 @@ def test_values_on_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[grid]", "the sweep has no variants: give several values"),
+        ("[grid]", "a sweep needs two variants or more: give several values"),
         ("[grid]\nalpha = []", r"alpha = \[\]: a grid needs a list of values, not empty"),
         ("[grid]\nalpha = 0.1", "alpha = 0.1: a grid needs a list"),
-        ("[grid]\nalpha = [0.1]", "the sweep has no variants"),
+        ("[grid]\nalpha = [0.1]", "a sweep needs two variants or more"),
         ("[grid]\nalpha = [1, 1]", "alpha=1 occurs twice"),
         ("[grid]\nalpah = [0, 1]", "unknown setting 'alpah': did you mean 'alpha'"),
         ("[grid]\nalpha = [0, 'x']", "alpha = 'x': should be of type float"),
@@ -96,7 +102,10 @@ def test_values_on_the_command_line(tmp_path):
         ("[base]\nlimit = 'x'\n[grid]\nalpha = [0, 1]", "limit = 'x': should be of type int"),
         ("[variants.a]\n[variants.b]\nalpha = 0.1", "variants a and b are the same"),
         ("[variants]\na = 1\nb = 2", "variant a should be a table"),
-        ("alpha = [0, 1]", "unknown key of a sweep 'alpha'"),
+        ("alpha = [0, 1]", r"alpha belongs below \[base\] for all"),
+        ("alhpa = [0, 1]", "unknown key of a sweep 'alhpa'"),
+        ("[variants.a]\nlam = 1\n[variants.b]\nalhpa = 0", "^variant b: unknown setting 'alhpa'"),
+        ("[variants.a]\nlam = 1\n[variants.b]\nalpha = -1", "^variant b: alpha = -1: should"),
         ("", r"should have either a table \[grid\]"),
         ("[grid]\nalpha = [0, 1]\n[variants.a]", "should have either"),
         ("grid = 3", r"grid should be a table, such as \[grid\]"),
@@ -117,7 +126,7 @@ def test_invalid_sweeps(tmp_path, text, message):
     ("texts", "message"),
     [
         ([["alpha"]], "-p alpha: give at least one value"),
-        ([["alpha", "0.1"]], "the sweep has no variants"),
+        ([["alpha", "0.1"]], "a sweep needs two variants or more"),
         ([["alpha", "0", "1"], ["alpha", "2"]], "-p alpha is given twice"),
         ([["limit", "0", "1"]], "-p limit is given twice"),
         ([["beta", "0", "1"]], "unknown parameter 'beta'"),

@@ -12,7 +12,7 @@ from nbformat import write
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-from tasnb.reruns import plan, sweep
+from tasnb.reruns import overview, plan, sweep
 from tasnb.workbook import runner
 
 VIT = "open_clip:embedded/clip-vit"
@@ -54,21 +54,25 @@ def notebooks(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_sweep_of_three_variants(notebooks, tmp_path, capfd):
+def test_a_sweep_of_three_variants(notebooks, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(overview, "ROOT", tmp_path)
+    out = tmp_path / "runs" / "sweeps" / "x"
     changes = {"points_per_side": 4, "encoders": [VIT], "shard_size": 1}
     base = {**FEW, "store": str(tmp_path / "store"), **changes}
     found = {f"alpha={alpha}": {"alpha": alpha} for alpha in (0, 0.3, 0.025)}
-    made = plan.make(["05"], base, found, str(tmp_path / "out"))
+    made = plan.make(["05"], base, found, str(out))
     page, failed = sweep.run(made)
     assert list(failed) == ["alpha=0.3"] and "alpha 0.3 is broken" in failed["alpha=0.3"]
-    assert json.loads((tmp_path / "out" / plan.SWEEP).read_text())["status"] == "failed"
-    frame = pd.read_csv(tmp_path / "out" / "sweep.csv")
+    assert json.loads((out / plan.SWEEP).read_text())["status"] == "failed"
+    listed = (tmp_path / "runs" / "index.html").read_text()  # after each variant
+    assert "sweeps/x/alpha=0<" in listed and "sweeps/x/alpha=0.025<" in listed
+    frame = pd.read_csv(out / "sweep.csv")
     assert frame["alpha"].tolist() == [0, 0.3, 0.025]
     assert frame["encoder"].tolist() == ["clip-vit", "failed", "clip-vit"]
     first, _, last = frame.to_dict("records")
     assert first["in passes"] > 0 and last["in passes"] < 0.2 * first["in passes"]
     assert first["CLIP-only mIoU"] == last["CLIP-only mIoU"] > 0
-    table = pd.read_csv(tmp_path / "out" / "alpha=0.025" / "tables" / "table1.csv")
+    table = pd.read_csv(out / "alpha=0.025" / "tables" / "table1.csv")
     own = table[(table["method"] == "TAS") & (table["metric"] == "mIoU")]
     assert last["TAS mIoU"] == pytest.approx(own["value"].item(), abs=1e-3)
     assert last["difference"] == pytest.approx(last["TAS mIoU"] - first["TAS mIoU"], abs=1e-3)
@@ -77,7 +81,7 @@ def test_a_sweep_of_three_variants(notebooks, tmp_path, capfd):
     links = [link["href"] for link in html.select("td a")]
     assert links == ["alpha%3D0/index.html", "alpha%3D0.025/index.html"]
     assert "<td>0.025</td>" in str(html) and "limit = 3" in html.text
-    with Image.open(tmp_path / "out" / "figures" / "sweep.png") as picture:
+    with Image.open(out / "figures" / "sweep.png") as picture:
         assert picture.width > 300
 
     (tmp_path / "store" / "mended").touch()
@@ -85,8 +89,8 @@ def test_a_sweep_of_three_variants(notebooks, tmp_path, capfd):
     assert sweep.run(made)[1] == {}
     lines = capfd.readouterr().out.splitlines()
     assert sum(line.endswith("up to date") for line in lines) == 2  # the others are not run again
-    assert pd.read_csv(tmp_path / "out" / "sweep.csv")["TAS mIoU"].notna().all()
-    assert json.loads((tmp_path / "out" / plan.SWEEP).read_text())["status"] == "ok"
+    assert pd.read_csv(out / "sweep.csv")["TAS mIoU"].notna().all()
+    assert json.loads((out / plan.SWEEP).read_text())["status"] == "ok"
 
 
 def test_the_table_of_finished_and_missing_variants(notebooks, tmp_path):
@@ -109,6 +113,11 @@ def test_the_table_of_finished_and_missing_variants(notebooks, tmp_path):
     assert frame["seconds"].dropna().tolist() == [2, 2, 2]
     page = sweep.write(made, {"alpha=0": "it failed"})
     assert "first variant, alpha=0.1, on the sentences" in page.read_text(encoding="utf-8")
+    html = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    rows = [[cell.text for cell in line.select("th, td")] for line in html.select("tr")]
+    assert rows[0][:5] == ["variant", "encoder", "TAS mIoU", "95 % interval", "difference"]
+    assert rows[2][4] == "" and rows[3][2:5] == ["55.00", "55.00\u00a0to\u00a055.00", "5.00"]
+    assert "encoders" not in rows[0] and "alpha" in rows[0]
 
 
 def test_a_sweep_without_results_has_a_table_and_no_picture(notebooks, tmp_path):

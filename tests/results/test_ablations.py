@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from tasnb import Pipeline
 from tasnb.method.masked_images import masked_images
@@ -139,6 +140,30 @@ def test_acted_and_changed_are_two_things(pipeline: Pipeline) -> None:
     effect = analysis.rectifier_effect(pipeline, VIT).set_index(["dataset", "split"]).loc[column]
     for name in ("acted", "changed"):
         assert effect[f"{name} (%)"] == pytest.approx(100 * rows[name].mean())
+
+
+@pytest.mark.slow
+def test_results_per_sentence_contain_the_chosen_masks(pipeline: Pipeline) -> None:
+    """Decoded, they overlap the ground truth as stated."""
+    split = pipeline.split("refscenes", "val")
+    scored = pipeline.scored("refscenes", "val", VIT)
+    rows = analysis.per_sentence(scored, pipeline.settings, "refscenes")
+    masks = pipeline.refined(split.images)
+    found = analysis.with_masks(rows, masks)
+    for index, row in found.iterrows():
+        size = [row["height"], row["width"]]
+        for method in tables.OWN:
+            mask = coco_mask.decode({"size": size, "counts": row[f"{method} counts"]}).astype(bool)
+            shared = int((mask & split.ground_truth(index)).sum())
+            assert shared == row[f"{method} intersection"], (index, method)
+    two = rows.assign(**{"TAS masks": [[0, 1]] * len(rows)})
+    both = coco_mask.decode(
+        {"size": size, "counts": analysis.with_masks(two, masks)["TAS counts"].iloc[-1]}
+    )
+    own = masks[(masks["image"] == row["image"]) & masks["mask_id"].isin([0, 1])]
+    assert (both == decode(own).any(0)).all() and len(own)
+    none = analysis.with_masks(rows.assign(**{"TAS mask": -1}), masks)
+    assert (none["TAS counts"] == "").all()
 
 
 @pytest.mark.slow

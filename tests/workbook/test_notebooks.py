@@ -15,7 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasnb.settings import Settings
+from tasnb.profiles import PROFILES, RECIPES
+from tasnb.settings import Settings, make_settings
+from tasnb.workbook.parameters import parameters_of, settings_of
 from tasnb.workbook.runner import select
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,8 +80,20 @@ def test_parameters_cells_state_the_defaults_of_the_settings():
     fields = Settings.model_fields
     for notebook in select():
         for name, value in notebook.defaults.items():
-            if name in fields and value not in ("", [], 0):
+            if name in fields and value not in ("", [], 0, None):
                 assert value == fields[name].default, (notebook.name, name)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_parameters_cells_override_no_profile_and_no_recipe(profile, recipe):
+    """A value that the cell repeats would be taken for the user's own, as lam once was."""
+    for notebook in select():
+        cell = {**notebook.defaults, "profile": profile, "recipe": recipe}
+        assert settings_of(cell) == make_settings(profile, recipe=recipe), notebook.name
+        if "lam" in cell:
+            assert settings_of({**cell, "lam": 0.7}).lam == 0.7
+            assert parameters_of(notebook, {"recipe": recipe, "lam": None})["lam"] is None
 
 
 def test_notebooks_define_nothing_and_hold_no_outputs():
