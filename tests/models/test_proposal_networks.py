@@ -15,7 +15,7 @@ from tasnb.datasets.images import load_image
 from tasnb.drawing import figures
 from tasnb.method.proposals import decode, propose
 from tasnb.models.proposal_networks import FastSam, load_proposal_network, title
-from tasnb.results import analysis
+from tasnb.results import analysis, picks
 from tasnb.settings import InputError, make_settings
 
 HEIGHT, WIDTH = 48, 64
@@ -161,7 +161,7 @@ def test_networks_side_by_side(tmp_path: Path) -> None:
     same = [row["segmentation"] == rows[0]["segmentation"] for row in rows]
     assert table.loc[("one", "all"), "best IoU (%)"] == pytest.approx(100 * np.mean(same), abs=8)
     assert table.loc[("one", "all"), "masks per image"] == pytest.approx(1 / 3)
-    found = analysis.pick_bested(pipeline, names, "refscenes", "val", 4)
+    found = picks.pick_bested(pipeline, names, "refscenes", "val", 4)
     assert len({one.image.tobytes() for one in found}) == len(found) == 3
     for one in found:
         np.testing.assert_array_equal(one.best["all"], one.truth)

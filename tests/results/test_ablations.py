@@ -146,8 +146,7 @@ def test_acted_and_changed_are_two_things(pipeline: Pipeline) -> None:
 def test_results_per_sentence_contain_the_chosen_masks(pipeline: Pipeline) -> None:
     """Decoded, they overlap the ground truth as stated."""
     split = pipeline.split("refscenes", "val")
-    scored = pipeline.scored("refscenes", "val", VIT)
-    rows = analysis.per_sentence(scored, pipeline.settings, "refscenes")
+    rows = analysis.per_sentence(pipeline, VIT, split)
     masks = pipeline.refined(split.images)
     found = analysis.with_masks(rows, masks)
     for index, row in found.iterrows():

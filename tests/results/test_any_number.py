@@ -16,7 +16,7 @@ from sentence_pages import content_of, views_of
 from tasnb.drawing import charts, figures, places
 from tasnb.method.pipeline import Pipeline
 from tasnb.method.proposals import decode
-from tasnb.results import analysis, beyond, breakdown, tables
+from tasnb.results import analysis, beyond, breakdown, picks, tables
 from tasnb.results import browser as pages
 
 COLUMN = ("phrasescenes", "test")
@@ -76,7 +76,7 @@ def test_results_of_each_sentence(run: Pipeline, outcome: pd.DataFrame) -> None:
 def test_examples_show_all_masks_or_none(run: Pipeline, outcome: pd.DataFrame) -> None:
     split = run.split(*COLUMN)
     frame = analysis.per_sentence(run, ENCODER, split)
-    examples = analysis.to_examples(run, split, frame)
+    examples = picks.to_examples(run, split, frame)
     for example, row in zip(examples, outcome.itertuples(), strict=True):
         np.testing.assert_array_equal(
             example.chosen["TAS"].any(0), union(run, row.image, row.mask_ids)
@@ -99,7 +99,7 @@ def test_examples_show_all_masks_or_none(run: Pipeline, outcome: pd.DataFrame) -
 
 def test_before_and_after_the_places(run: Pipeline, outcome: pd.DataFrame) -> None:
     split, scored = run.split(*COLUMN), run.scored(*COLUMN, ENCODER)
-    for one in analysis.pick_rectified(run, scored, split, 4):
+    for one in picks.pick_rectified(run, scored, split, 4):
         rows = outcome[scored.sentences["sentence"] == one.expression]
         wanted = [union(run, row.image, row.mask_ids) for row in rows.itertuples()]
         found = one.masks[list(one.after)].any(0)
@@ -113,7 +113,7 @@ def test_before_and_after_the_places(run: Pipeline, outcome: pd.DataFrame) -> No
 
 
 def test_the_overview_ends_with_the_answer(run: Pipeline, outcome: pd.DataFrame) -> None:
-    one = analysis.pick_overview(run, run.scored(*COLUMN, ENCODER), run.split(*COLUMN))
+    one = picks.pick_overview(run, run.scored(*COLUMN, ENCODER), run.split(*COLUMN))
     row = outcome.loc[one.pairs["sentence"].iloc[0]]
     chosen = one.pairs["mask_id"][one.pairs["chosen"]]
     assert set(chosen) == set(row["mask_ids"])

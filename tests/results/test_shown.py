@@ -254,7 +254,7 @@ def test_every_setting_is_either_a_place_or_listed() -> None:
     other = {
         bool: lambda v: not v, int: lambda v: v + 2, float: lambda v: v / 2 + 0.01,
         str: lambda v: {"blur": "crop", "crop": "blur", "full": "half", "published": "released",
-                        "processes": "dask", "first": "random", "one": "any"}
+                        "processes": "dask", "first": "random", "one": "any", "all": "paper"}
         .get(v, f"open_clip:{v or 'x'}"),
     }  # fmt: skip
     for name in Settings.model_fields:
