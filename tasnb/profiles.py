@@ -139,11 +139,11 @@ PROFILES: dict[str, dict[str, Any]] = {
         "other_encoders": ("blip2-itc:Salesforce/blip2-itm-vit-g", "albef:ALBEF.pth"),
     },
     # Small public models for a laptop and one's own photographs: a download of 1.7 GB. SAM 2.1 tiny
-    # takes 0.6 times the CPU time of SAM ViT-B, but it is not the paper's kind of network, we know
-    # of no comparison of their masks on a grid of points, and on such grids SAM 2 was found to miss
-    # objects that SAM proposes (Tang and Li 2024, arXiv 2407.21596). MobileCLIP2 would save little,
-    # since CLIP takes under a twentieth of the time, and SmolVLM 256M needs four times GIT's
-    # operations.
+    # takes 0.6 to 0.7 times the CPU time of SAM ViT-B and half its memory. But the paper
+    # uses SAM; no comparison of their masks on a grid of points is known to us, and on such grids
+    # SAM 2 was found to miss objects that SAM proposes (Tang and Li 2024, arXiv 2407.21596).
+    # MobileCLIP2 would save little, since CLIP takes a tenth of the time, and SmolVLM 256M needs
+    # four times GIT's operations.
     "lite": {
         **_PHOTOGRAPHS,
         "proposal_network": "sam:vit_b",
