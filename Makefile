@@ -15,8 +15,8 @@ NBSTRIPOUT := $(VENV)/bin/nbstripout --keep-id \
 tables: $(STAMP)  ## run notebooks 00 to 08 and write runs/embedded/ (options: ARGS="--limit 5")
 	@$(VENV)/bin/python -m tasnb run $(ARGS)
 
-quick: $(STAMP)  ## a first result: notebooks 00 to 05 on three images per split, in runs/quick
-	@$(VENV)/bin/python -m tasnb run --limit 3 --notebooks 00,01,02,03,04,05 --out runs/quick $(ARGS)
+quick: $(STAMP)  ## a first result: notebooks 00 to 05 on five images per split, in runs/quick
+	@$(VENV)/bin/python -m tasnb run --limit 5 --notebooks 00,01,02,03,04,05 --out runs/quick $(ARGS)
 
 test: $(STAMP)  ## run the tests in two processes (only the quick ones: ARGS="-m 'not slow and not real_size'")
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
