@@ -11,13 +11,13 @@ and 152 without a target, with one value for both encoders of the embedded profi
 =====================  ===========  ===========  ===========  ===========  ===========
 recipe ``extended``    gIoU         cIoU         N-acc        T-acc        mIoU
 =====================  ===========  ===========  ===========  ===========  ===========
-one mask               38.1 / 38.4  35.5 / 36.2  0.0 / 0.0    100 / 100    50.4 / 50.9
-several                42.0 / 43.6  37.6 / 41.8  0.0 / 0.0    100 / 100    55.5 / 57.7
-several or none        54.1 / 55.4  44.0 / 48.7  59.2 / 56.6  88.3 / 90.0  52.4 / 55.1
+one mask               45.4 / 46.5  40.7 / 43.0  0.0 / 0.0    100 / 100    60.0 / 61.5
+several                50.5 / 52.0  45.2 / 48.0  0.0 / 0.0    100 / 100    66.9 / 68.8
+several or none        63.0 / 63.2  52.1 / 54.4  59.9 / 53.3  93.0 / 93.6  64.0 / 66.4
 =====================  ===========  ===========  ===========  ===========  ===========
 
 The last column is over the phrases that have a target. Expressions with exactly one target lose
-(mIoU on 713 ordinary expressions of development scenes: 57.7 / 58.7 with one mask, 50.4 / 50.2 with
+(mIoU on 535 ordinary expressions of development scenes: 72.9 / 75.1 with one mask, 68.3 / 69.9 with
 several or none), so one mask is the default in every recipe.
 """
 

@@ -7,6 +7,7 @@ Tests use it through `Warm`.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -242,6 +243,10 @@ def _serve() -> None:
 
     if "models" in sys.argv:
         _load()
+    # Or else a child begins by looking for garbage among all of this, for half a second, and a
+    # Ctrl-C that arrives in a destructor meanwhile is ignored.
+    gc.collect()
+    gc.freeze()
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -337,7 +337,7 @@ def test_the_recipe_is_its_settings_and_gives_way_to_what_is_given() -> None:
 @pytest.mark.slow
 def test_differences_on_the_benchmark(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("released")
-    settings = make_settings(limit=4, store=str(folder / "store"), out=str(folder / "out"))
+    settings = make_settings(limit=8, store=str(folder / "store"), out=str(folder / "out"))
     pipeline = Pipeline(settings)
     encoder = settings.encoders[-1]
     table = ablations.recipes(pipeline, encoder).set_index("recipe")

@@ -25,7 +25,7 @@ from tasnb.store.files import file_digest
 from tasnb.workbook.records import versions
 
 CHECKPOINTS = ROOT / "data" / "embedded" / "checkpoints"
-PICTURE = load_image(ROOT / "data" / "embedded" / "images" / "000001.jpg")
+PICTURE = load_image(ROOT / "data" / "embedded" / "images" / "000237.jpg")  # with a cat
 CLIP, SAM, GIT, ALBEF, FREESOLO = (
     "open_clip:embedded/clip-vit",
     "sam:embedded/sam",
