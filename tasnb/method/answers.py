@@ -5,8 +5,9 @@ Expressions such as "the dogs" refer to several, and some to nothing in the imag
 consists of all masks whose likelihood by S is at least a share of the best one's; it is empty if
 there is too little evidence that the best mask shows what the expression names.
 
-Both thresholds were fixed on development scenes, on 470 phrases of which 166 have several targets,
-and 152 without a target, with one value for both encoders of the embedded profile (ResNet / ViT):
+Both thresholds were fixed on development scenes with earlier checkpoints, with one value for both
+encoders. On 470 phrases there, of which 166 have several targets, and 152 without a target, the
+present checkpoints of the embedded profile give (ResNet / ViT):
 
 =====================  ===========  ===========  ===========  ===========  ===========
 recipe ``extended``    gIoU         cIoU         N-acc        T-acc        mIoU
