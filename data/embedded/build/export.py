@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,10 +33,10 @@ SCRIPTS = {
     "albef": f"train_itc.py --model albef --images-from clip-vit {CONTRAST}",
 }
 
-SCENES = {"freesolo": 5000, "clip-rn": 24000, "clip-vit": 24000}
-SCENES |= dict.fromkeys(("sam", "blip2", "git", "blip2-itc", "albef"), 38000)
-ON_GPU = {"sam", "blip2", "git", "blip2-itc", "albef"}
+ON_GPU = ("sam", "blip2", "git", "blip2-itc", "albef")
 """Checkpoints whose last schedule ran on a GPU."""
+
+SCENES = {"freesolo": 5000, "clip-rn": 24000, "clip-vit": 24000, **dict.fromkeys(ON_GPU, 38000)}
 
 EARLIER = {"sam": 140.0, "clip-rn": 96.0, "clip-vit": 123.8, "blip2": 112.0, "git": 55.0}
 """Minutes on a CPU of earlier schedules, from whose weights the last one started."""
@@ -43,9 +44,9 @@ EARLIER = {"sam": 140.0, "clip-rn": 96.0, "clip-vit": 123.8, "blip2": 112.0, "gi
 NOTES = {
     "sam": "Three schedules: 60 minutes with AdamW, of which the first 9 without prompts, then 80 "
     "with Muon, during which the masks were compared with the share of each cell that an object "
-    "covers, instead of a label sampled from the cell; at last, seven times as many scenes in 7 "
-    "minutes of a GPU. All three masks are trained to be the "
-    "object, since merged objects among them would absorb the good masks in the refinement.",
+    "covers, instead of a label sampled from the cell; at last 7 minutes of a GPU, with six times "
+    "as many scenes as the second. All three masks are trained to be the object, since merged "
+    "objects among them would absorb the good masks in the refinement.",
     "clip-rn": "Three schedules. The first two, on 6,000 and 9,000 scenes with 173 kinds of "
     "objects, trained both towers; in the third, the text tower stayed as it was, and crops were "
     "drawn from 24,000 scenes while training. Every crop is also compared with the plain captions "
@@ -82,9 +83,18 @@ def half(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def write_weights(name: str, train: Path, out: Path) -> None:
-    """Writes the files from which a checkpoint is loaded."""
-    state = torch.load(train / "state.pt", weights_only=True)
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a training, which may have run on a device that is not here."""
+    return torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+
+
+def write_weights(name: str, state: dict[str, Any], train: Path, out: Path) -> None:
+    """Writes the files from which a checkpoint is loaded.
+
+    Args:
+        state: The training's, as from ``read_state``.
+        train: Its folder, which also holds the configuration of a CLIP.
+    """
     if name in MODELS | PAIRS:
         trained = (MODELS | PAIRS)[name]()
         trained.model.load_state_dict(state["model"])
@@ -107,9 +117,9 @@ def write_weights(name: str, train: Path, out: Path) -> None:
         (out / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
         return
     weights = state["model"]
-    finished = train.parent / "text" / "state.pt"  # by train_text.py, after which it stays frozen
-    if finished.is_file():
-        text = torch.load(finished, weights_only=True)["model"]
+    finished = train.parent / "text"  # by train_text.py, after which it stays frozen
+    if (finished / "state.pt").is_file():
+        text = read_state(finished)["model"]
         own = {k: v for k, v in weights.items() if k.startswith("visual.") or k == "logit_scale"}
         weights = text | own
     save_file(half(weights), out / "open_clip_model.safetensors")
@@ -127,8 +137,8 @@ def main() -> None:
         train, out = args.train / name, args.out / name
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        write_weights(name, train, out)
-        state = torch.load(train / "state.pt", weights_only=True)
+        state = read_state(train)
+        write_weights(name, state, train, out)
         files = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(out.iterdir())

@@ -87,7 +87,7 @@ def losses(model: FreeSolo, pixels: Tensor, labels: np.ndarray) -> tuple[Tensor,
             mask = label == number
             if mask.sum() < 12:
                 continue
-            target = F.avg_pool2d(torch.from_numpy(mask)[None].float(), 4)
+            target = F.avg_pool2d(torch.as_tensor(mask)[None].float(), 4)
             for level, rows, columns in cells(mask):
                 aims[level][n, rows, columns] = 1
                 kernels.append(said[level][1][n][:, rows, columns].flatten(1).T)
@@ -130,7 +130,8 @@ def main() -> None:
         truth = np.stack([labels[i][:, ::f] for i, f in zip(batch, flips, strict=True)])
         truth = np.pad(truth, ((0, 0), (0, -truth.shape[1] % 32), (0, -truth.shape[2] % 32)))
         pixels = torch.stack([to_pixels(picture) for picture in pictures])
-        focal, dice = losses(model, pixels.to(memory_format=torch.channels_last), truth)
+        pixels = pixels.to(args.device, memory_format=torch.channels_last)
+        focal, dice = losses(model, pixels, truth)
         optimizer.zero_grad()
         (focal + 3 * dice).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

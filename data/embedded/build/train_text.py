@@ -103,7 +103,8 @@ def main() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     student, tokenize = build(args.out, "rn")
-    student.load_state_dict(torch.load(args.source / "state.pt", weights_only=True)["model"])
+    trained = torch.load(args.source / "state.pt", weights_only=True, map_location="cpu")
+    student.load_state_dict(trained["model"])
     teacher = copy.deepcopy(student).eval()
     learning = [p for n, p in student.named_parameters() if not n.startswith("visual.")]
     optimizer = torch.optim.AdamW(learning, lr=args.rate, weight_decay=0.02)

@@ -68,7 +68,8 @@ def tokens(tokenizer: PreTrainedTokenizerBase, captions: list[str]) -> BatchEnco
 class Clock:
     """Minutes of computing, over all calls of a script.
 
-    On a CPU, what other programs take does not count; a GPU is supposed to have nothing else to do.
+    On a CPU, what other processes take does not count, nor do those that draw batches; a GPU is
+    supposed to have nothing else to do.
 
     Args:
         before: Minutes of earlier calls.
@@ -84,16 +85,14 @@ class Clock:
         return (self.now() - self.start) / 60 / self.cores
 
 
-def means(history: list[tuple[float | torch.Tensor, ...]]) -> list[float]:
+def means(history: list[tuple[torch.Tensor, ...]]) -> list[float]:
     """The mean of each value over some steps; empties the list.
 
     Values on a GPU stay there until now, so that no step waits for them.
     """
-    columns = [
-        torch.stack([torch.as_tensor(v) for v in column]) for column in zip(*history, strict=True)
-    ]
+    found = [float(torch.stack(column).mean()) for column in zip(*history, strict=True)]
     history.clear()
-    return [float(column.float().mean()) for column in columns]
+    return found
 
 
 def log(out: Path, step: int, minutes: float, **values: float) -> None:
